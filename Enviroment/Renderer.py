@@ -1,0 +1,152 @@
+"""MuJoCo scene to a small grayscale frame, fast, on any headless machine."""
+
+import copy
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from typing import Literal
+
+os.environ.setdefault("LP_NUM_THREADS", "0")  # the software rasterizer stays in its own process: workers are the threads
+
+import cv2
+import mujoco
+import numpy as np
+
+from Enviroment.Tasks import Camera
+
+Quality = Literal["fast", "full"]
+
+DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
+BACKENDS = ("egl", "osmesa", "glfw", "cgl")
+_PROBE = """
+import importlib, sys
+context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(8, 8)
+context.make_current()
+context.free()
+"""
+
+
+class NoGLBackend(RuntimeError):
+    """This machine can draw nothing; the message says what to install."""
+
+
+@functools.cache
+def choose_gl_backend() -> str:
+    """Return the GL back-end to render with, and set `MUJOCO_GL` to it for every process started from here.
+
+    `MUJOCO_GL` decides if it is set; otherwise EGL, then OSMesa (on macOS CGL, on Windows GLFW), whichever gives a
+    context. Each is tried in a process of its own, since PyOpenGL cannot change its platform once loaded and a broken
+    driver may crash.
+
+    Raises:
+        NoGLBackend: none works.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if chosen and chosen not in BACKENDS:
+        raise NoGLBackend(f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset")
+    candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
+    for backend in candidates:
+        environment = {**os.environ, "MUJOCO_GL": backend}
+        if backend in ("egl", "osmesa"):
+            environment["PYOPENGL_PLATFORM"] = backend
+        if subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode == 0:
+            os.environ.update(environment)
+            return backend
+    wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)
+    raise NoGLBackend(f"no GL back-end to render frames with ({wanted} gives no context): install {DEBIAN_PACKAGES}")
+
+
+class FrameRenderer:
+    """Renders the crop of a camera's view, at the frame's own size, from any `MjData` of one model.
+
+    The crop is the camera's frustum, so no pixel is drawn that is not part of the frame. `fast` turns off what costs a
+    software rasterizer most and tells a policy least: shadows, reflection, haze, multisampling, and fine tessellation;
+    `full` is MuJoCo's own quality.
+
+    Args:
+        model: the model to draw; it is copied, never changed.
+        camera: the view and its crop.
+        size: rows and columns of a frame.
+        quality: `fast` or `full`.
+
+    Raises:
+        NoGLBackend: this machine has no working OpenGL.
+    """
+
+    _current: "FrameRenderer | None" = None
+
+    def __init__(self, model: mujoco.MjModel, camera: Camera, size: tuple[int, int], quality: Quality = "fast"):
+        self._model = copy.copy(model)
+        vis = self._model.vis
+        if quality == "fast":
+            vis.quality.shadowsize = 0
+            vis.quality.offsamples = 0
+            vis.quality.numslices, vis.quality.numstacks, vis.quality.numquads = 10, 6, 1
+        rows, columns = size
+        vis.global_.offwidth, vis.global_.offheight = columns, rows
+
+        self._gl = importlib.import_module(f"mujoco.{choose_gl_backend()}").GLContext(columns, rows)
+        self._make_current()
+        self._scene = mujoco.MjvScene(self._model, maxgeom=1000)
+        if quality == "fast":
+            for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
+                self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
+        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._viewport = mujoco.MjrRect(0, 0, columns, rows)
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._camera.lookat[:] = camera.lookat
+        self._camera.distance, self._camera.azimuth, self._camera.elevation = (
+            camera.distance,
+            camera.azimuth,
+            camera.elevation,
+        )
+        self._crop = camera
+        self._pixels = np.empty((rows, columns, 3), np.uint8)
+
+    def _make_current(self) -> None:
+        if FrameRenderer._current is not self:
+            self._gl.make_current()
+            FrameRenderer._current = self
+
+    def _set_frustum(self) -> None:
+        view = self._crop.view
+        (top, bottom), (left, right) = self._crop.rows, self._crop.columns
+        for eye in self._scene.camera:
+            half = eye.frustum_top  # the square view spans [-half, half] both ways
+            eye.frustum_top = half * (1 - 2 * top / view)
+            eye.frustum_bottom = half * (1 - 2 * bottom / view)
+            eye.frustum_center = half * ((left + right) / view - 1)
+            eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
+
+    def rgb(self, data: mujoco.MjData) -> np.ndarray:
+        """Return the scene as `uint8` [rows, columns, 3], top row first; overwritten by the next call."""
+        self._make_current()
+        mujoco.mjv_updateScene(
+            self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
+        )
+        self._set_frustum()
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        return self._pixels[::-1]  # OpenGL's rows run bottom-up
+
+    def frame(self, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the scene's luma (ITU-R BT.601) as `uint8` [rows, columns], written into `out` if given."""
+        gray = cv2.cvtColor(self.rgb(data), cv2.COLOR_RGB2GRAY)
+        if out is None:
+            return gray
+        out[...] = gray
+        return out
+
+    def close(self) -> None:
+        """Free the GL context; the renderer is of no use afterwards."""
+        if self._gl is not None:
+            self._make_current()
+            self._context.free()
+            self._gl.free()
+            FrameRenderer._current = None
+            self._gl = None

@@ -1,0 +1,296 @@
+"""A `gymnasium.vector.VectorEnv` over worker processes; states and frames travel through shared memory."""
+
+import ctypes
+import json
+import multiprocessing as mp
+import os
+import signal
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.vector.utils import batch_space
+
+from Enviroment.My_wrapper import observation_space
+from Enviroment.Renderer import FrameRenderer, Quality
+from Enviroment.Tasks import Task
+
+WORKER_TIMEOUT_S = 120.0  # starting a worker imports MuJoCo, which takes a while on a loaded machine
+
+_SIMULATION = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+class WorkerError(RuntimeError):
+    """An environment worker died, hung or raised; the message says which and why."""
+
+
+class _Shared:
+    """Named arrays in anonymous shared memory: they vanish with the last process that holds them, however it ends."""
+
+    def __init__(self, context, fields: dict[str, tuple[tuple[int, ...], Any]]):
+        self._fields = {
+            name: (context.RawArray(ctypes.c_uint8, int(np.prod(shape)) * np.dtype(dtype).itemsize), shape, dtype)
+            for name, (shape, dtype) in fields.items()
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: np.frombuffer(raw, dtype).reshape(shape) for name, (raw, shape, dtype) in self._fields.items()}
+
+
+class _Share:
+    """One worker's environments and the one renderer they have in common."""
+
+    def __init__(self, task: Task, indices: Sequence[int], shared: _Shared, frames: bool, quality: Quality):
+        self._indices = indices
+        self._proprioception = list(task.proprioception)
+        self._arrays = shared.arrays()
+        self._envs = [gym.make(task.env_id, disable_env_checker=True) for _ in indices]
+        self._renderer = (
+            FrameRenderer(self._envs[0].unwrapped.model, task.camera, task.frame_size, quality) if frames else None  # type: ignore[attr-defined]
+        )
+
+    def _write(self, env: gym.Env, i: int, observation: np.ndarray, final: bool = False) -> None:
+        prefix = "final_" if final else ""
+        state = self._arrays[prefix + "State"][i]
+        state[:] = observation
+        self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
+        if self._renderer is not None:
+            self._renderer.frame(env.unwrapped.data, out=self._arrays[prefix + "Frame"][i])  # type: ignore[attr-defined]
+
+    def reset(self, seeds: Sequence[int | None]) -> None:
+        for env, i in zip(self._envs, self._indices):
+            observation, _ = env.reset(seed=seeds[i])
+            self._write(env, i, observation)
+
+    def step(self, _: None) -> None:
+        arrays = self._arrays
+        for env, i in zip(self._envs, self._indices):
+            observation, arrays["reward"][i], terminated, truncated, _ = env.step(arrays["action"][i])
+            arrays["terminated"][i], arrays["truncated"][i] = terminated, truncated
+            if terminated or truncated:
+                self._write(env, i, observation, final=True)
+                observation, _ = env.reset()
+            self._write(env, i, observation)
+
+    def get_state(self, _: None) -> list[str]:
+        return [_snapshot(env) for env in self._envs]
+
+    def set_state(self, snapshots: Sequence[str]) -> None:
+        for env, i in zip(self._envs, self._indices):
+            _restore(env, snapshots[i])
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+        for env in self._envs:
+            env.close()
+
+
+def _time_limit(env: gym.Env) -> gym.wrappers.TimeLimit:
+    while not isinstance(env, gym.wrappers.TimeLimit):
+        assert isinstance(env, gym.Wrapper), "the environment has no time limit to restore"
+        env = env.env
+    return env
+
+
+def _snapshot(env: gym.Env) -> str:
+    inner: Any = env.unwrapped
+    simulation = np.empty(mujoco.mj_stateSize(inner.model, _SIMULATION))
+    mujoco.mj_getState(inner.model, inner.data, simulation, _SIMULATION)
+    return json.dumps(
+        {
+            "simulation": simulation.tolist(),
+            "rng": inner.np_random.bit_generator.state,
+            "elapsed_steps": _time_limit(env)._elapsed_steps,
+        }
+    )
+
+
+def _restore(env: gym.Env, snapshot: str) -> None:
+    saved = json.loads(snapshot)
+    inner: Any = env.unwrapped
+    env.reset()
+    mujoco.mj_setState(inner.model, inner.data, np.array(saved["simulation"]), _SIMULATION)
+    mujoco.mj_forward(inner.model, inner.data)
+    # The forward pass has moved the solver's warm start, which the next step begins from.
+    mujoco.mj_setState(inner.model, inner.data, np.array(saved["simulation"]), _SIMULATION)
+    inner.np_random.bit_generator.state = saved["rng"]
+    _time_limit(env)._elapsed_steps = saved["elapsed_steps"]
+
+
+def _worker(connection: Connection, *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the workers
+    share = None
+    try:
+        share = _Share(*arguments)
+        connection.send(("done", None))
+        while True:
+            command, argument = connection.recv()
+            result = getattr(share, command)(argument)
+            connection.send(("done", result))
+    except (EOFError, BrokenPipeError):  # the parent is gone
+        if share is not None:
+            share.close()
+    except Exception:
+        connection.send(("error", traceback.format_exc()))
+
+
+class WorkerVectorEnv(gym.vector.VectorEnv):
+    """`num_envs` environments shared out over worker processes, each with one renderer for its share.
+
+    Every worker steps plain `gymnasium.make(task.env_id)` environments one after the other, so what comes out does not
+    depend on how many workers there are. Autoreset is SAME_STEP: where `terminated | truncated`, the observation is the
+    new episode's first, and row i of `info["final_obs"]` (valid where `info["_final_obs"]`) the old one's last.
+
+    Made by `Enviroment.Utils.make_vector_env`, which describes the arguments.
+    """
+
+    def __init__(
+        self, task: Task, num_envs: int, num_workers: int, seed: int | None, frames: bool, render_quality: Quality
+    ):
+        if num_envs < 1 or num_workers < 0:
+            raise ValueError(f"num_envs={num_envs}, num_workers={num_workers}: at least 1 environment, workers 0 or more")
+        self._closed = True  # until there is something to close
+        self._workers: list[Any] = []
+        self._connections: list[Connection] = []
+        self._seed = seed
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+
+        plain = gym.make(task.env_id, disable_env_checker=True)
+        assert plain.observation_space.shape is not None
+        self.single_observation_space = observation_space(task, plain.observation_space.shape[0], frames)
+        self.single_action_space = plain.action_space
+        self.spec = plain.spec
+        plain.close()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        context = mp.get_context("spawn")
+        observations = {
+            prefix + name: ((num_envs, *space.shape), space.dtype)  # type: ignore[misc]
+            for prefix in ("", "final_")
+            for name, space in self.single_observation_space.items()  # type: ignore[attr-defined]
+        }
+        shared = _Shared(
+            context,
+            {
+                **observations,
+                "action": (self.action_space.shape, np.float32),  # type: ignore[dict-item]
+                "reward": ((num_envs,), np.float64),
+                "terminated": ((num_envs,), np.bool_),
+                "truncated": ((num_envs,), np.bool_),
+            },
+        )
+        self._arrays = shared.arrays()
+        count = min(num_envs, num_workers or len(os.sched_getaffinity(0)))
+        self._shares = [share.tolist() for share in np.array_split(np.arange(num_envs), count)]
+        self._closed = False
+        try:
+            for share in self._shares:
+                ours, theirs = context.Pipe()
+                worker = context.Process(
+                    target=_worker, args=(theirs, task, share, shared, frames, render_quality), daemon=True
+                )
+                worker.start()
+                theirs.close()  # so that a worker's death ends our end of the pipe
+                self._workers.append(worker)
+                self._connections.append(ours)
+            self._gather()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def num_workers(self) -> int:
+        """How many processes step the environments."""
+        return len(self._shares)
+
+    def _gather(self) -> list[Any]:
+        results = []
+        for number, (connection, worker) in enumerate(zip(self._connections, self._workers)):
+            try:
+                if not connection.poll(WORKER_TIMEOUT_S):
+                    raise WorkerError(f"environment worker {number} has not answered for {WORKER_TIMEOUT_S:.0f} s")
+                status, result = connection.recv()
+            except (EOFError, ConnectionResetError):
+                worker.join(5)
+                raise WorkerError(f"environment worker {number} died (exit code {worker.exitcode})") from None
+            if status == "error":
+                raise WorkerError(f"environment worker {number} failed:\n{result}")
+            results.append(result)
+        return results
+
+    def _call(self, command: str, argument: Any = None) -> list[Any]:
+        if self._closed:
+            raise gym.error.ClosedEnvironmentError(f"{command}() after close()")
+        try:
+            for number, connection in enumerate(self._connections):
+                try:
+                    connection.send((command, argument))
+                except BrokenPipeError:
+                    self._workers[number].join(5)
+                    code = self._workers[number].exitcode
+                    raise WorkerError(f"environment worker {number} died (exit code {code})") from None
+            return self._gather()
+        except BaseException:
+            self.close()
+            raise
+
+    def _observation(self, prefix: str = "") -> dict[str, np.ndarray]:
+        return {name: self._arrays[prefix + name].copy() for name in self.single_observation_space.keys()}  # type: ignore[attr-defined]
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start a new episode everywhere; an integer seeds environment i with `seed + i`, a sequence one by one."""
+        if seed is None:
+            seed, self._seed = self._seed, None
+        if seed is None or isinstance(seed, int | np.integer):
+            seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments: give one for each")
+        self._call("reset", list(seed))
+        return self._observation(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step every environment with `actions` float [N, A], in the units of the action space."""
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions have shape {actions.shape}: {self.action_space.shape} is needed")
+        self._arrays["action"][...] = actions
+        self._call("step")
+        terminated, truncated = self._arrays["terminated"].copy(), self._arrays["truncated"].copy()
+        done = terminated | truncated
+        info = {"final_obs": self._observation("final_"), "_final_obs": done} if done.any() else {}
+        return self._observation(), self._arrays["reward"].copy(), terminated, truncated, info
+
+    def get_state(self) -> list[str]:
+        """Return one snapshot for each environment, from which `set_state` goes on bit for bit."""
+        return [snapshot for share in self._call("get_state") for snapshot in share]
+
+    def set_state(self, snapshots: Sequence[str]) -> None:
+        """Put every environment where `get_state` found it; the next call is `step`, the observation was the caller's."""
+        self._call("set_state", list(snapshots))
+
+    def close(self, **kwargs: Any) -> None:
+        """Stop the workers, whatever state they are in; closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        for connection in self._connections:
+            connection.close()  # a worker that waits for a command leaves; one that works leaves after it
+        for worker in self._workers:
+            worker.join(5)
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,236 @@
+"""Squashed-Gaussian policies: the distribution, the actor-critic that students are, and how policies are kept in files."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from Models.Impoola import Impoola, head, orthogonal
+from Models.Utils import screen
+
+LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
+
+Precision = Literal["fp32", "bf16"]
+Observation = dict[str, torch.Tensor]
+
+
+class BadFile(ValueError):
+    """A file is missing, damaged, or not what it should be; the message says which and what would be right."""
+
+
+@dataclass(frozen=True)
+class SquashedGaussian:
+    """Policy of actions a = shift + scale * tanh(u), u ~ N(mean, exp(log_std)^2), independent dimensions.
+
+    `mean` and `log_std` are float [B, A], `scale` and `shift` [A]. Samples are kept as u, the pre-tanh action, since
+    recovering u from a saturated action loses it.
+    """
+
+    mean: torch.Tensor
+    log_std: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def sample(self) -> torch.Tensor:
+        """Draw u [B, A], differentiable with respect to mean and log_std."""
+        return self.mean + self.log_std.exp() * torch.randn_like(self.mean)
+
+    def action(self, u: torch.Tensor) -> torch.Tensor:
+        """Map pre-tanh u to actions in the environment's units."""
+        return self.shift + self.scale * torch.tanh(u)
+
+    def log_prob(self, u: torch.Tensor) -> torch.Tensor:
+        """Return log pi(a(u)) [B], a density over actions in the environment's units.
+
+        The tanh correction log(1 - tanh(u)^2) is computed as 2 (log 2 - u - softplus(-2u)), finite everywhere
+        (https://github.com/tensorflow/probability, `tfp.bijectors.Tanh`).
+        """
+        normal = -0.5 * ((u - self.mean) * (-self.log_std).exp()).square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        return (normal - 2 * (math.log(2) - u - F.softplus(-2 * u)) - self.scale.log()).sum(-1)
+
+    def entropy(self) -> torch.Tensor:
+        """Estimate the differential entropy [B] from one sample (a squashed Gaussian has no closed form), in nats."""
+        return -self.log_prob(self.sample())
+
+
+class GaussianPolicy(nn.Module):
+    """A network whose output is a `SquashedGaussian` over a bounded action space.
+
+    Args:
+        action_low: lowest action, one number for each dimension.
+        action_high: highest action.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, action_low: Sequence[float], action_high: Sequence[float]):
+        super().__init__()
+        low, high = torch.tensor(action_low), torch.tensor(action_high)
+        self.register_buffer("scale", (high - low) / 2, persistent=False)
+        self.register_buffer("shift", (high + low) / 2, persistent=False)
+
+    def distribution(self, obs: Observation) -> SquashedGaussian:
+        """Return the policy at observations with a leading [B]."""
+        raise NotImplementedError
+
+    def to_tensors(self, obs: dict[str, np.ndarray]) -> Observation:
+        """Move the environment's arrays to the policy's device; entries that it does not look at are left out."""
+        return {
+            key: torch.as_tensor(value).to(self.scale.device, non_blocking=True)
+            for key, value in obs.items()
+            if key in self.inputs
+        }
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The observation's keys this policy looks at."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def act(self, obs: dict[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Return actions float32 [N, A] in the environment's units for the environment's observation.
+
+        `Frame`, for policies that see, is stacked already: `uint8` [N, stack, rows, columns], oldest first.
+        """
+        policy = self.distribution(self.to_tensors(obs))
+        return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()
+
+
+class ActorCritic(GaussianPolicy):
+    """Student: an optional Impoola backbone over frames, a standardized vector beside it, an actor and a critic head.
+
+    All arguments are plain values, and are saved with the weights.
+
+    Args:
+        vector: the observation key of the vector input, `State` or `PartialState`.
+        vector_mean: its mean, one number for each entry; with `vector_std` the constants that standardize it.
+        vector_std: its standard deviation, above 0.
+        action_low: lowest action.
+        action_high: highest action.
+        frame_shape: (stack, rows, columns) of `Frame`, or None for a policy that does not see.
+        filters: backbone channels of each stage; empty without frames.
+        grid: rows and columns the backbone pools to.
+        hidden: width of the heads.
+        lift: width the vector is lifted to beside a backbone.
+    """
+
+    vector_mean: torch.Tensor
+    vector_std: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        vector: str,
+        vector_mean: Sequence[float],
+        vector_std: Sequence[float],
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+        frame_shape: Sequence[int] | None = None,
+        filters: Sequence[int] = (),
+        grid: Sequence[int] = (4, 8),
+        hidden: int = 128,
+        lift: int = 64,
+    ):
+        super().__init__(action_low, action_high)
+        self.arguments: dict[str, Any] = {
+            "vector": vector,
+            "vector_mean": list(vector_mean),
+            "vector_std": list(vector_std),
+            "action_low": list(action_low),
+            "action_high": list(action_high),
+            "frame_shape": None if frame_shape is None else list(frame_shape),
+            "filters": list(filters),
+            "grid": list(grid),
+            "hidden": hidden,
+            "lift": lift,
+        }
+        if bool(filters) != (frame_shape is not None):
+            raise ValueError("a backbone needs frames and frames need a backbone: give filters and frame_shape, or neither")
+        self.precision: Precision = "fp32"
+        self._vector = vector
+        self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
+        self.register_buffer("vector_std", torch.tensor(vector_std), persistent=False)
+
+        features = len(vector_mean)
+        self.backbone: Impoola | None = None
+        if frame_shape is not None:
+            self.backbone = Impoola(frame_shape[0], filters, (grid[0], grid[1]))
+            self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
+            features = self.backbone.out_features + lift
+        # Small first outputs: the policy starts centred, its log_std in the middle of its range.
+        self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
+        self.critic = head(features, hidden, 1, gain=1.0)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The vector, and `Frame` if there is a backbone."""
+        return (self._vector,) if self.backbone is None else (self._vector, "Frame")
+
+    def features(self, obs: Observation) -> torch.Tensor:
+        """Return what both heads stand on, float32 [B, features]; one backbone pass."""
+        vector = (obs[self._vector] - self.vector_mean) / self.vector_std
+        if self.backbone is None:
+            return vector
+        half = self.precision == "bf16"
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=half):
+            seen = self.backbone(screen(obs["Frame"], torch.bfloat16 if half else torch.float32))
+        return torch.cat([seen.float(), self.lift(vector)], dim=1)
+
+    def _policy(self, features: torch.Tensor) -> SquashedGaussian:
+        mean, raw = self.actor(features).chunk(2, dim=-1)
+        # Squashed smoothly: a hard clamp has no gradient where it bites.
+        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
+        return SquashedGaussian(mean, log_std, self.scale, self.shift)
+
+    def forward(self, obs: Observation) -> tuple[SquashedGaussian, torch.Tensor]:
+        """Return the policy and the value [B] from one backbone pass."""
+        features = self.features(obs)
+        return self._policy(features), self.critic(features).squeeze(-1)
+
+    def distribution(self, obs: Observation) -> SquashedGaussian:
+        """Return the policy alone."""
+        return self._policy(self.features(obs))
+
+    def value(self, obs: Observation) -> torch.Tensor:
+        """Return the value [B] alone."""
+        return self.critic(self.features(obs)).squeeze(-1)
+
+
+def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
+    """Write tensors and plain values to `path` so that it holds the old content or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_tensors(path: Path | str, kind: str) -> dict[str, Any]:
+    """Read what `save_tensors` wrote, executing nothing, and check that its `format` is `kind`.
+
+    Raises:
+        BadFile: the file is missing, damaged, or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadFile(f"{path}: no such file (a {kind} file is needed)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadFile(f"{path}: damaged, or not a {kind} file ({reason[:120]})") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != kind:
+        raise BadFile(f"{path}: a {found or 'foreign'} file where a {kind} file is needed")
+    return content

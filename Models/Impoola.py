@@ -1,0 +1,74 @@
+"""The IMPALA residual backbone, pooled to a fixed grid (Impoola), and the heads that stand on it.
+
+IMPALA: Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, figure 3. Pooling in place of the flattened map:
+Trumpp et al. 2025 (Impoola), https://arxiv.org/abs/2503.05546.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.Module:
+    """Initialize a layer's weight orthogonally and its bias to zero; returns the layer."""
+    nn.init.orthogonal_(layer.weight, gain)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), 3x3 convolutions, same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = orthogonal(nn.Conv2d(channels, channels, 3, padding=1))
+        self.second = orthogonal(nn.Conv2d(channels, channels, 3, padding=1), gain=0.5)  # six blocks must not blow up
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [B, C, H, W] to [B, C, H, W]."""
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Impoola(nn.Module):
+    """Per stage a 3x3 convolution, a 3x3 stride-2 max-pool and two residual blocks; then ReLU and average pooling.
+
+    Args:
+        in_channels: frames in a stack.
+        filters: channels of each stage.
+        grid: rows and columns the last map is averaged to. More than one cell, for a single average cannot tell where
+            things are.
+    """
+
+    def __init__(self, in_channels: int, filters: Sequence[int], grid: tuple[int, int]):
+        super().__init__()
+        stages: list[nn.Module] = []
+        for previous, channels in zip((in_channels, *filters), filters):
+            stages += [
+                orthogonal(nn.Conv2d(previous, channels, 3, padding=1)),
+                nn.MaxPool2d(3, stride=2, padding=1),
+                ResidualBlock(channels),
+                ResidualBlock(channels),
+            ]
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.out_features = filters[-1] * grid[0] * grid[1]
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to features [B, out_features]."""
+        return self.pool(F.relu(self.stages(x))).flatten(1)
+
+
+def head(in_features: int, hidden: int, out_features: int, gain: float) -> nn.Sequential:
+    """Build an actor or critic head: two SiLU layers and a linear one, its initial outputs scaled by `gain`."""
+    return nn.Sequential(
+        orthogonal(nn.Linear(in_features, hidden)),
+        nn.SiLU(),
+        orthogonal(nn.Linear(hidden, hidden)),
+        nn.SiLU(),
+        orthogonal(nn.Linear(hidden, out_features), gain),
+    )

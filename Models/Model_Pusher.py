@@ -1,0 +1,178 @@
+"""The students (`State`, `ImpaalaSmall`, `ImpaalaMid`, `ImpaalaBig`) and the teacher, and the doors to load them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from Models.Base_Model import ActorCritic, BadFile, GaussianPolicy, Observation, SquashedGaussian, load_tensors, save_tensors
+
+FILTERS: dict[str, tuple[int, ...]] = {
+    "State": (),
+    "ImpaalaSmall": (16, 32),
+    "ImpaalaMid": (16, 32, 32),
+    "ImpaalaBig": (32, 64, 64),
+}
+SHIPPED_TEACHER = Path(__file__).resolve().parents[1] / "Results" / "Pusher" / "Teacher" / "teacher.pt"
+
+
+@dataclass(frozen=True)
+class StateStatistics:
+    """Mean and standard deviation of every entry of the state, float64 [S], as the teacher met them."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def floored_std(self) -> np.ndarray:
+        """The standard deviation, where an entry never moved 1: what is constant is left alone, not blown up."""
+        return np.where(self.std < 1e-3, 1.0, self.std)
+
+
+class Teacher(GaussianPolicy):
+    """The actor of a SAC teacher on normalized states, as Stable-Baselines3 trains it.
+
+    Args:
+        mean: mean of the state, one number for each entry.
+        variance: its variance.
+        epsilon: added to the variance before the square root (SB3's `VecNormalize`).
+        clip: normalized states are clipped to [-clip, clip].
+        hidden: widths of the ReLU layers.
+        action_low: lowest action.
+        action_high: highest action.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float],
+        variance: Sequence[float],
+        epsilon: float,
+        clip: float,
+        hidden: Sequence[int],
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+    ):
+        super().__init__(action_low, action_high)
+        self.arguments: dict[str, Any] = {
+            "mean": list(mean),
+            "variance": list(variance),
+            "epsilon": epsilon,
+            "clip": clip,
+            "hidden": list(hidden),
+            "action_low": list(action_low),
+            "action_high": list(action_high),
+        }
+        # Double precision, as SB3 normalizes: an entry that hardly moves is divided by next to nothing.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64), persistent=False)
+        self.register_buffer("std", (torch.tensor(variance, dtype=torch.float64) + epsilon).sqrt(), persistent=False)
+        self.clip = clip
+        layers: list[nn.Module] = []
+        for previous, width in zip((len(mean), *hidden), hidden):
+            layers += [nn.Linear(previous, width), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.mu = nn.Linear(hidden[-1], len(action_low))
+        self.log_std = nn.Linear(hidden[-1], len(action_low))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The state."""
+        return ("State",)
+
+    @property
+    def statistics(self) -> StateStatistics:
+        """How the states it was trained on were spread."""
+        return StateStatistics(self.mean.cpu().numpy(), np.sqrt(np.array(self.arguments["variance"])))
+
+    @torch.no_grad()
+    def distribution(self, obs: Observation) -> SquashedGaussian:
+        """Return the teacher's policy; no gradient ever flows into it."""
+        state = ((obs["State"].double() - self.mean) / self.std).clamp(-self.clip, self.clip).float()
+        hidden = self.trunk(state)
+        return SquashedGaussian(self.mu(hidden), self.log_std(hidden).clamp(-20, 2), self.scale, self.shift)
+
+    def save(self, path: Path | str, task: str) -> None:
+        """Write the teacher of a task as plain tensors."""
+        save_tensors(path, {**_content("teacher", self), "task": task})
+
+
+def _content(kind: str, model: Any) -> dict[str, Any]:
+    return {"format": kind, "version": 1, "arguments": model.arguments, "weights": model.state_dict()}
+
+
+def _load(path: Path | str, kind: str, build: Any, device: str | torch.device) -> Any:
+    content = load_tensors(path, kind)
+    try:
+        model = build(**content["arguments"])
+        model.load_state_dict(content["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise BadFile(f"{path}: not a complete {kind} file of this version ({str(error).splitlines()[0]})") from error
+    return model.to(device).eval()
+
+
+def get_Teacher_model(path: Path | str | None = None, device: str | torch.device = "cpu") -> Teacher:
+    """Load a teacher; without a path the shipped one.
+
+    Raises:
+        BadFile: the file is missing, damaged, or not a teacher.
+    """
+    teacher: Teacher = _load(path or SHIPPED_TEACHER, "teacher", Teacher, device)
+    return teacher.requires_grad_(False)
+
+
+def make_student(
+    mode: str,
+    observation_space: gym.spaces.Dict,
+    action_space: gym.spaces.Box,
+    proprioception: Sequence[int],
+    statistics: StateStatistics,
+    stack: int,
+    grid: Sequence[int] = (4, 8),
+) -> ActorCritic:
+    """Build an untrained student from spaces.
+
+    Args:
+        mode: one of `FILTERS`.
+        observation_space: of one environment; `Frame`, if the mode sees, is a single frame.
+        action_space: of one environment.
+        proprioception: indices of the state entries in `PartialState`.
+        statistics: of the state, to standardize the student's vector with.
+        stack: frames seen at once.
+        grid: cells the backbone pools to.
+    """
+    entries = range(len(statistics.mean)) if mode == "State" else proprioception
+    seen: dict[str, Any] = {}
+    if mode != "State":
+        frame = observation_space["Frame"].shape
+        assert frame is not None
+        seen = {"frame_shape": (stack, *frame), "filters": FILTERS[mode], "grid": grid}
+    return ActorCritic(
+        vector="State" if mode == "State" else "PartialState",
+        vector_mean=[float(statistics.mean[i]) for i in entries],
+        vector_std=[float(statistics.floored_std[i]) for i in entries],
+        action_low=action_space.low.tolist(),
+        action_high=action_space.high.tolist(),
+        **seen,
+    )
+
+
+def save_student(path: Path | str, student: ActorCritic, card: dict[str, Any]) -> None:
+    """Write a student as plain tensors, with `card`: task, mode, render settings, scores, whatever says what it is."""
+    save_tensors(path, {**_content("student", student), "card": card})
+
+
+def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorCritic:
+    """Load a student.
+
+    Raises:
+        BadFile: the file is missing, damaged, or not a student.
+    """
+    return _load(path, "student", ActorCritic, device)

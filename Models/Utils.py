@@ -1,0 +1,69 @@
+"""Frame stacks: which frames a student sees at once, and how they are put together without copies being kept."""
+
+import numpy as np
+import torch
+
+
+def stack_ages(age: np.ndarray, stack: int, stride: int) -> np.ndarray:
+    """Return how many steps back each frame of a stack lies, oldest first.
+
+    Args:
+        age: int [...], steps since the first observation of the episode.
+        stack: frames in a stack.
+        stride: steps between them.
+
+    Returns:
+        int [..., stack]: `min(k * stride, age)`, so that an episode's first frame fills the stack.
+    """
+    return np.minimum(np.arange(stack - 1, -1, -1) * stride, np.asarray(age)[..., None])
+
+
+class FrameStacker:
+    """Stacks of the newest frames of N environments that are being stepped.
+
+    Keeps the last `(stack - 1) * stride + 1` single frames, `uint8` [history, N, rows, columns].
+    """
+
+    def __init__(self, stack: int, stride: int):
+        self.stack, self.stride = stack, stride
+        self._history: np.ndarray | None = None
+        self._age = np.zeros(0, np.int64)
+        self._newest = -1
+
+    def reset(self, frames: np.ndarray) -> np.ndarray:
+        """Start an episode everywhere with `frames` uint8 [N, rows, columns]; returns the stacks."""
+        length = (self.stack - 1) * self.stride + 1
+        self._history = np.empty((length, *frames.shape), np.uint8)
+        self._age = np.full(len(frames), -1, np.int64)
+        return self.push(frames, np.ones(len(frames), bool))
+
+    def _stacks(self, age: np.ndarray, newest: int) -> np.ndarray:
+        assert self._history is not None, "reset() comes first"
+        back = stack_ages(age, self.stack, self.stride)
+        return self._history[(newest - back) % len(self._history), np.arange(len(age))[:, None]]
+
+    def push(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Add the newest frames and return the stacks, oldest first: uint8 [N, stack, rows, columns].
+
+        `first` bool [N] marks frames that begin an episode.
+        """
+        assert self._history is not None, "reset() comes first"
+        self._newest = (self._newest + 1) % len(self._history)
+        self._history[self._newest] = frames
+        self._age = np.where(first, 0, self._age + 1)
+        return self._stacks(self._age, self._newest)
+
+    def peek(self, frames: np.ndarray) -> np.ndarray:
+        """Return the stacks as if `frames` were pushed in running episodes, and forget them (for final observations)."""
+        assert self._history is not None, "reset() comes first"
+        # The slot after the newest holds the oldest frame, which a stack that ends one step later no longer needs.
+        slot = (self._newest + 1) % len(self._history)
+        kept, self._history[slot] = self._history[slot].copy(), frames
+        stacks = self._stacks(self._age + 1, slot)
+        self._history[slot] = kept
+        return stacks
+
+
+def screen(frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Turn stacked `uint8` [B, stack, rows, columns] frames into a network's input: [-0.5, 0.5], channels last."""
+    return frames.to(dtype, memory_format=torch.channels_last).mul_(1 / 255).sub_(0.5)

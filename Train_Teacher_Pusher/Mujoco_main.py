@@ -1,0 +1,193 @@
+"""Train the teacher: SAC (Stable-Baselines3) on the full state, many environments, observations normalized.
+
+The defaults are the recipe of the shipped teacher. Narrow layers and several updates a step learn fastest on a CPU:
+what limits this task is how many updates there are, not how large each is. The reward for moving the object weighs
+double in training, since the task's own lets a policy hover beside the object for long; evaluation uses the task's own.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from Enviroment.Tasks import TASKS
+from Enviroment.Utils import make_vector_env
+from Models.Base_Model import BadFile
+from Train_Teacher_Pusher.callbacks import FIELDS, EvaluationCallback, save_checkpoint
+from Train_Teacher_Pusher.SaveWeights import load_sac
+
+TASK = TASKS["Pusher"]
+RUNS = Path(__file__).resolve().parents[1] / "Results" / "Pusher" / "Teacher" / "runs"
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Settings of a teacher run; the field names are the flags."""
+
+    total_timesteps: int = 5_000_000
+    seed: int = 0
+    num_envs: int = 32
+    learning_rate: float = 1e-3
+    learning_rate_end: float = 1e-4
+    batch_size: int = 256
+    gradient_steps: int = 4
+    gamma: float = 0.98
+    tau: float = 0.01
+    hidden: int = 128
+    buffer_size: int = 1_000_000
+    learning_starts: int = 5_000
+    reward_dist_weight: float = 2.0
+    device: str = "auto"
+
+    def schedule(self, remaining: float) -> float:
+        """Learning rate by the share of training that remains: constant, then linear over the second half."""
+        return self.learning_rate_end + (self.learning_rate - self.learning_rate_end) * min(1.0, 2 * remaining)
+
+
+HELP = {
+    "total_timesteps": "environment steps in all",
+    "num_envs": "environments stepped together",
+    "learning_rate_end": "learning rate at the end; it falls over the second half",
+    "gradient_steps": "updates after every step of all environments",
+    "tau": "how fast the target critic follows",
+    "hidden": "width of the two layers of actor and critics",
+    "learning_starts": "random steps before the first update",
+    "reward_dist_weight": "training's weight of the object-goal distance (the task's own, used in evaluation: 1)",
+    "device": "auto, cpu, cuda or cuda:N",
+}
+
+
+def make_training_env(config: TeacherConfig) -> DummyVecEnv:
+    """Make the state-only training environments, which need no renderer and no process of their own."""
+    env = DummyVecEnv(
+        [lambda: gym.make(TASK.env_id, reward_dist_weight=config.reward_dist_weight) for _ in range(config.num_envs)]
+    )
+    env.seed(config.seed)
+    return env
+
+
+def make_model(config: TeacherConfig) -> SAC:
+    """Build an untrained SAC."""
+    return SAC(
+        "MlpPolicy",
+        VecNormalize(make_training_env(config), norm_obs=True, norm_reward=False),
+        learning_rate=config.schedule,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        tau=config.tau,
+        train_freq=1,
+        gradient_steps=config.gradient_steps,
+        learning_starts=config.learning_starts,
+        buffer_size=config.buffer_size,
+        policy_kwargs={"net_arch": [config.hidden, config.hidden]},
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def resume_model(folder: Path, config: TeacherConfig) -> SAC:
+    """Continue from `last.zip` with its statistics and replay buffer; the environments start new episodes.
+
+    Raises:
+        BadFile: there is nothing whole to continue from.
+    """
+    model, statistics = load_sac(folder / "last.zip", config.device)
+    replay = folder / "last_replay.pkl"
+    if not replay.is_file():
+        raise BadFile(f"{replay}: no such file, so the run cannot be continued")
+    statistics.set_venv(make_training_env(config))
+    model.set_env(statistics, force_reset=True)
+    model.load_replay_buffer(replay)
+    metrics = folder / "metrics.csv"
+    if metrics.is_file():
+        rows = [row for row in csv.DictReader(metrics.open()) if int(row["timesteps"]) <= model.num_timesteps]
+        with metrics.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+    return model
+
+
+def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namespace]:
+    """Read the command line; both spellings, `--total-timesteps` and `--total_timesteps`, are understood."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    for name, default in asdict(TeacherConfig()).items():
+        flags = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
+        parser.add_argument(
+            *flags, dest=name, type=type(default), default=default, help=f"{HELP.get(name, '')} (default: {default})"
+        )
+    parser.add_argument("--eval-freq", type=int, default=100_000, help="steps between evaluations (default: 100000)")
+    parser.add_argument("--checkpoint-freq", type=int, default=500_000, help="steps between checkpoints (default: 500000)")
+    parser.add_argument("--run-name", default="sac", help="folder of the run below Results/Pusher/Teacher/runs (default: sac)")
+    parser.add_argument("--wandb_mode", choices=["auto", "online", "offline", "disabled"], default="auto")
+    parser.add_argument("--resume", action="store_true", help="continue the run of this name")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
+    arguments = parser.parse_args(argv)
+    config = TeacherConfig(**{name: getattr(arguments, name) for name in asdict(TeacherConfig())})
+    for name in ("total_timesteps", "num_envs", "batch_size", "gradient_steps", "hidden", "buffer_size"):
+        if getattr(config, name) < 1:
+            parser.exit(2, f"{parser.prog}: error: --{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed\n")
+    return config, arguments
+
+
+def main() -> None:
+    """Command line."""
+    config, arguments = parse()
+    folder = RUNS / arguments.run_name
+
+    def refuse(message: str) -> Any:
+        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        refuse(f"--device {config.device}: this machine has no CUDA device; use --device cpu")
+    written = folder / "config.json"
+    if arguments.resume:
+        if not written.is_file():
+            refuse(f"--resume: nothing to resume in {folder}")
+        before = json.loads(written.read_text())
+        differences = {k: v for k, v in asdict(config).items() if k != "device" and v != before.get(k)}
+        differences.pop("total_timesteps", None)  # more of the same
+        if differences:
+            refuse(f"--resume: the run has other settings: {', '.join(f'{k} {before.get(k)}' for k in differences)}")
+    elif folder.exists() and not arguments.overwrite:
+        refuse(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
+
+    torch.set_num_threads(1)  # layers this small gain nothing from a second thread
+    try:
+        model = resume_model(folder, config) if arguments.resume else make_model(config)
+    except BadFile as error:
+        refuse(str(error))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not arguments.resume:
+        (folder / "metrics.csv").unlink(missing_ok=True)
+    written.write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+    from Algorithm.Logger import start_wandb
+
+    run = start_wandb(arguments.wandb_mode, folder, asdict(config), group="Teacher", name=arguments.run_name)
+    env = make_vector_env(TASK, num_envs=25, num_workers=1, frames=False)
+    callback = EvaluationCallback(folder, TASK, env, arguments.eval_freq, arguments.checkpoint_freq, run)
+    try:
+        # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
+        model.learn(config.total_timesteps - model.num_timesteps, callback, reset_num_timesteps=not arguments.resume)
+    except KeyboardInterrupt:
+        save_checkpoint(model, folder, "last", replay=True)
+        print(f"stopped; the same command with --resume goes on from step {model.num_timesteps}")
+    finally:
+        env.close()
+        if run is not None:
+            run.finish()
+    print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
+
+
+if __name__ == "__main__":
+    main()

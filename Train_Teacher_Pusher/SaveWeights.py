@@ -1,0 +1,79 @@
+"""Turn a Stable-Baselines3 SAC checkpoint into `teacher.pt`, plain tensors that load without Stable-Baselines3."""
+
+import argparse
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import VecNormalize
+
+from Models.Base_Model import BadFile
+from Models.Model_Pusher import SHIPPED_TEACHER, Teacher
+
+STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
+
+
+def teacher_from_sac(model: SAC, statistics: VecNormalize) -> Teacher:
+    """Copy a SAC actor and the normalization it was trained with; acts as the original does.
+
+    Args:
+        model: trained with an MLP policy of ReLU layers and without state-dependent exploration.
+        statistics: the `VecNormalize` around its environments.
+    """
+    actor = model.policy.actor
+    hidden = [layer.out_features for layer in actor.latent_pi if isinstance(layer, torch.nn.Linear)]
+    rms = statistics.obs_rms
+    teacher = Teacher(
+        mean=rms.mean.tolist(),  # type: ignore[union-attr]
+        variance=rms.var.tolist(),  # type: ignore[union-attr]
+        epsilon=statistics.epsilon,
+        clip=statistics.clip_obs,
+        hidden=hidden,
+        action_low=model.action_space.low.tolist(),  # type: ignore[attr-defined]
+        action_high=model.action_space.high.tolist(),  # type: ignore[attr-defined]
+    )
+    weights = {
+        name.replace("latent_pi", "trunk"): value.detach().cpu().clone() for name, value in actor.state_dict().items()
+    }
+    teacher.load_state_dict(weights)
+    return teacher.eval().requires_grad_(False)
+
+
+def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
+    """Load a checkpoint `NAME.zip` and the `NAME_vecnormalize.pkl` beside it.
+
+    Both are pickles, which can carry code: load only files that you trust.
+
+    Raises:
+        BadFile: one of them is missing or damaged.
+    """
+    statistics = checkpoint.with_name(f"{checkpoint.stem}_{STATISTICS}")
+    for path in (checkpoint, statistics):
+        if not path.is_file():
+            raise BadFile(f"{path}: no such file (a checkpoint is NAME.zip with NAME_{STATISTICS} beside it)")
+    try:
+        model = SAC.load(checkpoint, device=device)
+        with open(statistics, "rb") as file:
+            return model, pickle.load(file)
+    except Exception as error:  # pickle and zip raise a dozen kinds for a damaged file
+        raise BadFile(f"{checkpoint}: not a Stable-Baselines3 SAC checkpoint ({error})") from error
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="NAME.zip, with NAME_vecnormalize.pkl beside it")
+    parser.add_argument("--output", type=Path, default=SHIPPED_TEACHER, help="default: the teacher the students learn from")
+    arguments = parser.parse_args()
+    try:
+        model, statistics = load_sac(arguments.checkpoint)
+    except BadFile as error:
+        sys.exit(f"SaveWeights.py: error: {error}")
+    teacher_from_sac(model, statistics).save(arguments.output, task="Pusher")
+    print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

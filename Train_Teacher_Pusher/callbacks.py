@@ -1,0 +1,99 @@
+"""What happens beside the SAC updates: evaluation on fixed seeds, checkpoints, metrics."""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+
+from Algorithm.seeds import TEACHER_SELECTION_SEEDS
+from Algorithm.Test_model import evaluate
+from Enviroment.Tasks import Task
+from Enviroment.Vector_env import WorkerVectorEnv
+from Train_Teacher_Pusher.SaveWeights import STATISTICS, teacher_from_sac
+
+FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
+
+
+def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
+    """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and `NAME_replay.pkl`), each replacing the old one when whole."""
+    statistics = model.get_vec_normalize_env()
+    assert statistics is not None
+    writers: dict[str, Any] = {f"{name}_{STATISTICS}": statistics.save, f"{name}.zip": model.save}
+    if replay:
+        writers[f"{name}_replay.pkl"] = model.save_replay_buffer
+    for file, write in writers.items():
+        temporary = folder / f"writing_{file}"
+        write(temporary)
+        os.replace(temporary, folder / file)
+
+
+class EvaluationCallback(BaseCallback):
+    """Every `every` steps: scores the deterministic policy, writes `metrics.csv`, keeps `best.zip` and `last.zip`.
+
+    The best is chosen by mean return on seeds that no published figure uses.
+    """
+
+    def __init__(self, folder: Path, task: Task, env: WorkerVectorEnv, every: int, checkpoint_every: int, run: Any = None):
+        super().__init__()
+        self._folder, self._task, self._env, self._run = folder, task, env, run
+        self._every, self._checkpoint_every = every, checkpoint_every
+        self._metrics = folder / "metrics.csv"
+        self._best, self._minutes = -float("inf"), 0.0
+        rows = list(csv.DictReader(self._metrics.open())) if self._metrics.is_file() else []
+        if rows:
+            self._best, self._minutes = max(float(row["return"]) for row in rows), float(rows[-1]["minutes"])
+
+    def _on_training_start(self) -> None:
+        self._started = time.monotonic()
+        self._next = self.num_timesteps + self._every
+        self._next_checkpoint = self.num_timesteps + self._checkpoint_every
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next:
+            self._next += self._every
+            self._evaluate()
+        if self.num_timesteps >= self._next_checkpoint:
+            self._next_checkpoint += self._checkpoint_every
+            save_checkpoint(self._sac, self._folder, "last", replay=True)
+        return True
+
+    def _on_training_end(self) -> None:
+        self._evaluate()
+        save_checkpoint(self._sac, self._folder, "last", replay=True)
+
+    @property
+    def _sac(self) -> SAC:
+        assert isinstance(self.model, SAC)
+        return self.model
+
+    def _evaluate(self) -> None:
+        statistics = self.model.get_vec_normalize_env()
+        assert statistics is not None
+        result = evaluate(teacher_from_sac(self._sac, statistics), self._env, self._task, TEACHER_SELECTION_SEEDS)
+        row = {
+            "timesteps": self.num_timesteps,
+            "updates": self._sac._n_updates,
+            "minutes": round(self._minutes + (time.monotonic() - self._started) / 60, 2),
+            "return": round(float(result.returns.mean()), 3),
+            "success": round(float(result.success.mean()), 3),
+            "final_distance": round(float(result.final_distance.mean()), 4),
+            "entropy_coefficient": round(float(self._sac.log_ent_coef.detach().exp()), 5)  # type: ignore[union-attr]
+            if self._sac.log_ent_coef is not None
+            else None,
+        }
+        new = not self._metrics.is_file()
+        with self._metrics.open("a", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        if self._run is not None:
+            self._run.log({f"teacher/{key}": value for key, value in row.items()})
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        if row["return"] > self._best:
+            self._best = row["return"]
+            save_checkpoint(self._sac, self._folder, "best")
