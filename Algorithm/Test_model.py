@@ -1,7 +1,7 @@
-"""Evaluation of any policy on given seeds: returns, success, agreement with the teacher; and the video of an episode."""
+"""Evaluation of any policy on given seeds: returns, success, agreement with the teacher."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import gymnasium as gym
@@ -49,36 +49,42 @@ class RandomPolicy:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One episode for each seed.
+    """One episode for each seed; every array has an entry for each, [E].
 
     Attributes:
-        seeds: the environments' seeds, [E].
-        returns: undiscounted, [E].
-        success: whether the last state was a success, bool [E].
-        final_distance: the task's distance at the last state in metres, [E].
+        seeds: the environments' seeds.
+        returns: undiscounted.
+        success: whether the last state was a success, bool.
+        final_distance: the task's distance at the last state in metres.
         action_accuracy: 1 - mean squared difference to the teacher's actions in [-1, 1]; NaN without a teacher.
-        entropy: of the policy on the visited states in nats; NaN for a policy without one.
+        entropy: mean over the visited states in nats, estimated by sampling; NaN for a policy without one.
     """
 
     seeds: tuple[int, ...]
     returns: np.ndarray
     success: np.ndarray
     final_distance: np.ndarray
-    action_accuracy: float
-    entropy: float
+    action_accuracy: np.ndarray
+    entropy: np.ndarray
 
-    def normalized_return(self, zero: "Evaluation", teacher: "Evaluation") -> float:
-        """Return (R - R_zero) / (R_teacher - R_zero) of the mean returns, all on the same seeds."""
-        assert self.seeds == zero.seeds == teacher.seeds
-        return float((self.returns.mean() - zero.returns.mean()) / (teacher.returns.mean() - zero.returns.mean()))
+    def __getitem__(self, part: slice) -> "Evaluation":
+        """Return some of the episodes."""
+        return Evaluation(*(getattr(self, field.name)[part] for field in fields(self)))
+
+
+def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> float:
+    """Return (R - R_zero) / (R_teacher - R_zero) of the mean returns, all on the same seeds."""
+    assert policy.seeds == zero.seeds == teacher.seeds
+    floor = zero.returns.mean()
+    return float((policy.returns.mean() - floor) / (teacher.returns.mean() - floor))
 
 
 @dataclass
 class Recording:
-    """What `evaluate` saw of the first seed's episode: `stacks` uint8 [t, stack, rows, columns], `actions` [t, A]."""
+    """The first round of episodes as `evaluate` saw it: for each step `actions` [N, A] and `stacks` uint8 [N, stack, ...]."""
 
-    stacks: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+    stacks: list[np.ndarray] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -103,8 +109,8 @@ def evaluate(
         seeds: one episode each, in as many rounds as the environments need.
         teacher: what the policy's actions are compared with on every visited state.
         driver: who acts; the policy itself unless given (the teacher, to score the policy on the teacher's states).
-        deterministic: whether the policy's (or the driver's) action is its mean.
-        recording: filled with the episode of the first seed.
+        deterministic: whether actions are the policy's (the driver's) mean.
+        recording: filled with the first round of episodes.
     """
     torch.manual_seed(0)  # in a forked generator: an evaluation repeats itself and leaves training's numbers alone
     seeds = tuple(seeds)
@@ -113,7 +119,7 @@ def evaluate(
     assert isinstance(space, gym.spaces.Box)
     half_range = (space.high - space.low) / 2
     stacker = FrameStacker(task.stack, task.stack_stride) if "Frame" in env.single_observation_space.keys() else None  # type: ignore[attr-defined]
-    returns, distances, squares, entropies = np.zeros(len(seeds)), np.zeros(len(seeds)), [], []
+    returns, distances, squares, entropies, lengths = (np.zeros(len(seeds)) for _ in range(5))
 
     for start in range(0, len(seeds), n):
         batch = seeds[start : start + n]
@@ -121,24 +127,26 @@ def evaluate(
         if stacker:
             obs["Frame"] = stacker.reset(obs["Frame"])
         running = np.arange(n) < len(batch)
-        rows = np.arange(start, start + len(batch))
         while running.any():
+            live = np.flatnonzero(running)
+            rows = start + live
             if isinstance(policy, GaussianPolicy):
                 pi = policy.distribution(policy.to_tensors(obs))
                 action = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
-                entropies.append(pi.entropy().cpu().numpy()[running])
+                entropies[rows] += pi.entropy().cpu().numpy()[live]
             else:
                 action = policy.act(obs, deterministic)
             if teacher is not None:
-                squares.append((((action - teacher.act(obs)) / half_range)[running] ** 2).mean(-1))
+                squares[rows] += (((action - teacher.act(obs)) / half_range)[live] ** 2).mean(-1)
             if driver is not None:
                 action = driver.act(obs, deterministic)
-            if recording is not None and start == 0 and running[0]:
-                recording.actions.append(action[0].copy())
+            if recording is not None and start == 0:
+                recording.actions.append(action)
                 if stacker:
-                    recording.stacks.append(obs["Frame"][0].copy())
+                    recording.stacks.append(obs["Frame"])
             obs, reward, terminated, truncated, info = env.step(action)
-            returns[rows] += (reward * running)[: len(batch)]
+            returns[rows] += reward[live]
+            lengths[rows] += 1
             done = terminated | truncated
             ended = np.flatnonzero(done & running)
             if ended.size:
@@ -147,14 +155,99 @@ def evaluate(
             if stacker:
                 obs["Frame"] = stacker.push(obs["Frame"], done)
 
+    unknown = np.full(len(seeds), np.nan)
     return Evaluation(
         seeds=seeds,
         returns=returns,
         success=distances < task.success_radius,
         final_distance=distances,
-        action_accuracy=1 - float(np.concatenate(squares).mean()) if squares else float("nan"),
-        entropy=float(np.concatenate(entropies).mean()) if entropies else float("nan"),
+        action_accuracy=1 - squares / lengths if teacher is not None else unknown,
+        entropy=entropies / lengths if isinstance(policy, GaussianPolicy) else unknown,
     )
+
+
+class StudentTest:
+    """Tests a student while it trains: in-distribution (ID) and out-of-distribution (OD) seeds, beside its teacher.
+
+    The teacher and standing still are run once, on the same seeds, when the test is made.
+
+    Args:
+        env: vector environment with as many environments as there are episodes in both sets, closed by the caller.
+        task: the task.
+        teacher: the teacher.
+        seeds: one sequence of seeds for each set; the keys are the sets' names.
+    """
+
+    def __init__(self, env: WorkerVectorEnv, task: Task, teacher: Policy, seeds: dict[str, Sequence[int]]):
+        self._env, self._task, self._teacher = env, task, teacher
+        self._parts, self._seeds = {}, []
+        for name, part in seeds.items():
+            self._parts[name] = slice(len(self._seeds), len(self._seeds) + len(part))
+            self._seeds += part
+        assert isinstance(env.single_action_space, gym.spaces.Box)
+        self._baselines = {
+            "teacher": evaluate(teacher, env, task, self._seeds),
+            "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, self._seeds),
+        }
+
+    def __call__(self, student: Policy) -> dict[str, float]:
+        """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy."""
+        result = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher)
+        metrics = {}
+        for name, part in self._parts.items():
+            episodes, teacher = result[part], self._baselines["teacher"][part]
+            metrics |= {
+                f"test/{name}/return": float(episodes.returns.mean()),
+                f"test/{name}/normalized_return": normalized_return(episodes, self._baselines["zero"][part], teacher),
+                f"test/{name}/success": float(episodes.success.mean()),
+                f"test/{name}/action_accuracy": float(episodes.action_accuracy.mean()),
+                f"test/{name}/entropy": float(episodes.entropy.mean()),
+                f"test/{name}/teacher_return": float(teacher.returns.mean()),
+            }
+        return metrics
+
+    def report(self, student: Policy, recording: Recording | None = None) -> dict[str, dict[str, dict[str, float]]]:
+        """Return the closing figures, `[set][student, teacher or zero][figure]`; `recording` takes the student's episodes.
+
+        Beside the accuracy on the states the student visits stands the one on those its teacher visits: the difference
+        is what drifting off costs.
+        """
+        evaluations = {
+            "student": evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording),
+            **self._baselines,
+        }
+        guided = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, driver=self._teacher)
+        report: dict[str, dict[str, dict[str, float]]] = {}
+        for name, part in self._parts.items():
+            teacher, zero = self._baselines["teacher"][part], self._baselines["zero"][part]
+            report[name] = {who: figures(e[part], zero, teacher) for who, e in evaluations.items()}
+            report[name]["student"]["action_accuracy_on_teacher_states"] = float(guided[part].action_accuracy.mean())
+        return report
+
+
+def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[str, float]:
+    """Summarize an evaluation in plain numbers; those it does not have are left out."""
+    values = {
+        "episodes": len(policy.seeds),
+        "return": float(policy.returns.mean()),
+        "return_std": float(policy.returns.std()),
+        "normalized_return": normalized_return(policy, zero, teacher),
+        "success": float(policy.success.mean()),
+        "final_distance": float(policy.final_distance.mean()),
+        "action_accuracy": float(policy.action_accuracy.mean()),
+        "entropy": float(policy.entropy.mean()),
+    }
+    return {key: value for key, value in values.items() if not np.isnan(value)}
+
+
+def table(report: dict[str, dict[str, float]]) -> str:
+    """Lay out `[who][figure]` as a small table for the terminal."""
+    lines = [f"{'':<10}{'return':>16}{'normalized':>12}{'success':>9}"]
+    for who, row in report.items():
+        lines.append(
+            f"{who:<10}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
+        )
+    return "\n".join(lines)
 
 
 def parse_seeds(text: str) -> Sequence[int]:

@@ -32,13 +32,13 @@ RUNS = Path(__file__).resolve().parents[1] / "Results" / "Pusher" / "Teacher" / 
 class TeacherConfig:
     """Settings of a teacher run; the field names are the flags."""
 
-    total_timesteps: int = 5_000_000
+    total_timesteps: int = 3_000_000
     seed: int = 0
     num_envs: int = 32
     learning_rate: float = 1e-3
     learning_rate_end: float = 1e-4
     batch_size: int = 256
-    gradient_steps: int = 4
+    gradient_steps: int = 8
     gamma: float = 0.98
     tau: float = 0.01
     hidden: int = 128
@@ -87,7 +87,7 @@ def make_model(config: TeacherConfig) -> SAC:
         gradient_steps=config.gradient_steps,
         learning_starts=config.learning_starts,
         buffer_size=config.buffer_size,
-        policy_kwargs={"net_arch": [config.hidden, config.hidden]},
+        policy_kwargs={"net_arch": [config.hidden, config.hidden], "optimizer_kwargs": {"fused": True}},
         seed=config.seed,
         device=config.device,
     )

@@ -1,0 +1,74 @@
+"""The maths: pure functions, tensors in, tensors out. [T, N] is time by environments, [B] a batch, [A] action dimensions."""
+
+import torch
+
+from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian
+
+TEACHER_MEAN_BOUND = 3.0  # tanh(3) = 0.995: a saturated action as good as any beyond it
+
+
+def gae(
+    rewards: torch.Tensor,
+    values: torch.Tensor,
+    next_values: torch.Tensor,
+    terminated: torch.Tensor,
+    done: torch.Tensor,
+    gamma: float,
+    lam: float,
+) -> torch.Tensor:
+    """Generalized advantage estimation (Schulman et al. 2016, eq. 16, https://arxiv.org/abs/1506.02438).
+
+    Args:
+        rewards: r_t, [T, N].
+        values: V(s_t), [T, N].
+        next_values: V of the observation that r_t led to, [T, N]: of the episode's own last observation where it ended,
+            never of the next episode's first.
+        terminated: bool [T, N], the episode ended for good: nothing is bootstrapped.
+        done: bool [T, N], terminated or truncated: the sum over time is cut.
+        gamma: discount.
+        lam: lambda.
+
+    Returns:
+        Advantages [T, N].
+    """
+    deltas = rewards + gamma * next_values * ~terminated - values
+    advantages = torch.empty_like(deltas)
+    running = torch.zeros_like(deltas[0])
+    for t in range(len(deltas) - 1, -1, -1):
+        running = deltas[t] + gamma * lam * running * ~done[t]
+        advantages[t] = running
+    return advantages
+
+
+def ppo_policy_loss(ratio: torch.Tensor, advantages: torch.Tensor, clip: float) -> torch.Tensor:
+    """Clipped surrogate (Schulman et al. 2017, eq. 7, https://arxiv.org/abs/1707.06347) of `ratio`, `advantages` [B]."""
+    return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
+
+
+def value_loss(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, clip: float) -> torch.Tensor:
+    """Half the squared error, the larger of the value's and of the value kept within `clip` of the old one ([B] all)."""
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return 0.5 * torch.max((values - returns).square(), (clipped - returns).square()).mean()
+
+
+def distillation_kl(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:
+    """KL(teacher || student) [B], summed over action dimensions.
+
+    Tanh and scaling are bijections, so this is the KL of the pre-tanh Gaussians. The teacher is first brought into what
+    a student can express, or one saturated joint would own the loss: its mean to +-3, its log_std to the student's range.
+    """
+    mean = teacher.mean.clamp(-TEACHER_MEAN_BOUND, TEACHER_MEAN_BOUND)
+    log_std = teacher.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    variance_ratio = (2 * (log_std - student.log_std)).exp()
+    distance = ((mean - student.mean) * (-student.log_std).exp()).square()
+    return 0.5 * (variance_ratio + distance - 1 - variance_ratio.log()).sum(-1)
+
+
+def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
+    """-log pi_student(a(u)) [B] of pre-tanh teacher actions u [B, A], as a density in the environment's units."""
+    return -student.log_prob(u)
+
+
+def ppd_term(kl: torch.Tensor, ratio: torch.Tensor, clip: float) -> torch.Tensor:
+    """E[max(r, 1 - clip) KL(teacher || student)] (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh), from [B]."""
+    return (ratio.clamp(min=1 - clip) * kl).mean()

@@ -1,0 +1,191 @@
+"""Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347): rollout and update."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from Algorithm.Losses import gae, ppo_policy_loss, value_loss
+from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
+from Enviroment.Tasks import Task
+from Enviroment.Vector_env import WorkerVectorEnv
+from Models.Base_Model import ActorCritic, SquashedGaussian
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the paper this project builds on (Spigler 2025, table of hyperparameters)."""
+
+    rollout_steps: int = 64
+    gamma: float = 0.999
+    gae_lambda: float = 0.9
+    clip: float = 0.3
+    value_coefficient: float = 1.0
+    entropy_coefficient: float = 0.0
+    epochs: int = 4
+    minibatch_size: int = 256
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 0.5
+
+
+class PPO:
+    """Trains a student by PPO; each `step` is one rollout and its updates.
+
+    Args:
+        student: the network, on the device it is trained on.
+        env: training environments, owned by the caller.
+        task: the task, for how frames are stacked.
+        config: settings.
+        seed: of the environments' first episodes and of every random number drawn in training.
+    """
+
+    def __init__(self, student: ActorCritic, env: WorkerVectorEnv, task: Task, config: PPOConfig, seed: int):
+        self.student, self.env, self.config, self._seed = student, env, config, seed
+        self.device = student.scale.device
+        self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5)
+        space, actions = env.single_observation_space, env.single_action_space
+        self.rollout = Rollout(
+            space,  # type: ignore[arg-type]
+            actions.shape[0],  # type: ignore[index]
+            config.rollout_steps,
+            env.num_envs,
+            task.stack,
+            task.stack_stride,
+            self.device,
+        )
+        self.normalizer = ReturnNormalizer(env.num_envs, config.gamma)
+        self.optimization_steps = self.samples_collected = self.samples_seen = 0
+        self._returns = np.zeros(env.num_envs)  # of the episodes under way
+        self._last_return = float("nan")
+
+    def start(self) -> None:
+        """Seed everything and start the first episodes; not after `load_state_dict`."""
+        torch.manual_seed(self._seed)
+        obs, _ = self.env.reset(seed=self._seed)
+        self.rollout.write_observation(0, obs, np.ones(self.env.num_envs, bool))
+
+    def step(self, budget: int) -> dict[str, float]:
+        """Collect a rollout and learn from it, in at most `budget` gradient updates; returns what happened."""
+        stats = self.collect()
+        self.prepare()
+        stats |= self.update(budget)
+        self.rollout.carry_over()
+        return stats
+
+    @torch.no_grad()
+    def collect(self) -> dict[str, float]:
+        """Let the student act, stochastically, for one rollout."""
+        rollout, ended_returns = self.rollout, []
+        rewards = np.empty((rollout.steps, self.env.num_envs))
+        for t in range(rollout.steps):
+            policy, rollout.value[t] = self.student(rollout.observation(t))
+            rollout.u[t] = policy.sample()
+            rollout.log_prob[t] = policy.log_prob(rollout.u[t])
+            obs, rewards[t], terminated, truncated, info = self.env.step(policy.action(rollout.u[t]).cpu().numpy())
+            done = terminated | truncated
+            rollout.write_observation(t + 1, obs, done)
+            rollout.terminated[t], rollout.done[t] = torch.from_numpy(terminated), torch.from_numpy(done)
+            self._returns += rewards[t]
+            if done.any():
+                ended = np.flatnonzero(done)
+                rollout.next_value[t, ended] = self.student.value(rollout.final_observation(t, info["final_obs"], ended))
+                ended_returns += self._returns[ended].tolist()
+                self._returns[ended] = 0
+        last_value = self.student.value(rollout.observation(rollout.steps))
+        following = torch.cat([rollout.value[1:], last_value[None]])
+        rollout.next_value = torch.where(rollout.done, rollout.next_value, following)
+        rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, rollout.done.cpu().numpy()))
+        self.samples_collected += rewards.size
+        if ended_returns:
+            self._last_return = float(np.mean(ended_returns))
+        return {"training/episode_return": self._last_return}
+
+    def prepare(self) -> None:
+        """Turn the rollout into targets."""
+        rollout, config = self.rollout, self.config
+        rollout.advantage = gae(
+            rollout.reward,
+            rollout.value,
+            rollout.next_value,
+            rollout.terminated,
+            rollout.done,
+            config.gamma,
+            config.gae_lambda,
+        )
+        rollout.returns = rollout.advantage + rollout.value
+
+    def update(self, budget: int) -> dict[str, float]:
+        """Make `epochs` passes over the rollout, or as much of them as `budget` updates are."""
+        stats: list[dict[str, torch.Tensor]] = []
+        samples = self.rollout.steps * self.env.num_envs
+        for _ in range(self.config.epochs):
+            for indices in torch.randperm(samples, device=self.device).split(self.config.minibatch_size):
+                if len(stats) == budget:
+                    break
+                loss, scalars = self.loss(self.rollout.minibatch(indices))
+                self.optimizer.zero_grad()
+                loss.backward()
+                norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
+                self.optimizer.step()
+                stats.append({**scalars, "training/gradient_norm": norm})
+                self.samples_seen += len(indices)
+        self.optimization_steps += len(stats)
+        return mean_stats(stats)
+
+    def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of a minibatch and the scalars worth seeing."""
+        config = self.config
+        policy, value = self.student(batch.obs)
+        log_ratio = policy.log_prob(batch.u) - batch.log_prob
+        ratio = log_ratio.exp()
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        policy_loss = ppo_policy_loss(ratio, advantage, config.clip)
+        critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
+        entropy = policy.entropy().mean()
+        auxiliary, scalars = self.auxiliary_loss(batch, policy, ratio)
+        loss = policy_loss + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy + auxiliary
+        with torch.no_grad():
+            scalars |= {
+                "training/loss": loss,
+                "training/policy_loss": policy_loss,
+                "training/value_loss": critic_loss,
+                "training/entropy": entropy,
+                "training/approximate_kl": (ratio - 1 - log_ratio).mean(),
+                "training/clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
+            }
+        return loss, scalars
+
+    def auxiliary_loss(
+        self, batch: Minibatch, policy: SquashedGaussian, ratio: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return what a method adds to PPO's loss, and its scalars; nothing here."""
+        return torch.zeros((), device=ratio.device), {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rollout": self.rollout.state_dict(),
+            "normalizer": self.normalizer.state_dict(),
+            "environments": self.env.get_state(),
+            "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
+            "returns": self._returns.tolist(),
+            "last_return": self._last_return,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rollout.load_state_dict(state["rollout"])
+        self.normalizer.load_state_dict(state["normalizer"])
+        self.env.set_state(state["environments"])
+        self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
+        self._returns, self._last_return = np.array(state["returns"]), state["last_return"]
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)

@@ -1,0 +1,112 @@
+"""The one training loop: step, test, log, save. Every method's trainer runs in it."""
+
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from Algorithm.Checkpoint import save_checkpoint
+from Algorithm.Logger import AXES, RunLogger
+from Algorithm.Test_model import StudentTest
+from Models.Base_Model import ActorCritic
+from Models.Model_Pusher import save_student
+
+CHECKPOINT_EVERY_S = 30.0
+
+
+class Trainer(Protocol):
+    """What the loop needs of a method."""
+
+    student: ActorCritic
+    optimization_steps: int
+    samples_collected: int
+    samples_seen: int
+
+    def start(self) -> None:
+        """Prepare the first step of a new run."""
+        ...
+
+    def step(self, budget: int) -> dict[str, float]:
+        """Make some updates, at most `budget`; return scalars."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs to go on exactly."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        ...
+
+
+def train(
+    trainer: Trainer,
+    test: StudentTest,
+    logger: RunLogger,
+    folder: Path,
+    card: dict[str, Any],
+    *,
+    optimization_steps: int,
+    test_every: int,
+    resume: dict[str, Any] | None = None,
+) -> float:
+    """Train until `optimization_steps` updates are made; returns the seconds spent, those of earlier spells included.
+
+    Args:
+        trainer: the method.
+        test: run before the first update, every `test_every` updates, and after the last.
+        logger: gets a row for every step of the trainer.
+        folder: the run's folder, for `checkpoints/last.pt` and `checkpoints/best_ID.pt`.
+        card: what is written into a student's file beside its weights.
+        optimization_steps: updates in all.
+        test_every: updates between tests.
+        resume: the checkpoint to go on from.
+    """
+    last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
+    elapsed, best_return, next_test = 0.0, -float("inf"), 0
+    if resume is None:
+        trainer.start()
+    else:
+        trainer.load_state_dict(resume["trainer"])
+        elapsed, best_return, next_test = resume["elapsed_s"], resume["best_return"], resume["next_test"]
+
+    def log(stats: dict[str, float]) -> None:
+        nonlocal best_return, next_test
+        counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
+        finished = trainer.optimization_steps >= optimization_steps
+        if trainer.optimization_steps >= next_test or finished:
+            next_test = (trainer.optimization_steps // test_every + 1) * test_every
+            stats = stats | test(trainer.student)
+            if stats["test/ID/return"] > best_return:
+                best_return = stats["test/ID/return"]
+                save_student(best, trainer.student, card | {"optimization_steps": trainer.optimization_steps})
+        logger.log({**dict(zip(AXES, counters)), **stats})
+
+    def save() -> None:
+        save_checkpoint(
+            last,
+            {
+                "trainer": trainer.state_dict(),
+                "student": {"arguments": trainer.student.arguments, "card": card},
+                "elapsed_s": elapsed,
+                "best_return": best_return,
+                "next_test": next_test,
+                "rows": logger.metrics.rows,
+            },
+        )
+
+    if resume is None:
+        log({})
+    saved = time.monotonic()
+    while trainer.optimization_steps < optimization_steps:
+        started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
+        stats = trainer.step(optimization_steps - trainer.optimization_steps)
+        seconds = time.monotonic() - started
+        stats["time/env_steps_per_s"] = (trainer.samples_collected - collected) / seconds
+        stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
+        log(stats)
+        elapsed += time.monotonic() - started
+        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            save()
+            saved = time.monotonic()
+    save()
+    return elapsed
