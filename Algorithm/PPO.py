@@ -46,8 +46,8 @@ class PPO:
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5)
         space, actions = env.single_observation_space, env.single_action_space
         self.rollout = Rollout(
-            space,  # type: ignore[arg-type]
-            actions.shape[0],  # type: ignore[index]
+            space,
+            actions.shape[0],
             config.rollout_steps,
             env.num_envs,
             task.stack,
@@ -56,13 +56,16 @@ class PPO:
         )
         self.normalizer = ReturnNormalizer(env.num_envs, config.gamma)
         self.optimization_steps = self.samples_collected = self.samples_seen = 0
-        self._returns = np.zeros(env.num_envs)  # of the episodes under way
+        self._returns = np.full(
+            env.num_envs, np.nan
+        )  # of the episodes under way; the first, staggered ones do not count
         self._last_return = float("nan")
 
     def start(self) -> None:
         """Seed everything and start the first episodes; not after `load_state_dict`."""
         torch.manual_seed(self._seed)
         obs, _ = self.env.reset(seed=self._seed)
+        self.env.stagger()
         self.rollout.write_observation(0, obs, np.ones(self.env.num_envs, bool))
 
     def step(self, budget: int) -> dict[str, float]:
@@ -89,8 +92,10 @@ class PPO:
             self._returns += rewards[t]
             if done.any():
                 ended = np.flatnonzero(done)
-                rollout.next_value[t, ended] = self.student.value(rollout.final_observation(t, info["final_obs"], ended))
-                ended_returns += self._returns[ended].tolist()
+                rollout.next_value[t, ended] = self.student.value(
+                    rollout.final_observation(t, info["final_obs"], ended)
+                )
+                ended_returns += self._returns[ended][np.isfinite(self._returns[ended])].tolist()
                 self._returns[ended] = 0
         last_value = self.student.value(rollout.observation(rollout.steps))
         following = torch.cat([rollout.value[1:], last_value[None]])

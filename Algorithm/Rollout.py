@@ -47,12 +47,11 @@ class Rollout:
 
         t, n = self.steps, self.num_envs
         self.history = (self.stack - 1) * self.stride
-        self.vectors = {
-            key: zeros(t + 1, n, *space.shape) for key, space in self.space.items() if key != "Frame"  # type: ignore[misc]
-        }
+        shapes: dict[str, tuple[int, ...]] = {key: space.shape or () for key, space in self.space.items()}
+        self.vectors = {key: zeros(t + 1, n, *shape) for key, shape in shapes.items() if key != "Frame"}
         self.frames = None
-        if "Frame" in self.space.keys():
-            self.frames = zeros(self.history + t + 1, n, *self.space["Frame"].shape, dtype=torch.uint8)  # type: ignore[misc]
+        if "Frame" in shapes:
+            self.frames = zeros(self.history + t + 1, n, *shapes["Frame"], dtype=torch.uint8)
         self.age = np.zeros((t + 1, n), np.int64)
         self.u = zeros(t, n, self.action_size)
         self.log_prob, self.value, self.next_value = zeros(t, n), zeros(t, n), zeros(t, n)

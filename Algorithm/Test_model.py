@@ -1,6 +1,6 @@
 """Evaluation of any policy on given seeds: returns, success, agreement with the teacher."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -116,9 +116,8 @@ def evaluate(
     seeds = tuple(seeds)
     n = env.num_envs
     space = env.single_action_space
-    assert isinstance(space, gym.spaces.Box)
     half_range = (space.high - space.low) / 2
-    stacker = FrameStacker(task.stack, task.stack_stride) if "Frame" in env.single_observation_space.keys() else None  # type: ignore[attr-defined]
+    stacker = FrameStacker(task.stack, task.stack_stride) if "Frame" in env.single_observation_space.spaces else None
     returns, distances, squares, entropies, lengths = (np.zeros(len(seeds)) for _ in range(5))
 
     for start in range(0, len(seeds), n):
@@ -178,13 +177,13 @@ class StudentTest:
         seeds: one sequence of seeds for each set; the keys are the sets' names.
     """
 
-    def __init__(self, env: WorkerVectorEnv, task: Task, teacher: Policy, seeds: dict[str, Sequence[int]]):
+    def __init__(self, env: WorkerVectorEnv, task: Task, teacher: Policy, seeds: Mapping[str, Sequence[int]]):
         self._env, self._task, self._teacher = env, task, teacher
-        self._parts, self._seeds = {}, []
+        self._parts: dict[str, slice] = {}
+        self._seeds: list[int] = []
         for name, part in seeds.items():
             self._parts[name] = slice(len(self._seeds), len(self._seeds) + len(part))
             self._seeds += part
-        assert isinstance(env.single_action_space, gym.spaces.Box)
         self._baselines = {
             "teacher": evaluate(teacher, env, task, self._seeds),
             "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, self._seeds),
@@ -193,7 +192,7 @@ class StudentTest:
     def __call__(self, student: Policy) -> dict[str, float]:
         """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy."""
         result = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher)
-        metrics = {}
+        metrics: dict[str, float] = {}
         for name, part in self._parts.items():
             episodes, teacher = result[part], self._baselines["teacher"][part]
             metrics |= {
@@ -213,7 +212,9 @@ class StudentTest:
         is what drifting off costs.
         """
         evaluations = {
-            "student": evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording),
+            "student": evaluate(
+                student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording
+            ),
             **self._baselines,
         }
         guided = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, driver=self._teacher)

@@ -17,7 +17,9 @@ from Enviroment.Tasks import Task
 SIZE = 480  # rows and columns of the scene; the student's frames stand beside it, as high together
 
 
-def write_video(path: Path, task: Task, seeds: Sequence[int], recording: Recording, first: int = 0, episodes: int = 3) -> None:
+def write_video(
+    path: Path, task: Task, seeds: Sequence[int], recording: Recording, first: int = 0, episodes: int = 3
+) -> None:
     """Write an mp4 of `episodes` of the recorded episodes, from number `first` on.
 
     The environments are stepped again with the recorded actions, which repeats the episodes exactly, and drawn in full
@@ -45,11 +47,13 @@ def write_video(path: Path, task: Task, seeds: Sequence[int], recording: Recordi
             while not done and t < len(recording.actions):
                 scene = renderer.rgb(simulation.data).copy()
                 caption = f"seed {seeds[n]}  return {total:6.1f}  distance {task.success_distance(state):.2f} m"
-                cv2.putText(scene, caption, (10, SIZE - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+                cv2.putText(
+                    scene, caption, (10, SIZE - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA
+                )
                 seen = [scene]
                 if recording.stacks:
                     seen.append(_stack_picture(recording.stacks[t][n]))
-                video.append_data(np.concatenate(seen, axis=1))
+                video.append_data(np.concatenate(seen, axis=1))  # type: ignore[attr-defined]
                 state, reward, terminated, truncated, _ = env.step(recording.actions[t][n])
                 total, done, t = total + float(reward), terminated or truncated, t + 1
     temporary.replace(path)

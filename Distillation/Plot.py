@@ -1,9 +1,9 @@
 """Draw a run: return against updates, with its teacher and standing still."""
 
-import argparse
 import csv
-import sys
 from pathlib import Path
+
+from Distillation.Utils import OneLineParser
 
 
 def draw_curve(folder: Path) -> Path:
@@ -17,7 +17,10 @@ def draw_curve(folder: Path) -> Path:
         rows = [row for row in csv.DictReader(file) if row.get("test/OD/return")]
     steps = [float(row["x_axis/optimization_steps"]) for row in rows]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for part, colour, label in (("ID", "tab:blue", "seeds of the dataset (ID)"), ("OD", "tab:orange", "other seeds (OD)")):
+    for part, colour, label in (
+        ("ID", "tab:blue", "seeds of the dataset (ID)"),
+        ("OD", "tab:orange", "other seeds (OD)"),
+    ):
         left.plot(steps, [float(row[f"test/{part}/return"]) for row in rows], color=colour, marker=".", label=label)
         left.axhline(float(rows[0][f"test/{part}/teacher_return"]), color=colour, linestyle="--", linewidth=1)
         right.plot(steps, [float(row[f"test/{part}/success"]) for row in rows], color=colour, marker=".", label=label)
@@ -34,12 +37,11 @@ def draw_curve(folder: Path) -> Path:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, help="a run's folder")
     arguments = parser.parse_args()
     if not (arguments.run / "metrics.csv").is_file():
-        print(f"Plot.py: error: {arguments.run}: no run (a folder with metrics.csv is needed)", file=sys.stderr)
-        sys.exit(2)
+        parser.error(f"{arguments.run}: no run (a folder with metrics.csv is needed)")
     print(draw_curve(arguments.run))
 
 

@@ -70,7 +70,7 @@ def parse(argv: list[str] | None = None) -> tuple[ExperimentConfig, argparse.Nam
         if arguments.method != "PPD":
             raise BadInput(f"--{arguments.method}: not built yet; --PPD is")
         config = ExperimentConfig(**{name: getattr(arguments, name) for name in defaults})
-        config = dataclasses.replace(config, grid=tuple(config.grid))
+        config = dataclasses.replace(config, grid=(config.grid[0], config.grid[1]))
         config.check()
     except BadInput as error:
         parser.error(str(error))
@@ -110,6 +110,11 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     description = describe(config, task.name, teacher_path, json.loads(json.dumps(camera)))
     check_folder(folder, description, resume, overwrite)
     checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt") if resume else None
+    finished = folder / "summary.json"
+    if checkpoint and finished.is_file() and checkpoint["trainer"]["counters"][0] >= config.optimization_steps:
+        print(f"the run in {folder} is finished; a larger --optimization_steps would continue it")
+        print(table(json.loads(finished.read_text())["OD"]))
+        return
     if frames:
         choose_gl_backend()
     if not resume and folder.exists():
@@ -117,7 +122,10 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
 
-    print(f"PPD: {config.mode} on {device} ({config.precision}), {config.optimization_steps} updates, run {folder}", flush=True)
+    print(
+        f"PPD: {config.mode} on {device} ({config.precision}), {config.optimization_steps} updates, run {folder}",
+        flush=True,
+    )
     started = time.monotonic()
     sets = {
         "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),

@@ -36,7 +36,7 @@ class ExperimentConfig:
     episodes: int = 10
     num_envs: int = 18
     num_workers: int = 0
-    render_quality: str = "fast"
+    render_quality: Literal["fast", "full"] = "fast"
     grid: tuple[int, int] = (4, 8)
     rollout_steps: int = 64
     minibatch_size: int = 256
@@ -68,7 +68,9 @@ class ExperimentConfig:
         if self.minibatch_size < 2 or self.rollout_steps * self.num_envs < 2:
             raise BadInput("a minibatch needs at least 2 samples: --minibatch_size and --rollout_steps x --num_envs")
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
-            raise BadInput(f"--minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few")
+            raise BadInput(
+                f"--minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
+            )
         if self.episodes > 100:
             raise BadInput(f"--episodes {self.episodes}: at most 100, as the test seeds begin at 1900 and 2000")
         if self.num_workers < 0:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from typing import Literal
 
-os.environ.setdefault("LP_NUM_THREADS", "0")  # the software rasterizer stays in its own process: workers are the threads
+os.environ.setdefault(
+    "LP_NUM_THREADS", "0"
+)  # the software rasterizer stays in its own process: workers are the threads
 
 import cv2
 import mujoco
@@ -45,13 +47,18 @@ def choose_gl_backend() -> str:
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen and chosen not in BACKENDS:
-        raise NoGLBackend(f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset")
+        raise NoGLBackend(
+            f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset"
+        )
     candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
     for backend in candidates:
         environment = {**os.environ, "MUJOCO_GL": backend}
         if backend in ("egl", "osmesa"):
             environment["PYOPENGL_PLATFORM"] = backend
-        if subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode == 0:
+        if (
+            subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode
+            == 0
+        ):
             os.environ.update(environment)
             return backend
     wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)

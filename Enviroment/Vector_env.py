@@ -63,18 +63,21 @@ class _Share:
 
     def reset(self, seeds: Sequence[int | None]) -> None:
         for env, i in zip(self._envs, self._indices):
-            observation, _ = env.reset(seed=seeds[i])
-            self._write(env, i, observation)
+            self._write(env, i, env.reset(seed=seeds[i])[0])
 
     def step(self, _: None) -> None:
         arrays = self._arrays
         for env, i in zip(self._envs, self._indices):
-            observation, arrays["reward"][i], terminated, truncated, _ = env.step(arrays["action"][i])
+            observation, arrays["reward"][i], terminated, truncated, _info = env.step(arrays["action"][i])
             arrays["terminated"][i], arrays["truncated"][i] = terminated, truncated
             if terminated or truncated:
                 self._write(env, i, observation, final=True)
-                observation, _ = env.reset()
+                observation = env.reset()[0]
             self._write(env, i, observation)
+
+    def stagger(self, elapsed: Sequence[int]) -> None:
+        for env, i in zip(self._envs, self._indices):
+            _time_limit(env)._elapsed_steps = elapsed[i]  # type: ignore[assignment]
 
     def get_state(self, _: None) -> list[str]:
         return [_snapshot(env) for env in self._envs]
@@ -149,11 +152,16 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
     Made by `Enviroment.Utils.make_vector_env`, which describes the arguments.
     """
 
+    single_observation_space: gym.spaces.Dict  # type: ignore[assignment]
+    single_action_space: gym.spaces.Box  # type: ignore[assignment]
+
     def __init__(
         self, task: Task, num_envs: int, num_workers: int, seed: int | None, frames: bool, render_quality: Quality
     ):
         if num_envs < 1 or num_workers < 0:
-            raise ValueError(f"num_envs={num_envs}, num_workers={num_workers}: at least 1 environment, workers 0 or more")
+            raise ValueError(
+                f"num_envs={num_envs}, num_workers={num_workers}: at least 1 environment, workers 0 or more"
+            )
         self._closed = True  # until there is something to close
         self._workers: list[Any] = []
         self._connections: list[Connection] = []
@@ -164,6 +172,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         plain = gym.make(task.env_id, disable_env_checker=True)
         assert plain.observation_space.shape is not None
         self.single_observation_space = observation_space(task, plain.observation_space.shape[0], frames)
+        assert isinstance(plain.action_space, gym.spaces.Box)
         self.single_action_space = plain.action_space
         self.spec = plain.spec
         plain.close()
@@ -174,7 +183,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         observations = {
             prefix + name: ((num_envs, *space.shape), space.dtype)  # type: ignore[misc]
             for prefix in ("", "final_")
-            for name, space in self.single_observation_space.items()  # type: ignore[attr-defined]
+            for name, space in self.single_observation_space.items()
         }
         shared = _Shared(
             context,
@@ -242,7 +251,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             raise
 
     def _observation(self, prefix: str = "") -> dict[str, np.ndarray]:
-        return {name: self._arrays[prefix + name].copy() for name in self.single_observation_space.keys()}  # type: ignore[attr-defined]
+        return {name: self._arrays[prefix + name].copy() for name in self.single_observation_space.spaces}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -270,6 +279,12 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         done = terminated | truncated
         info = {"final_obs": self._observation("final_"), "_final_obs": done} if done.any() else {}
         return self._observation(), self._arrays["reward"].copy(), terminated, truncated, info
+
+    def stagger(self) -> None:
+        """Let the running episodes end evenly spread over the time limit, so that every rollout meets every phase."""
+        assert self.spec is not None
+        assert self.spec.max_episode_steps is not None
+        self._call("stagger", [i * self.spec.max_episode_steps // self.num_envs for i in range(self.num_envs)])
 
     def get_state(self) -> list[str]:
         """Return one snapshot for each environment, from which `set_state` goes on bit for bit."""

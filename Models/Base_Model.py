@@ -44,10 +44,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
+def resolve_precision(name: str, device: torch.device) -> str:
     """Return the backbone's precision; `auto` is bf16 where the device computes in it natively."""
     if name != "auto":
-        return "bf16" if name == "bf16" else "fp32"
+        return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux bf16 is a flag away
@@ -183,8 +183,10 @@ class ActorCritic(GaussianPolicy):
             "lift": lift,
         }
         if bool(filters) != (frame_shape is not None):
-            raise ValueError("a backbone needs frames and frames need a backbone: give filters and frame_shape, or neither")
-        self.precision: Precision = "fp32"
+            raise ValueError(
+                "a backbone needs frames and frames need a backbone: give filters and frame_shape, or neither"
+            )
+        self.precision: str = "fp32"
         self._vector = vector
         self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
         self.register_buffer("vector_std", torch.tensor(vector_std), persistent=False)
@@ -246,21 +248,34 @@ def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def file_format(path: Path | str) -> str:
+    """Return which `format` a file of `save_tensors` says it is.
+
+    Raises:
+        BadFile: the file is missing, damaged, or foreign.
+    """
+    return _read(Path(path), "teacher, student or checkpoint")["format"]
+
+
 def load_tensors(path: Path | str, kind: str) -> dict[str, Any]:
     """Read what `save_tensors` wrote, executing nothing, and check that its `format` is `kind`.
 
     Raises:
         BadFile: the file is missing, damaged, or of another kind.
     """
-    path = Path(path)
+    content = _read(Path(path), kind)
+    if content["format"] != kind:
+        raise BadFile(f"{path}: a {content['format']} file where a {kind} file is needed")
+    return content
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise BadFile(f"{path}: no such file (a {kind} file is needed)")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadFile(f"{path}: damaged, or not a {kind} file ({reason[:120]})") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != kind:
-        raise BadFile(f"{path}: a {found or 'foreign'} file where a {kind} file is needed")
+        raise BadFile(f"{path}: damaged, or not a {kind} file") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), str):
+        raise BadFile(f"{path}: a foreign file where a {kind} file is needed")
     return content

@@ -56,7 +56,7 @@ class Impoola(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.out_features = filters[-1] * grid[0] * grid[1]
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to features [B, out_features]."""

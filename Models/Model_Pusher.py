@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from Models.Base_Model import ActorCritic, BadFile, GaussianPolicy, Observation, SquashedGaussian, load_tensors, save_tensors
+from Models.Base_Model import (
+    ActorCritic,
+    BadFile,
+    GaussianPolicy,
+    Observation,
+    SquashedGaussian,
+    load_tensors,
+    save_tensors,
+)
 
 FILTERS: dict[str, tuple[int, ...]] = {
     "State": (),
@@ -176,3 +184,12 @@ def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorC
         BadFile: the file is missing, damaged, or not a student.
     """
     return _load(path, "student", ActorCritic, device)
+
+
+def student_card(path: Path | str) -> dict[str, Any]:
+    """Return the card that `save_student` wrote.
+
+    Raises:
+        BadFile: the file is missing, damaged, or not a student.
+    """
+    return load_tensors(path, "student")["card"]

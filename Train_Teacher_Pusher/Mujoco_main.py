@@ -8,19 +8,19 @@ double in training, since the task's own lets a policy hover beside the object f
 import argparse
 import csv
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from Algorithm.Logger import start_wandb
+from Distillation.Utils import OneLineParser
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import BadFile
+from Models.Base_Model import BadDevice, BadFile, resolve_device
 from Train_Teacher_Pusher.callbacks import FIELDS, EvaluationCallback, save_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
@@ -116,17 +116,20 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     return model
 
 
-def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namespace]:
+def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namespace, OneLineParser]:
     """Read the command line; both spellings, `--total-timesteps` and `--total_timesteps`, are understood."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     for name, default in asdict(TeacherConfig()).items():
         flags = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
         parser.add_argument(
             *flags, dest=name, type=type(default), default=default, help=f"{HELP.get(name, '')} (default: {default})"
         )
     parser.add_argument("--eval-freq", type=int, default=100_000, help="steps between evaluations (default: 100000)")
-    parser.add_argument("--checkpoint-freq", type=int, default=500_000, help="steps between checkpoints (default: 500000)")
-    parser.add_argument("--run-name", default="sac", help="folder of the run below Results/Pusher/Teacher/runs (default: sac)")
+    parser.add_argument(
+        "--checkpoint-freq", type=int, default=500_000, help="steps between checkpoints (default: 500000)"
+    )
+    parser.add_argument("--results-dir", type=Path, default=RUNS, help="where runs are written (default: %(default)s)")
+    parser.add_argument("--run-name", default="sac", help="folder of the run in there (default: sac)")
     parser.add_argument("--wandb_mode", choices=["auto", "online", "offline", "disabled"], default="auto")
     parser.add_argument("--resume", action="store_true", help="continue the run of this name")
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
@@ -134,44 +137,42 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     config = TeacherConfig(**{name: getattr(arguments, name) for name in asdict(TeacherConfig())})
     for name in ("total_timesteps", "num_envs", "batch_size", "gradient_steps", "hidden", "buffer_size"):
         if getattr(config, name) < 1:
-            parser.exit(2, f"{parser.prog}: error: --{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed\n")
-    return config, arguments
+            parser.error(f"--{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed")
+    return config, arguments, parser
 
 
 def main() -> None:
     """Command line."""
-    config, arguments = parse()
-    folder = RUNS / arguments.run_name
+    config, arguments, parser = parse()
+    folder = arguments.results_dir / arguments.run_name
 
-    def refuse(message: str) -> Any:
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
-        sys.exit(2)
-
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        refuse(f"--device {config.device}: this machine has no CUDA device; use --device cpu")
+    try:
+        resolve_device(config.device)
+    except BadDevice as error:
+        parser.error(str(error))
     written = folder / "config.json"
     if arguments.resume:
         if not written.is_file():
-            refuse(f"--resume: nothing to resume in {folder}")
+            parser.error(f"--resume: nothing to resume in {folder}")
         before = json.loads(written.read_text())
         differences = {k: v for k, v in asdict(config).items() if k != "device" and v != before.get(k)}
         differences.pop("total_timesteps", None)  # more of the same
         if differences:
-            refuse(f"--resume: the run has other settings: {', '.join(f'{k} {before.get(k)}' for k in differences)}")
+            parser.error(
+                f"--resume: the run has other settings: {', '.join(f'{k} {before.get(k)}' for k in differences)}"
+            )
     elif folder.exists() and not arguments.overwrite:
-        refuse(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
+        parser.error(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
 
     torch.set_num_threads(1)  # layers this small gain nothing from a second thread
     try:
         model = resume_model(folder, config) if arguments.resume else make_model(config)
     except BadFile as error:
-        refuse(str(error))
+        parser.error(str(error))
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.resume:
         (folder / "metrics.csv").unlink(missing_ok=True)
     written.write_text(json.dumps(asdict(config), indent=2) + "\n")
-
-    from Algorithm.Logger import start_wandb
 
     run = start_wandb(arguments.wandb_mode, folder, asdict(config), group="Teacher", name=arguments.run_name)
     env = make_vector_env(TASK, num_envs=25, num_workers=1, frames=False)

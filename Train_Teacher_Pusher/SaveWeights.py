@@ -1,14 +1,13 @@
 """Turn a Stable-Baselines3 SAC checkpoint into `teacher.pt`, plain tensors that load without Stable-Baselines3."""
 
-import argparse
 import pickle
-import sys
 from pathlib import Path
 
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
+from Distillation.Utils import OneLineParser
 from Models.Base_Model import BadFile
 from Models.Model_Pusher import SHIPPED_TEACHER, Teacher
 
@@ -26,8 +25,8 @@ def teacher_from_sac(model: SAC, statistics: VecNormalize) -> Teacher:
     hidden = [layer.out_features for layer in actor.latent_pi if isinstance(layer, torch.nn.Linear)]
     rms = statistics.obs_rms
     teacher = Teacher(
-        mean=rms.mean.tolist(),  # type: ignore[union-attr]
-        variance=rms.var.tolist(),  # type: ignore[union-attr]
+        mean=rms.mean.tolist(),  # type: ignore[union-attr, attr-defined]
+        variance=rms.var.tolist(),  # type: ignore[union-attr, attr-defined]
         epsilon=statistics.epsilon,
         clip=statistics.clip_obs,
         hidden=hidden,
@@ -63,14 +62,16 @@ def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="NAME.zip, with NAME_vecnormalize.pkl beside it")
-    parser.add_argument("--output", type=Path, default=SHIPPED_TEACHER, help="default: the teacher the students learn from")
+    parser.add_argument(
+        "--output", type=Path, default=SHIPPED_TEACHER, help="default: the teacher the students learn from"
+    )
     arguments = parser.parse_args()
     try:
         model, statistics = load_sac(arguments.checkpoint)
     except BadFile as error:
-        sys.exit(f"SaveWeights.py: error: {error}")
+        parser.error(str(error))
     teacher_from_sac(model, statistics).save(arguments.output, task="Pusher")
     print(f"wrote {arguments.output}")
 

@@ -37,7 +37,9 @@ class EvaluationCallback(BaseCallback):
     The best is chosen by mean return on seeds that no published figure uses.
     """
 
-    def __init__(self, folder: Path, task: Task, env: WorkerVectorEnv, every: int, checkpoint_every: int, run: Any = None):
+    def __init__(
+        self, folder: Path, task: Task, env: WorkerVectorEnv, every: int, checkpoint_every: int, run: Any = None
+    ):
         super().__init__()
         self._folder, self._task, self._env, self._run = folder, task, env, run
         self._every, self._checkpoint_every = every, checkpoint_every
@@ -74,7 +76,7 @@ class EvaluationCallback(BaseCallback):
         statistics = self.model.get_vec_normalize_env()
         assert statistics is not None
         result = evaluate(teacher_from_sac(self._sac, statistics), self._env, self._task, TEACHER_SELECTION_SEEDS)
-        row = {
+        row: dict[str, Any] = {
             "timesteps": self.num_timesteps,
             "updates": self._sac._n_updates,
             "minutes": round(self._minutes + (time.monotonic() - self._started) / 60, 2),

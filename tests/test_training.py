@@ -1,0 +1,201 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from Algorithm.PPD import PPD
+from Algorithm.PPO import PPO, PPOConfig
+from Algorithm.Rollout import ReturnNormalizer
+from Algorithm.Test_model import RandomPolicy, Recording, ZeroPolicy, evaluate, normalized_return, parse_seeds
+from Enviroment.Utils import make_vector_env
+from Models.Model_Pusher import make_student
+from Models.Utils import stack_ages
+
+SMALL = PPOConfig(rollout_steps=8, minibatch_size=16, epochs=2)
+
+
+@pytest.fixture
+def env(task):
+    env = make_vector_env(task, 2, 1, seed=0)
+    yield env
+    env.close()
+
+
+def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, **arguments):
+    torch.manual_seed(0)
+    student = make_student(
+        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
+    )
+    trainer = method(student, env, task, config, 0, **arguments)
+    trainer.start()
+    return trainer
+
+
+def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics, teacher):
+    trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+    student_before = copy.deepcopy(trainer.student.state_dict())
+    teacher_before = copy.deepcopy(teacher.state_dict())
+    stats = trainer.step(budget=10)
+    assert all(np.isfinite(value) or key == "training/episode_return" for key, value in stats.items())
+    assert all(torch.equal(value, teacher_before[key]) for key, value in teacher.state_dict().items())
+    changed = [not torch.equal(value, student_before[key]) for key, value in trainer.student.state_dict().items()]
+    assert all(changed)
+
+
+def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
+    trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=0.0)
+    trainer.collect()
+    trainer.prepare()
+    batch = trainer.rollout.minibatch(torch.arange(16))
+    torch.manual_seed(1)
+    with_term, _ = trainer.loss(batch)
+    plain = PPO(trainer.student, env, task, SMALL, 0)
+    torch.manual_seed(1)
+    without, _ = plain.loss(batch)
+    assert with_term.item() == without.item()
+    trainer.coefficient = 5.0
+    assert trainer.loss(batch)[0].item() > without.item()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.02)])
+def test_the_first_minibatch_has_a_ratio_of_one(env, task, statistics, precision, tolerance):
+    trainer = build(env, task, statistics, mode="ImpaalaMid")
+    trainer.student.precision = precision
+    trainer.collect()
+    batch = trainer.rollout.minibatch(torch.randperm(16))
+    with torch.no_grad():
+        ratio = (trainer.student.distribution(batch.obs).log_prob(batch.u) - batch.log_prob).exp()
+    assert (ratio - 1).abs().max() < tolerance
+
+
+def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env, task, statistics, monkeypatch):
+    """110 steps in rollouts of 8: over a time limit, which the final observations belong to as well."""
+    trainer = build(env, task, statistics, mode="State")
+    frames, first, finals = [trainer.rollout.frames[trainer.rollout.history].numpy().copy()], [np.ones(2, bool)], {}
+    step = env.step
+
+    def spy(actions):
+        result = step(actions)
+        obs, _, terminated, truncated, info = result
+        if truncated.any():
+            finals[len(frames) - 1] = info["final_obs"]["Frame"].copy()
+        frames.append(obs["Frame"].copy())
+        first.append(terminated | truncated)
+        return result
+
+    monkeypatch.setattr(env, "step", spy)
+    final_stacks = {}
+    original = trainer.rollout.final_observation
+
+    def spy_final(t, final, ended):
+        obs = original(t, final, ended)
+        final_stacks[len(frames) - 2] = obs["Frame"].numpy().copy()
+        return obs
+
+    monkeypatch.setattr(trainer.rollout, "final_observation", spy_final)
+
+    def naive(t, n, last=None):
+        start = max(s for s in range(t + 1) if first[s][n])
+        ages = stack_ages(np.array(t - start + (last is not None)), 4, 2)
+        t += last is not None
+        return np.stack([last if last is not None and back == 0 else frames[t - back][n] for back in ages])
+
+    for rollout in range(14):
+        trainer.collect()
+        for t in range(8):
+            stacks = trainer.rollout.observation(t)["Frame"].numpy()
+            for n in range(2):
+                np.testing.assert_array_equal(stacks[n], naive(rollout * 8 + t, n))
+        trainer.rollout.carry_over()
+    assert list(finals) == [99]
+    for n in range(2):
+        np.testing.assert_array_equal(final_stacks[99][n], naive(99, n, last=finals[99][n]))
+
+
+def test_a_truncated_step_bootstraps_from_its_own_last_observation(env, task, statistics):
+    trainer = build(env, task, statistics, mode="State", config=PPOConfig(rollout_steps=101))
+    trainer.collect()
+    rollout = trainer.rollout
+    assert rollout.done[99].all()
+    assert not rollout.terminated.any()
+    following = trainer.student.value(rollout.observation(100))  # the next episode's first observation
+    assert not torch.isclose(rollout.next_value[99], following).any()
+    torch.testing.assert_close(rollout.next_value[98], rollout.value[99])
+
+
+def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher):
+    def run(interrupted):
+        env = make_vector_env(task, 2, 1 + interrupted, seed=0)
+        trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+        stats = [trainer.step(10) for _ in range(2)]
+        if interrupted:
+            state = copy.deepcopy(trainer.state_dict())
+            env.close()
+            torch.manual_seed(123)
+            env = make_vector_env(task, 2, 1)
+            trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+            trainer.load_state_dict(state)
+        stats += [trainer.step(10) for _ in range(2)]
+        env.close()
+        return stats, trainer.student.state_dict()
+
+    (one, weights), (same, _), (resumed, resumed_weights) = run(False), run(False), run(True)
+    assert str(one) == str(same) == str(resumed)
+    assert all(torch.equal(weights[key], resumed_weights[key]) for key in weights)
+
+
+def test_the_budget_of_updates_is_kept(env, task, statistics):
+    trainer = build(env, task, statistics, mode="State", config=PPOConfig(rollout_steps=8, minibatch_size=4, epochs=4))
+    trainer.step(budget=3)
+    assert trainer.optimization_steps == 3
+    assert trainer.samples_seen == 12
+    trainer.step(budget=100)
+    assert trainer.optimization_steps == 3 + 16
+
+
+def test_the_return_normalizer_scales_by_the_discounted_returns_spread():
+    rewards = np.random.default_rng(0).normal(-3, 2, (400, 5))
+    done = np.zeros((400, 5), bool)
+    done[99::100] = True
+    normalizer = ReturnNormalizer(5, gamma=0.9)
+    parts = [normalizer(rewards[i : i + 100], done[i : i + 100]) for i in range(0, 400, 100)]
+    returns, running = [], np.zeros(5)
+    for reward, end in zip(rewards, done):
+        running = 0.9 * running + reward
+        returns.append(running)
+        running = running * ~end
+    np.testing.assert_allclose(parts[-1], rewards[300:] / np.std(returns), rtol=1e-6)
+
+
+def test_evaluation_repeats_itself_and_knows_its_figures(env, task, teacher):
+    zero = evaluate(ZeroPolicy(env.single_action_space), env, task, [1900, 1901, 1902])
+    again = evaluate(ZeroPolicy(env.single_action_space), env, task, [1902])
+    assert again.returns[0] == zero.returns[2]  # whatever the round and the neighbours
+    random = evaluate(RandomPolicy(env.single_action_space), env, task, [1900, 1901, 1902], teacher=teacher)
+    assert random.returns.mean() < zero.returns.mean() < -30
+    assert normalized_return(zero, zero, random) == 0
+    assert normalized_return(random, zero, random) == 1
+    assert not zero.success.any()
+    recording = Recording()
+    perfect = evaluate(teacher, env, task, [1900, 1901], teacher=teacher, recording=recording)
+    np.testing.assert_allclose(perfect.action_accuracy, 1)
+    assert len(recording.actions) == len(recording.stacks) == 100
+    guided = evaluate(RandomPolicy(env.single_action_space), env, task, [1900, 1901], teacher=teacher, driver=teacher)
+    np.testing.assert_array_equal(guided.returns, perfect.returns)
+    assert (guided.action_accuracy < 1).all()
+
+
+def test_an_evaluation_leaves_the_random_numbers_alone(env, task, teacher):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    evaluate(teacher, env, task, [1900], deterministic=False)
+    assert torch.rand(1) == expected
+
+
+def test_seeds_are_read_from_ranges_and_lists():
+    assert parse_seeds("1900-1902,7") == [1900, 1901, 1902, 7]
+    for bad in ("", "a", "5-", "9-3"):
+        with pytest.raises(ValueError, match="1900-1999"):
+            parse_seeds(bad)
