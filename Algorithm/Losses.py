@@ -70,5 +70,9 @@ def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
 
 
 def ppd_term(kl: torch.Tensor, ratio: torch.Tensor, clip: float) -> torch.Tensor:
-    """E[max(r, 1 - clip) KL(teacher || student)] (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh), from [B]."""
-    return (ratio.clamp(min=1 - clip) * kl).mean()
+    """E[max(r, 1 - clip) KL(teacher || student)], from [B] (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh).
+
+    The ratio only weighs: no gradient flows through it. With one, the term falls as well by making the actions just taken
+    less likely, and where the KL is large that holds the student where it is.
+    """
+    return (ratio.detach().clamp(min=1 - clip) * kl).mean()

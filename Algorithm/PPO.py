@@ -66,6 +66,8 @@ class PPO:
         torch.manual_seed(self._seed)
         obs, _ = self.env.reset(seed=self._seed)
         self.env.stagger()
+        if "Frame" in obs:
+            self.student.learn_background(obs["Frame"])
         self.rollout.write_observation(0, obs, np.ones(self.env.num_envs, bool))
 
     def step(self, budget: int) -> dict[str, float]:

@@ -260,10 +260,11 @@ def parse_seeds(text: str) -> Sequence[int]:
     try:
         seeds: list[int] = []
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-        if not seeds or min(seeds) < 0:
-            raise ValueError
+            first, dash, last = part.partition("-")
+            episodes = range(int(first), int(last if dash else first) + 1)
+            if not episodes:
+                raise ValueError
+            seeds += episodes
     except ValueError:
         raise ValueError(f"seeds {text!r}: give them as 1900-1999 or 1900,1907") from None
     return seeds

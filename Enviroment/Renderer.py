@@ -23,10 +23,10 @@ Quality = Literal["fast", "full"]
 DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 _PROBE = """
-import importlib, sys
+import importlib, mujoco, sys
 context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(8, 8)
 context.make_current()
-context.free()
+mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100)
 """
 
 

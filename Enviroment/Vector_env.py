@@ -158,11 +158,11 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
     def __init__(
         self, task: Task, num_envs: int, num_workers: int, seed: int | None, frames: bool, render_quality: Quality
     ):
+        self._closed = True  # until there is something to close
         if num_envs < 1 or num_workers < 0:
             raise ValueError(
                 f"num_envs={num_envs}, num_workers={num_workers}: at least 1 environment, workers 0 or more"
             )
-        self._closed = True  # until there is something to close
         self._workers: list[Any] = []
         self._connections: list[Connection] = []
         self._seed = seed

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from Models.Impoola import Impoola, head, orthogonal
-from Models.Utils import screen
+from Models.Utils import background, screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
@@ -154,6 +154,7 @@ class ActorCritic(GaussianPolicy):
 
     vector_mean: torch.Tensor
     vector_std: torch.Tensor
+    background: torch.Tensor
 
     def __init__(
         self,
@@ -194,6 +195,7 @@ class ActorCritic(GaussianPolicy):
         features = len(vector_mean)
         self.backbone: Impoola | None = None
         if frame_shape is not None:
+            self.register_buffer("background", torch.full(tuple(frame_shape[1:]), 128.0))
             self.backbone = Impoola(frame_shape[0], filters, (grid[0], grid[1]))
             self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
             features = self.backbone.out_features + lift
@@ -206,6 +208,18 @@ class ActorCritic(GaussianPolicy):
         """The vector, and `Frame` if there is a backbone."""
         return (self._vector,) if self.backbone is None else (self._vector, "Frame")
 
+    def learn_background(self, frames: np.ndarray) -> None:
+        """Take the still parts out of what the backbone sees, for good; call it once, before training.
+
+        Nine tenths of a frame never change. Left in, they are a large constant in every feature, along which one Adam
+        step moves the policy further than along anything that tells states apart.
+
+        Args:
+            frames: single frames uint8 [N, rows, columns] that differ in what moves, such as the first of N episodes.
+        """
+        if self.backbone is not None:
+            self.background.copy_(background(frames))
+
     def features(self, obs: Observation) -> torch.Tensor:
         """Return what both heads stand on, float32 [B, features]; one backbone pass."""
         vector = (obs[self._vector] - self.vector_mean) / self.vector_std
@@ -213,7 +227,7 @@ class ActorCritic(GaussianPolicy):
             return vector
         half = self.precision == "bf16"
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=half):
-            seen = self.backbone(screen(obs["Frame"], torch.bfloat16 if half else torch.float32))
+            seen = self.backbone(screen(obs["Frame"], self.background, torch.bfloat16 if half else torch.float32))
         return torch.cat([seen.float(), self.lift(vector)], dim=1)
 
     def _policy(self, features: torch.Tensor) -> SquashedGaussian:

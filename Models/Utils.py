@@ -64,6 +64,14 @@ class FrameStacker:
         return stacks
 
 
-def screen(frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Turn stacked `uint8` [B, stack, rows, columns] frames into a network's input: [-0.5, 0.5], channels last."""
-    return frames.to(dtype, memory_format=torch.channels_last).mul_(1 / 255).sub_(0.5)
+def background(frames: np.ndarray) -> torch.Tensor:
+    """Return what stands still in `frames` uint8 [N, rows, columns], their median pixel by pixel, float32."""
+    return torch.from_numpy(np.median(frames, axis=0).astype(np.float32))
+
+
+def screen(frames: torch.Tensor, background: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Turn stacked `uint8` [B, stack, rows, columns] frames into a network's input: zero where nothing has changed.
+
+    Differences to `background` [rows, columns] are divided by 64, so that what matters is about 1; channels last.
+    """
+    return frames.to(dtype, memory_format=torch.channels_last).sub_(background.to(dtype)).mul_(1 / 64)

@@ -80,6 +80,16 @@ def test_bf16_agrees_with_fp32(statistics):
     torch.testing.assert_close(model.value(model.to_tensors(obs)), exact, rtol=0.05, atol=0.05)
 
 
+def test_what_stands_still_is_taken_out_of_the_picture(statistics):
+    model = student("ImpaalaSmall", statistics)
+    frames = np.full((9, 64, 128), 200, np.uint8)
+    frames[np.arange(9), :, np.arange(9)] = 255  # something in another place in every frame
+    model.learn_background(frames)
+    assert (model.background == 200).all()
+    still = {"Frame": torch.full((1, 4, 64, 128), 200, dtype=torch.uint8), "PartialState": torch.zeros(1, 17)}
+    assert (model.features(still)[:, : model.backbone.out_features] == 0).all()
+
+
 def test_constant_state_entries_are_left_alone():
     spread = StateStatistics(np.zeros(23), np.where(np.arange(23) == 5, 0.0, 1.0))
     assert spread.floored_std[5] == 1
