@@ -7,8 +7,8 @@ SETUP = .venv/.installed
 .PHONY: demo test setup
 
 demo: setup
-	$(BIN)/python Distillation/Pusher.py --PPD --mode ImpaalaMid --optimization_steps 600 --test_every 100 \
-	  --run_name demo --overwrite
+	$(BIN)/python Distillation/Pusher.py --PPD --mode ImpaalaMid --optimization_steps 2000 --test_every 200 \
+	  --rollout_steps 16 --minibatch_size 72 --run_name demo --overwrite
 
 test: setup
 	$(BIN)/ruff check .

@@ -44,10 +44,11 @@ class EvaluationCallback(BaseCallback):
         self._folder, self._task, self._env, self._run = folder, task, env, run
         self._every, self._checkpoint_every = every, checkpoint_every
         self._metrics = folder / "metrics.csv"
-        self._best, self._minutes = -float("inf"), 0.0
+        self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         rows = list(csv.DictReader(self._metrics.open())) if self._metrics.is_file() else []
         if rows:
-            self._best, self._minutes = max(float(row["return"]) for row in rows), float(rows[-1]["minutes"])
+            self._best = max(float(row["return"]) for row in rows)
+            self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
@@ -64,7 +65,8 @@ class EvaluationCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._evaluate()
+        if self._evaluated != self.num_timesteps:
+            self._evaluate()
         save_checkpoint(self._sac, self._folder, "last", replay=True)
 
     @property
@@ -73,6 +75,7 @@ class EvaluationCallback(BaseCallback):
         return self.model
 
     def _evaluate(self) -> None:
+        self._evaluated = self.num_timesteps
         statistics = self.model.get_vec_normalize_env()
         assert statistics is not None
         result = evaluate(teacher_from_sac(self._sac, statistics), self._env, self._task, TEACHER_SELECTION_SEEDS)
