@@ -35,7 +35,10 @@ def start_wandb(
     import wandb
 
     if mode == "auto":
-        mode = "online" if wandb.api.api_key else "offline"
+        try:
+            mode = "online" if wandb.login(prompt=False) else "offline"
+        except wandb.Error:  # logged in, but the server does not answer or does not know us
+            mode = "offline"
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         entity=entity,
@@ -51,6 +54,14 @@ def start_wandb(
         run.define_metric(axis, hidden=True)
     run.define_metric("*", step_metric=AXES[0])
     return run
+
+
+def log_video(wandb_run: Any, path: Path) -> None:
+    """Hand an mp4 to W&B, if there is a run."""
+    if wandb_run is not None:
+        import wandb
+
+        wandb_run.log({"test/video": wandb.Video(str(path), format="mp4")})
 
 
 class MetricsFile:
@@ -132,15 +143,11 @@ class RunLogger:
             )
             sys.stdout.flush()
 
-    def summarize(self, summary: dict[str, Any], video: Path | None = None) -> None:
+    def summarize(self, summary: dict[str, Any], video: Path) -> None:
         """Hand the closing figures and the video to W&B."""
-        if self._wandb is None:
-            return
-        import wandb
-
-        self._wandb.summary.update(summary)
-        if video is not None:
-            self._wandb.log({"test/video": wandb.Video(str(video), format="mp4")})
+        if self._wandb is not None:
+            self._wandb.summary.update(summary)
+        log_video(self._wandb, video)
 
     def close(self) -> None:
         """End the bar and the W&B run; nothing is lost if it is never called."""

@@ -243,10 +243,10 @@ def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[s
 
 def table(report: dict[str, dict[str, float]]) -> str:
     """Lay out `[who][figure]` as a small table for the terminal."""
-    lines = [f"{'':<10}{'return':>16}{'normalized':>12}{'success':>9}"]
+    lines = [f"{'':<12}{'return':>16}{'normalized':>12}{'success':>9}"]
     for who, row in report.items():
         lines.append(
-            f"{who:<10}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
+            f"{who:<12}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
         )
     return "\n".join(lines)
 

@@ -16,11 +16,11 @@ def load_policy(path: Path, device: Any) -> tuple[Any, dict[str, Any]]:
     """
     from Algorithm.Checkpoint import load_checkpoint
     from Models.Base_Model import ActorCritic, file_format
-    from Models.Model_Pusher import get_Teacher_model, load_student, student_card
+    from Models.Model_Pusher import file_task, get_Teacher_model, load_student, student_card
 
     kind = file_format(path)
     if kind == "teacher":
-        return get_Teacher_model(path, device), {}
+        return get_Teacher_model(path, device), {"task": file_task(path)}
     if kind == "checkpoint":
         content = load_checkpoint(path)
         student = ActorCritic(**content["student"]["arguments"])
@@ -62,8 +62,10 @@ def main(argv: list[str] | None = None) -> None:
             raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 is needed")
         device = resolve_device(arguments.device)
         policy, card = load_policy(arguments.checkpoint, device)
-        teacher = get_Teacher_model(arguments.teacher, device)
-        task = TASKS[card.get("task", "Pusher")]
+        if card.get("task") not in TASKS:
+            raise BadInput(f"{arguments.checkpoint}: of an unknown task; {', '.join(TASKS)} are known")
+        task = TASKS[card["task"]]
+        teacher = get_Teacher_model(arguments.teacher, device, task.name)
         sees = "Frame" in policy.inputs
         if sees:
             policy.precision = resolve_precision("auto", device)
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         frames = sees or arguments.video is not None
         env = make_vector_env(task, min(len(seeds), 20), arguments.num_workers, frames=frames, render_quality=quality)
         recording = Recording() if arguments.video else None
-        who = "student" if policy.inputs != ("State",) or card else "checkpoint"
+        who = "policy"
         results = {
             who: evaluate(
                 policy,
@@ -85,7 +87,9 @@ def main(argv: list[str] | None = None) -> None:
             "teacher": evaluate(teacher, env, task, seeds),
             "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, seeds),
         }
+        guided = evaluate(policy, env, task, seeds, teacher=teacher, driver=teacher)
         report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
+        report[who]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
         if recording is not None:
             write_video(arguments.video, task, seeds, recording)
     except (BadInput, BadFile, BadDevice, NoGLBackend) as error:
@@ -97,7 +101,11 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
         return
     print(f"{len(seeds)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
-    print(f"action accuracy {report[who]['action_accuracy']:.4f}, entropy {report[who]['entropy']:.2f} nats")
+    row = report[who]
+    print(
+        f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
+        f"{row['action_accuracy_on_teacher_states']:.4f} on the teacher's; entropy {row['entropy']:.2f} nats"
+    )
     if arguments.video:
         print(f"video {arguments.video}")
 

@@ -104,7 +104,7 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     device = resolve_device(config.device)
     config = dataclasses.replace(config, device=str(device), precision=resolve_precision(config.precision, device))
     teacher_path = Path(config.teacher) if config.teacher else SHIPPED_TEACHER
-    teacher = get_Teacher_model(teacher_path, device)
+    teacher = get_Teacher_model(teacher_path, device, task.name)
     folder = run_folder(config, task.name)
     camera = dataclasses.asdict(task.camera) | {"frame_size": task.frame_size, "stack": task.stack}
     description = describe(config, task.name, teacher_path, json.loads(json.dumps(camera)))

@@ -126,13 +126,18 @@ def _load(path: Path | str, kind: str, build: Any, device: str | torch.device) -
     return model.to(device).eval()
 
 
-def get_Teacher_model(path: Path | str | None = None, device: str | torch.device = "cpu") -> Teacher:
+def get_Teacher_model(
+    path: Path | str | None = None, device: str | torch.device = "cpu", task: str | None = None
+) -> Teacher:
     """Load a teacher; without a path the shipped one.
 
     Raises:
-        BadFile: the file is missing, damaged, or not a teacher.
+        BadFile: the file is missing, damaged, not a teacher, or of another task than `task`.
     """
-    teacher: Teacher = _load(path or SHIPPED_TEACHER, "teacher", Teacher, device)
+    path = path or SHIPPED_TEACHER
+    teacher: Teacher = _load(path, "teacher", Teacher, device)
+    if task is not None and file_task(path) != task:
+        raise BadFile(f"{path}: a teacher of {file_task(path)} where one of {task} is needed")
     return teacher.requires_grad_(False)
 
 
@@ -193,3 +198,12 @@ def student_card(path: Path | str) -> dict[str, Any]:
         BadFile: the file is missing, damaged, or not a student.
     """
     return load_tensors(path, "student")["card"]
+
+
+def file_task(path: Path | str) -> str | None:
+    """Return the task that a teacher was trained on.
+
+    Raises:
+        BadFile: the file is missing, damaged, or not a teacher.
+    """
+    return load_tensors(path, "teacher").get("task")

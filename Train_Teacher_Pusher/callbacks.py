@@ -9,11 +9,14 @@ from typing import Any
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
+from Algorithm.Logger import AXES, log_video
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
-from Algorithm.Test_model import evaluate
+from Algorithm.Test_model import Recording, evaluate
+from Algorithm.Video import write_video
+from Enviroment.Renderer import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
-from Train_Teacher_Pusher.SaveWeights import STATISTICS, teacher_from_sac
+from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
 
@@ -68,6 +71,19 @@ class EvaluationCallback(BaseCallback):
         if self._evaluated != self.num_timesteps:
             self._evaluate()
         save_checkpoint(self._sac, self._folder, "last", replay=True)
+        self._film()
+
+    def _film(self) -> None:
+        recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
+        teacher = teacher_from_sac(*load_sac(self._folder / "best.zip"))
+        evaluate(teacher, self._env, self._task, seeds, recording=recording)
+        video = self._folder / "best.mp4"
+        try:
+            write_video(video, self._task, seeds, recording)
+        except NoGLBackend as error:
+            print(f"no video of the best checkpoint: {error}")
+            return
+        log_video(self._run, video)
 
     @property
     def _sac(self) -> SAC:
@@ -97,7 +113,7 @@ class EvaluationCallback(BaseCallback):
                 writer.writeheader()
             writer.writerow(row)
         if self._run is not None:
-            self._run.log({f"teacher/{key}": value for key, value in row.items()})
+            self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if row["return"] > self._best:
             self._best = row["return"]

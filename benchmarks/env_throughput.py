@@ -68,13 +68,14 @@ def rate(env, steps: int) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", choices=TASKS, default=next(iter(TASKS)))
     parser.add_argument("--num_envs", type=int, default=18)
     parser.add_argument(
         "--repeats", type=int, default=3, help="each is measured so often in turn; the medians are compared"
     )
     parser.add_argument("--quick", action="store_true", help="fewer steps, under a minute")
     arguments = parser.parse_args()
-    task, n = TASKS["Pusher"], arguments.num_envs
+    task, n = TASKS[arguments.task], arguments.num_envs
     os.environ["MUJOCO_GL"] = choose_gl_backend()
     steps = {"stock": 3, "async": 60, "ours": 120} if arguments.quick else {"stock": 20, "async": 300, "ours": 600}
 

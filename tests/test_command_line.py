@@ -113,7 +113,7 @@ def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
         report = json.loads(play.stdout)
         assert report["teacher"]["return"] == pytest.approx(summary["OD"]["teacher"]["return"], rel=1e-4)
         if file == "last.pt":
-            assert report["student"]["return"] == pytest.approx(summary["OD"]["student"]["return"], rel=1e-3)
+            assert report["policy"]["return"] == pytest.approx(summary["OD"]["student"]["return"], rel=1e-3)
     assert video.stat().st_size > 10_000
     play = pusher(SHIPPED_TEACHER, "--seeds", "1900-1903", "--device", "cpu", script="Distillation/Play.py")
     assert play.returncode == 0

@@ -171,3 +171,19 @@ def test_the_teacher_acts_as_the_sac_it_was_taken_from(tmp_path):
     expected, _ = sac.predict(env.normalize_obs(states), deterministic=True)
     np.testing.assert_allclose(ours.act({"State": states}), expected, atol=1e-6)
     assert isinstance(ours, Teacher)
+
+
+def test_the_shipped_teacher_acts_as_its_stable_baselines3_checkpoint():
+    from Train_Teacher_Pusher.SaveWeights import load_sac
+
+    sac, statistics = load_sac(SHIPPED_TEACHER.with_name("sac.zip"))
+    states = np.random.default_rng(0).normal(0, 0.5, (500, 23)).astype(np.float32)
+    states[:, 17:] = np.array([0.45, -0.05, -0.275, 0.45, -0.05, -0.323], np.float32)
+    expected, _ = sac.predict(statistics.normalize_obs(states), deterministic=True)
+    np.testing.assert_allclose(get_Teacher_model().act({"State": states}), expected, atol=1e-6)
+
+
+def test_a_teacher_of_another_task_is_refused(teacher, tmp_path):
+    teacher.save(tmp_path / "teacher.pt", task="Reacher")
+    with pytest.raises(BadFile, match="Reacher"):
+        get_Teacher_model(tmp_path / "teacher.pt", task="Pusher")
