@@ -4,11 +4,10 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
-WandbMode = Literal["auto", "online", "offline", "disabled"]
 AXES = ("x_axis/optimization_steps", "x_axis/samples_collected", "x_axis/samples_seen")
 
 

@@ -1,32 +1,16 @@
 """Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347): rollout and update."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, SquashedGaussian
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Settings of the paper this project builds on (Spigler 2025, table of hyperparameters)."""
-
-    rollout_steps: int = 64
-    gamma: float = 0.999
-    gae_lambda: float = 0.9
-    clip: float = 0.3
-    value_coefficient: float = 1.0
-    entropy_coefficient: float = 0.0
-    epochs: int = 4
-    minibatch_size: int = 256
-    learning_rate: float = 3e-4
-    max_grad_norm: float = 0.5
 
 
 class PPO:

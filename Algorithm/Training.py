@@ -96,6 +96,7 @@ def train(
 
     if resume is None:
         log({})
+        save()
     saved = time.monotonic()
     while trainer.optimization_steps < optimization_steps:
         started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen

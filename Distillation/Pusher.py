@@ -87,7 +87,6 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     from Algorithm.Checkpoint import load_checkpoint
     from Algorithm.Logger import RunLogger, start_wandb
     from Algorithm.PPD import PPD
-    from Algorithm.PPO import PPOConfig
     from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
     from Algorithm.Test_model import Recording, StudentTest, table
     from Algorithm.Training import train
@@ -150,10 +149,7 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
             config.grid,
         ).to(device)
         student.precision = config.precision
-        settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(PPOConfig)}
-        trainer = PPD(
-            student, env, task, PPOConfig(**settings), seed, teacher=teacher, coefficient=config.PPD_parameter
-        )
+        trainer = PPD(student, env, task, config, seed, teacher=teacher, coefficient=config.PPD_parameter)
         test = StudentTest(test_env, task, teacher, sets)
         wandb_run = start_wandb(
             config.wandb_mode,

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from Algorithm.Config import PPOConfig
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # What may differ between a run and its resumption: none of it changes what is computed, `optimization_steps` only how
@@ -21,9 +23,9 @@ class BadInput(ValueError):
     """The command line asks for something that cannot be; the message says what, and what would be right."""
 
 
-@dataclass(frozen=True)
-class ExperimentConfig:
-    """Settings of a run; the field names are the flags, and `config.json` holds them all."""
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(PPOConfig):
+    """Settings of a run, PPO's included; the field names are the flags, and `config.json` holds them all."""
 
     method: Literal["PPD"]
     mode: str = "State"
@@ -38,16 +40,6 @@ class ExperimentConfig:
     num_workers: int = 0
     render_quality: Literal["fast", "full"] = "fast"
     grid: tuple[int, int] = (4, 8)
-    rollout_steps: int = 64
-    minibatch_size: int = 256
-    epochs: int = 4
-    learning_rate: float = 3e-4
-    gamma: float = 0.999
-    gae_lambda: float = 0.9
-    clip: float = 0.3
-    value_coefficient: float = 1.0
-    entropy_coefficient: float = 0.0
-    max_grad_norm: float = 0.5
     teacher: str | None = None
     results_dir: str = "Results"
     run_name: str | None = None
@@ -141,14 +133,9 @@ def check_folder(folder: Path, description: dict[str, Any], resume: bool, overwr
         before = json.loads(written.read_text())
     except ValueError:
         raise BadInput(f"--resume: {written} is damaged; --overwrite starts the run anew") from None
-    keys = (set(resolved_keys()) - _FREE) | {"task", "teacher_sha256", "render"}
+    keys = ({field.name for field in fields(ExperimentConfig)} - _FREE) | {"task", "teacher_sha256", "render"}
     differences = [
         f"{key} was {json.dumps(before.get(key))}" for key in sorted(keys) if before.get(key) != description[key]
     ]
     if differences:
         raise BadInput(f"--resume: the run in {folder} has other settings: {', '.join(differences)}")
-
-
-def resolved_keys() -> list[str]:
-    """Return the names of all settings."""
-    return [field.name for field in fields(ExperimentConfig)]

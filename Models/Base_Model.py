@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from Models.Utils import background, screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
-Precision = Literal["fp32", "bf16"]
 Observation = dict[str, torch.Tensor]
 
 

@@ -37,11 +37,6 @@ class FrameStacker:
         self._age = np.full(len(frames), -1, np.int64)
         return self.push(frames, np.ones(len(frames), bool))
 
-    def _stacks(self, age: np.ndarray, newest: int) -> np.ndarray:
-        assert self._history is not None, "reset() comes first"
-        back = stack_ages(age, self.stack, self.stride)
-        return self._history[(newest - back) % len(self._history), np.arange(len(age))[:, None]]
-
     def push(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Add the newest frames and return the stacks, oldest first: uint8 [N, stack, rows, columns].
 
@@ -51,17 +46,8 @@ class FrameStacker:
         self._newest = (self._newest + 1) % len(self._history)
         self._history[self._newest] = frames
         self._age = np.where(first, 0, self._age + 1)
-        return self._stacks(self._age, self._newest)
-
-    def peek(self, frames: np.ndarray) -> np.ndarray:
-        """Return the stacks as if `frames` were pushed in running episodes, and forget them (for final observations)."""
-        assert self._history is not None, "reset() comes first"
-        # The slot after the newest holds the oldest frame, which a stack that ends one step later no longer needs.
-        slot = (self._newest + 1) % len(self._history)
-        kept, self._history[slot] = self._history[slot].copy(), frames
-        stacks = self._stacks(self._age + 1, slot)
-        self._history[slot] = kept
-        return stacks
+        back = stack_ages(self._age, self.stack, self.stride)
+        return self._history[(self._newest - back) % len(self._history), np.arange(len(frames))[:, None]]
 
 
 def background(frames: np.ndarray) -> torch.Tensor:

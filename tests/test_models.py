@@ -109,16 +109,6 @@ def test_frame_stacks_against_a_naive_stack_across_episode_boundaries():
                 np.testing.assert_array_equal(stacks[n, position], frames[max(t - back, start), n])
 
 
-def test_peek_is_push_without_a_trace():
-    frames = np.random.default_rng(0).integers(0, 256, (12, 2, 3, 5), dtype=np.uint8)
-    one, other, running = FrameStacker(4, 2), FrameStacker(4, 2), np.zeros(2, bool)
-    one.reset(frames[0]), other.reset(frames[0])
-    for t in range(1, 12):
-        peeked = one.peek(frames[t])
-        np.testing.assert_array_equal(peeked, one.push(frames[t], running))
-        np.testing.assert_array_equal(peeked, other.push(frames[t], running))
-
-
 def test_stack_ages_fill_with_the_first_frame():
     np.testing.assert_array_equal(stack_ages(np.array([0, 3, 9]), 4, 2), [[0, 0, 0, 0], [3, 3, 2, 0], [6, 4, 2, 0]])
 

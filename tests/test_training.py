@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from Algorithm.Config import PPOConfig
 from Algorithm.PPD import PPD
-from Algorithm.PPO import PPO, PPOConfig
+from Algorithm.PPO import PPO
 from Algorithm.Rollout import ReturnNormalizer
 from Algorithm.Test_model import RandomPolicy, Recording, ZeroPolicy, evaluate, normalized_return, parse_seeds
 from Enviroment.Utils import make_vector_env
