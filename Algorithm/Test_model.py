@@ -88,7 +88,6 @@ class Recording:
 
 
 @torch.no_grad()
-@torch.random.fork_rng(devices=[])
 def evaluate(
     policy: Policy,
     env: WorkerVectorEnv,
@@ -112,8 +111,22 @@ def evaluate(
         deterministic: whether actions are the policy's (the driver's) mean.
         recording: filled with the first round of episodes.
     """
-    torch.manual_seed(0)  # in a forked generator: an evaluation repeats itself and leaves training's numbers alone
-    seeds = tuple(seeds)
+    cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
+    with torch.random.fork_rng(cuda):  # an evaluation repeats itself and leaves training's random numbers alone
+        torch.manual_seed(0)
+        return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, recording)
+
+
+def _run_episodes(
+    policy: Policy,
+    env: WorkerVectorEnv,
+    task: Task,
+    seeds: tuple[int, ...],
+    teacher: Policy | None,
+    driver: Policy | None,
+    deterministic: bool,
+    recording: Recording | None,
+) -> Evaluation:
     n = env.num_envs
     space = env.single_action_space
     half_range = (space.high - space.low) / 2

@@ -42,9 +42,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
     arguments = parser.parse_args(argv)
 
+    from Enviroment.GL import NoGLBackend, choose_gl_backend
+
+    try:
+        choose_gl_backend()
+    except NoGLBackend as error:
+        parser.error(str(error))
     from Algorithm.Test_model import Recording, ZeroPolicy, evaluate, figures, parse_seeds, table
     from Algorithm.Video import write_video
-    from Enviroment.Renderer import NoGLBackend
     from Enviroment.Tasks import TASKS
     from Enviroment.Utils import make_vector_env
     from Models.Base_Model import BadDevice, BadFile, resolve_device, resolve_precision
@@ -68,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         teacher = get_Teacher_model(arguments.teacher, device, task.name)
         sees = "Frame" in policy.inputs
         if sees:
-            policy.precision = resolve_precision("auto", device)
+            policy.precision = resolve_precision(card.get("precision", "auto"), device)
         quality = card.get("render", {}).get("quality", "fast")
         frames = sees or arguments.video is not None
         env = make_vector_env(task, min(len(seeds), 20), arguments.num_workers, frames=frames, render_quality=quality)

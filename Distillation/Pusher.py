@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from Distillation.Utils import BadInput, ExperimentConfig, OneLineParser, check_folder, describe, run_folder
+from Distillation.Utils import BadInput, ExperimentConfig, OneLineParser, check_folder, describe, run_folder, write_json
 
 METHODS = {
     "PPD": "proximal policy distillation",
@@ -83,6 +83,9 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     Raises:
         BadInput, BadDevice, BadFile, NoGLBackend: before anything is written.
     """
+    from Enviroment.GL import choose_gl_backend
+
+    choose_gl_backend()  # the closing video needs it, whatever the student sees
     # Imported late: --help and bad flags answer at once, and environment workers, which import this file, stay small.
     from Algorithm.Checkpoint import load_checkpoint
     from Algorithm.Logger import RunLogger, start_wandb
@@ -92,7 +95,6 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     from Algorithm.Training import train
     from Algorithm.Video import write_video
     from Distillation.Plot import draw_curve
-    from Enviroment.Renderer import choose_gl_backend
     from Enviroment.Tasks import TASKS
     from Enviroment.Utils import make_vector_env
     from Models.Base_Model import resolve_device, resolve_precision
@@ -114,12 +116,10 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
         print(f"the run in {folder} is finished; a larger --optimization_steps would continue it")
         print(table(json.loads(finished.read_text())["OD"]))
         return
-    if frames:
-        choose_gl_backend()
     if not resume and folder.exists():
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+    finished.unlink(missing_ok=True)
+    write_json(folder / "config.json", description)
 
     print(
         f"PPD: {config.mode} on {device} ({config.precision}), {config.optimization_steps} updates, run {folder}",
@@ -166,7 +166,7 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
             test,
             logger,
             folder,
-            {"task": task.name, "mode": config.mode, "method": config.method, "render": description["render"]},
+            {key: description[key] for key in ("task", "mode", "method", "precision", "render")},
             optimization_steps=config.optimization_steps,
             test_every=config.test_every,
             resume=checkpoint,
@@ -183,10 +183,10 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
             "training_seconds": round(seconds, 1),
             **report,
         }
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_json(finished, summary)
         logger.summarize(summary, video)
         print(f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}")
-        print(f"\nvideo    {video}\ncurve    {curve}\nstudent  {folder / 'checkpoints' / 'best_ID.pt'}")
+        print(f"\nvideo    {video}\ncurve    {curve}\nstudent  {folder / 'checkpoints' / 'last.pt'}")
         print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
     finally:
         for thing in (logger, env, test_env):
@@ -197,7 +197,7 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     config, arguments = parse(argv)
-    from Enviroment.Renderer import NoGLBackend
+    from Enviroment.GL import NoGLBackend
     from Models.Base_Model import BadDevice, BadFile
 
     try:
@@ -206,7 +206,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Pusher.py: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "stopped; the same command with --resume (in place of --overwrite) goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

@@ -113,6 +113,14 @@ def describe(config: ExperimentConfig, task: str, teacher: Path, camera: dict[st
     }
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of a run's folder, which is made if need be, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
 def check_folder(folder: Path, description: dict[str, Any], resume: bool, overwrite: bool) -> None:
     """Refuse what would lose a run, or continue it as another one.
 

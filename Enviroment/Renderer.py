@@ -1,11 +1,8 @@
 """MuJoCo scene to a small grayscale frame, fast, on any headless machine."""
 
 import copy
-import functools
 import importlib
 import os
-import subprocess
-import sys
 from typing import Literal
 
 os.environ.setdefault(
@@ -16,53 +13,10 @@ import cv2
 import mujoco
 import numpy as np
 
+from Enviroment.GL import choose_gl_backend
 from Enviroment.Tasks import Camera
 
 Quality = Literal["fast", "full"]
-
-DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
-BACKENDS = ("egl", "osmesa", "glfw", "cgl")
-_PROBE = """
-import importlib, mujoco, sys
-context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(8, 8)
-context.make_current()
-mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100)
-"""
-
-
-class NoGLBackend(RuntimeError):
-    """This machine can draw nothing; the message says what to install."""
-
-
-@functools.cache
-def choose_gl_backend() -> str:
-    """Return the GL back-end to render with, and set `MUJOCO_GL` to it for every process started from here.
-
-    `MUJOCO_GL` decides if it is set; otherwise EGL, then OSMesa (on macOS CGL, on Windows GLFW), whichever gives a
-    context. Each is tried in a process of its own, since PyOpenGL cannot change its platform once loaded and a broken
-    driver may crash.
-
-    Raises:
-        NoGLBackend: none works.
-    """
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if chosen and chosen not in BACKENDS:
-        raise NoGLBackend(
-            f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset"
-        )
-    candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
-    for backend in candidates:
-        environment = {**os.environ, "MUJOCO_GL": backend}
-        if backend in ("egl", "osmesa"):
-            environment["PYOPENGL_PLATFORM"] = backend
-        if (
-            subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode
-            == 0
-        ):
-            os.environ.update(environment)
-            return backend
-    wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)
-    raise NoGLBackend(f"no GL back-end to render frames with ({wanted} gives no context): install {DEBIAN_PACKAGES}")
 
 
 class FrameRenderer:

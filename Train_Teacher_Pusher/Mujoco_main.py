@@ -6,8 +6,8 @@ double in training, since the task's own lets a policy hover beside the object f
 """
 
 import argparse
-import csv
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from Algorithm.Logger import start_wandb
-from Distillation.Utils import OneLineParser
+from Distillation.Utils import OneLineParser, write_json
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import BadDevice, BadFile, resolve_device
-from Train_Teacher_Pusher.callbacks import FIELDS, EvaluationCallback, save_checkpoint
+from Train_Teacher_Pusher.callbacks import EvaluationCallback, save_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 TASK = TASKS["Pusher"]
@@ -106,13 +106,6 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     statistics.set_venv(make_training_env(config))
     model.set_env(statistics, force_reset=True)
     model.load_replay_buffer(replay)
-    metrics = folder / "metrics.csv"
-    if metrics.is_file():
-        rows = [row for row in csv.DictReader(metrics.open()) if int(row["timesteps"]) <= model.num_timesteps]
-        with metrics.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
     return model
 
 
@@ -138,6 +131,8 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     for name in ("total_timesteps", "num_envs", "batch_size", "gradient_steps", "hidden", "buffer_size"):
         if getattr(config, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed")
+    if min(arguments.eval_freq, arguments.checkpoint_freq) < 1:
+        parser.error("--eval-freq, --checkpoint-freq: at least 1 step is needed")
     return config, arguments, parser
 
 
@@ -169,14 +164,13 @@ def main() -> None:
         model = resume_model(folder, config) if arguments.resume else make_model(config)
     except BadFile as error:
         parser.error(str(error))
-    folder.mkdir(parents=True, exist_ok=True)
     if not arguments.resume:
-        (folder / "metrics.csv").unlink(missing_ok=True)
-    written.write_text(json.dumps(asdict(config), indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(written, asdict(config))
 
     run = start_wandb(arguments.wandb_mode, folder, asdict(config), group="Teacher", name=arguments.run_name)
     env = make_vector_env(TASK, num_envs=25, num_workers=1, frames=False)
-    callback = EvaluationCallback(folder, TASK, env, arguments.eval_freq, arguments.checkpoint_freq, run)
+    callback = EvaluationCallback(model, folder, TASK, env, arguments.eval_freq, arguments.checkpoint_freq, run)
     try:
         # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
         model.learn(config.total_timesteps - model.num_timesteps, callback, reset_num_timesteps=not arguments.resume)

@@ -13,7 +13,7 @@ from Algorithm.Logger import AXES, log_video
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
-from Enviroment.Renderer import NoGLBackend
+from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
@@ -41,7 +41,14 @@ class EvaluationCallback(BaseCallback):
     """
 
     def __init__(
-        self, folder: Path, task: Task, env: WorkerVectorEnv, every: int, checkpoint_every: int, run: Any = None
+        self,
+        model: SAC,
+        folder: Path,
+        task: Task,
+        env: WorkerVectorEnv,
+        every: int,
+        checkpoint_every: int,
+        run: Any = None,
     ):
         super().__init__()
         self._folder, self._task, self._env, self._run = folder, task, env, run
@@ -49,8 +56,14 @@ class EvaluationCallback(BaseCallback):
         self._metrics = folder / "metrics.csv"
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         rows = list(csv.DictReader(self._metrics.open())) if self._metrics.is_file() else []
-        if rows:
+        if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)
+            rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
+            with self._metrics.open("w", newline="") as file:
+                writer = csv.DictWriter(file, FIELDS)
+                writer.writeheader()
+                writer.writerows(rows)
+        if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
 
     def _on_training_start(self) -> None:

@@ -15,7 +15,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 
-from Enviroment.Renderer import choose_gl_backend
+from Enviroment.GL import choose_gl_backend
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env, make_vector_env
 

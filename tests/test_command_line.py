@@ -163,12 +163,13 @@ def test_bad_input_is_one_line_status_2_and_nothing_written(case, tmp_path):
     assert not results.exists()
 
 
-def test_no_gl_backend_is_one_line(tmp_path):
-    environment = {"MUJOCO_GL": "glfw", "DISPLAY": ""}
-    run = pusher("--PPD", "--mode", "ImpaalaSmall", "--results_dir", tmp_path / "results", env=environment)
+@pytest.mark.parametrize(("backend", "mode", "hint"), [("glfw", "ImpaalaSmall", "libegl1"), ("foo", "State", "egl")])
+def test_no_gl_backend_is_one_line(tmp_path, backend, mode, hint):
+    environment = {"MUJOCO_GL": backend, "DISPLAY": ""}
+    run = pusher("--PPD", "--mode", mode, "--results_dir", tmp_path / "results", env=environment)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1, run.stderr
-    assert "libegl1" in run.stderr
+    assert hint in run.stderr
     assert not (tmp_path / "results").exists()
 
 

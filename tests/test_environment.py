@@ -197,7 +197,7 @@ def test_bad_arguments_are_refused(task):
 
 
 def test_without_a_gl_backend_one_line_says_what_to_install():
-    code = "from Enviroment.Renderer import choose_gl_backend as c\ntry: c()\nexcept RuntimeError as e: print(e)"
+    code = "from Enviroment.GL import choose_gl_backend as c\ntry: c()\nexcept RuntimeError as e: print(e)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

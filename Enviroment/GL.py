@@ -1,0 +1,50 @@
+"""Which OpenGL renders here, found out before MuJoCo is imported: MuJoCo fails on import where the answer is wrong."""
+
+import functools
+import os
+import subprocess
+import sys
+
+DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
+BACKENDS = ("egl", "osmesa", "glfw", "cgl")
+_PROBE = """
+import importlib, mujoco, sys
+context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(8, 8)
+context.make_current()
+mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100)
+"""
+
+
+class NoGLBackend(RuntimeError):
+    """This machine can draw nothing; the message says what to install."""
+
+
+@functools.cache
+def choose_gl_backend() -> str:
+    """Return the GL back-end to render with, and set `MUJOCO_GL` to it for every process started from here.
+
+    `MUJOCO_GL` decides if it is set; otherwise EGL, then OSMesa (on macOS CGL, on Windows GLFW), whichever gives a
+    context. Each is tried in a process of its own, since PyOpenGL cannot change its platform once loaded and a broken
+    driver may crash.
+
+    Raises:
+        NoGLBackend: none works.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if chosen and chosen not in BACKENDS:
+        raise NoGLBackend(
+            f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset"
+        )
+    candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
+    for backend in candidates:
+        environment = {**os.environ, "MUJOCO_GL": backend}
+        if backend in ("egl", "osmesa"):
+            environment["PYOPENGL_PLATFORM"] = backend
+        if (
+            subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode
+            == 0
+        ):
+            os.environ.update(environment)
+            return backend
+    wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)
+    raise NoGLBackend(f"no GL back-end to render frames with ({wanted} gives no context): install {DEBIAN_PACKAGES}")
