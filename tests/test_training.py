@@ -198,3 +198,27 @@ def test_seeds_are_read_from_ranges_and_lists():
     for bad in ("", "a", "5-", "9-3"):
         with pytest.raises(ValueError, match="1900-1999"):
             parse_seeds(bad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_step_a_checkpoint_and_an_evaluation_on_cuda(env, task, statistics, teacher):
+    student = make_student(
+        "ImpaalaSmall",
+        env.single_observation_space,
+        env.single_action_space,
+        task.proprioception,
+        statistics,
+        task.stack,
+    ).to("cuda")
+    student.precision = "bf16"
+    trainer = PPD(student, env, task, SMALL, 0, teacher=teacher.to("cuda"), coefficient=5.0)
+    trainer.start()
+    stats = trainer.step(budget=10)
+    assert np.isfinite(stats["training/loss"])
+    state = copy.deepcopy(trainer.state_dict())
+    after = trainer.step(budget=10)
+    random = torch.cuda.get_rng_state()
+    evaluate(student, env, task, [1900], teacher=teacher)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    trainer.load_state_dict(state)
+    assert trainer.step(budget=10)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)
