@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,16 @@ class MetricsFile:
     Args:
         path: the file.
         keep: rows to keep of a file that exists; later ones were written after the checkpoint that is resumed.
+        columns: the first columns.
     """
 
-    def __init__(self, path: Path, keep: int = 0):
-        self._path, self._columns = path, list(AXES)
+    def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES):
+        self._path, self._columns = path, list(columns)
         rows: list[dict[str, Any]] = []
         if keep:
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or AXES)
+                self._columns = list(reader.fieldnames or columns)
                 rows = list(reader)[:keep]
         self._rewrite(rows)
         self.rows = len(rows)
@@ -90,7 +92,7 @@ class MetricsFile:
             writer.writerows(rows)
         os.replace(temporary, self._path)
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; new keys become new columns."""
         new = [key for key in row if key not in self._columns]
         if new:

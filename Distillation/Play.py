@@ -78,9 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         frames = sees or arguments.video is not None
         env = make_vector_env(task, min(len(seeds), 20), arguments.num_workers, frames=frames, render_quality=quality)
         recording = Recording() if arguments.video else None
-        who = "policy"
         results = {
-            who: evaluate(
+            "policy": evaluate(
                 policy,
                 env,
                 task,
@@ -94,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         guided = evaluate(policy, env, task, seeds, teacher=teacher, driver=teacher)
         report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
-        report[who]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
+        report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
         if recording is not None:
             write_video(arguments.video, task, seeds, recording)
     except (BadInput, BadFile, BadDevice, NoGLBackend) as error:
@@ -106,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
         return
     print(f"{len(seeds)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
-    row = report[who]
+    row = report["policy"]
     print(
         f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
         f"{row['action_accuracy_on_teacher_states']:.4f} on the teacher's; entropy {row['entropy']:.2f} nats"

@@ -108,7 +108,7 @@ def run(config: ExperimentConfig, resume: bool, overwrite: bool) -> None:
     teacher = get_Teacher_model(teacher_path, device, task.name)
     folder = run_folder(config, task.name)
     camera = dataclasses.asdict(task.camera) | {"frame_size": task.frame_size, "stack": task.stack}
-    description = describe(config, task.name, teacher_path, json.loads(json.dumps(camera)))
+    description = describe(config, task.name, teacher_path, camera)
     check_folder(folder, description, resume, overwrite)
     checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt") if resume else None
     finished = folder / "summary.json"

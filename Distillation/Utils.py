@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -96,21 +96,17 @@ def run_folder(config: ExperimentConfig, task: str) -> Path:
     return ROOT / Path(config.results_dir).expanduser() / task / config.method / config.name
 
 
-def resolved(config: ExperimentConfig) -> dict[str, Any]:
-    """Return the settings as JSON gives them back."""
-    return json.loads(json.dumps({field.name: getattr(config, field.name) for field in fields(config)}))
-
-
 def describe(config: ExperimentConfig, task: str, teacher: Path, camera: dict[str, Any]) -> dict[str, Any]:
     """Return the content of `config.json`: settings, task, what is rendered, teacher and package versions."""
     packages = ("torch", "gymnasium", "mujoco", "numpy")
-    return {
-        **resolved(config),
+    description = {
+        **asdict(config),
         "task": task,
         "teacher_sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
         "render": {"quality": config.render_quality, **camera},
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},
     }
+    return json.loads(json.dumps(description))  # as it will be read back, for comparison with an earlier one
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

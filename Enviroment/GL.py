@@ -40,10 +40,8 @@ def choose_gl_backend() -> str:
         environment = {**os.environ, "MUJOCO_GL": backend}
         if backend in ("egl", "osmesa"):
             environment["PYOPENGL_PLATFORM"] = backend
-        if (
-            subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True).returncode
-            == 0
-        ):
+        probe = subprocess.run([sys.executable, "-c", _PROBE, backend], env=environment, capture_output=True)
+        if probe.returncode == 0:
             os.environ.update(environment)
             return backend
     wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)

@@ -5,9 +5,8 @@ import importlib
 import os
 from typing import Literal
 
-os.environ.setdefault(
-    "LP_NUM_THREADS", "0"
-)  # the software rasterizer stays in its own process: workers are the threads
+# The software rasterizer stays on its caller's thread: the workers are the parallelism.
+os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import cv2
 import mujoco

@@ -219,16 +219,19 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         """How many processes step the environments."""
         return len(self._shares)
 
+    def _death(self, number: int) -> WorkerError:
+        self._workers[number].join(5)
+        return WorkerError(f"environment worker {number} died (exit code {self._workers[number].exitcode})")
+
     def _gather(self) -> list[Any]:
         results = []
-        for number, (connection, worker) in enumerate(zip(self._connections, self._workers)):
+        for number, connection in enumerate(self._connections):
             try:
                 if not connection.poll(WORKER_TIMEOUT_S):
                     raise WorkerError(f"environment worker {number} has not answered for {WORKER_TIMEOUT_S:.0f} s")
                 status, result = connection.recv()
             except (EOFError, ConnectionResetError):
-                worker.join(5)
-                raise WorkerError(f"environment worker {number} died (exit code {worker.exitcode})") from None
+                raise self._death(number) from None
             if status == "error":
                 raise WorkerError(f"environment worker {number} failed:\n{result}")
             results.append(result)
@@ -242,9 +245,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
                 try:
                     connection.send((command, argument))
                 except BrokenPipeError:
-                    self._workers[number].join(5)
-                    code = self._workers[number].exitcode
-                    raise WorkerError(f"environment worker {number} died (exit code {code})") from None
+                    raise self._death(number) from None
             return self._gather()
         except BaseException:
             self.close()

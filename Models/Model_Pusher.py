@@ -116,14 +116,14 @@ def _content(kind: str, model: Any) -> dict[str, Any]:
     return {"format": kind, "version": 1, "arguments": model.arguments, "weights": model.state_dict()}
 
 
-def _load(path: Path | str, kind: str, build: Any, device: str | torch.device) -> Any:
+def _load(path: Path | str, kind: str, build: Any, device: str | torch.device) -> tuple[Any, dict[str, Any]]:
     content = load_tensors(path, kind)
     try:
         model = build(**content["arguments"])
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise BadFile(f"{path}: not a complete {kind} file of this version ({str(error).splitlines()[0]})") from error
-    return model.to(device).eval()
+    return model.to(device).eval(), content
 
 
 def get_Teacher_model(
@@ -135,9 +135,9 @@ def get_Teacher_model(
         BadFile: the file is missing, damaged, not a teacher, or of another task than `task`.
     """
     path = path or SHIPPED_TEACHER
-    teacher: Teacher = _load(path, "teacher", Teacher, device)
-    if task is not None and file_task(path) != task:
-        raise BadFile(f"{path}: a teacher of {file_task(path)} where one of {task} is needed")
+    teacher, content = _load(path, "teacher", Teacher, device)
+    if task is not None and content.get("task") != task:
+        raise BadFile(f"{path}: a teacher of {content.get('task')} where one of {task} is needed")
     return teacher.requires_grad_(False)
 
 
@@ -188,7 +188,7 @@ def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorC
     Raises:
         BadFile: the file is missing, damaged, or not a student.
     """
-    return _load(path, "student", ActorCritic, device)
+    return _load(path, "student", ActorCritic, device)[0]
 
 
 def student_card(path: Path | str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
-from Algorithm.Logger import AXES, log_video
+from Algorithm.Logger import AXES, MetricsFile, log_video
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
@@ -53,18 +53,15 @@ class EvaluationCallback(BaseCallback):
         super().__init__()
         self._folder, self._task, self._env, self._run = folder, task, env, run
         self._every, self._checkpoint_every = every, checkpoint_every
-        self._metrics = folder / "metrics.csv"
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
-        rows = list(csv.DictReader(self._metrics.open())) if self._metrics.is_file() else []
+        metrics = folder / "metrics.csv"
+        rows = list(csv.DictReader(metrics.open())) if metrics.is_file() else []
         if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
-            with self._metrics.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
+        self._metrics = MetricsFile(metrics, keep=len(rows), columns=FIELDS)
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
@@ -119,12 +116,7 @@ class EvaluationCallback(BaseCallback):
             if self._sac.log_ent_coef is not None
             else None,
         }
-        new = not self._metrics.is_file()
-        with self._metrics.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        self._metrics.write(row)
         if self._run is not None:
             self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
