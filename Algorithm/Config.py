@@ -1,19 +1,176 @@
-"""Settings of the algorithms, apart from them: the command line reads them without loading PyTorch."""
+"""Settings of the algorithms, apart from them: the command line reads them without loading PyTorch.
 
-from dataclasses import dataclass
+A field is a setting, a flag and a line of `config.json` at once; what it means and may be stands beside its default.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 
-@dataclass(frozen=True)
-class PPOConfig:
+class BadInput(ValueError):
+    """The settings ask for something that cannot be; the message says what, and what would be right."""
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    choices: Sequence[Any] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """Declare a dataclass field with its meaning and what it may be (for a tuple, each of its numbers)."""
+    metadata = {"meaning": meaning, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def changed(config: type, name: str, default: Any, **limits: Any) -> Any:
+    """Declare a field as another config has it, with another default (and other limits)."""
+    field = next(field for field in dataclasses.fields(config) if field.name == name)
+    return dataclasses.field(default=default, metadata={**field.metadata, **limits})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings that know what they may be."""
+
+    def check(self) -> None:
+        """Compare every setting with what it may be.
+
+        Raises:
+            BadInput: for the first that is not.
+        """
+        for field in dataclasses.fields(self):
+            value, limits = getattr(self, field.name), field.metadata
+            shown = f"--{field.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            if limits["choices"] is not None and value not in limits["choices"]:
+                raise BadInput(f"{shown}: one of {', '.join(map(str, limits['choices']))} is needed")
+            for number in value if isinstance(value, tuple) else (value,):
+                if not isinstance(number, int | float):
+                    continue
+                if not math.isfinite(number):
+                    raise BadInput(f"{shown}: a finite number is needed")
+                if limits["at_least"] is not None and number < limits["at_least"]:
+                    raise BadInput(f"{shown}: at least {limits['at_least']} is needed")
+                if limits["above"] is not None and number <= limits["above"]:
+                    raise BadInput(f"{shown}: more than {limits['above']} is needed")
+                if limits["at_most"] is not None and number > limits["at_most"]:
+                    raise BadInput(f"{shown}: at most {limits['at_most']} is needed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """What every way of training has."""
+
+    optimization_steps: int = setting(100_000, "gradient updates to do", at_least=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOConfig(TrainingConfig):
     """Settings of the paper this project builds on (Spigler 2025, table of hyperparameters)."""
 
-    rollout_steps: int = 64
-    gamma: float = 0.999
-    gae_lambda: float = 0.9
-    clip: float = 0.3
-    value_coefficient: float = 1.0
-    entropy_coefficient: float = 0.0
-    epochs: int = 4
-    minibatch_size: int = 256
-    learning_rate: float = 3e-4
-    max_grad_norm: float = 0.5
+    num_envs: int = setting(18, "environments that are stepped together", at_least=1)
+    rollout_steps: int = setting(64, "steps of every environment between updates", at_least=1)
+    gamma: float = setting(0.999, "discount", at_least=0, at_most=1)
+    gae_lambda: float = setting(0.9, "lambda of the advantage estimate", at_least=0, at_most=1)
+    clip: float = setting(0.3, "PPO's clip range, of ratio and value", above=0)
+    value_coefficient: float = setting(1.0, "weight of the value loss", at_least=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    epochs: int = setting(4, "passes over a rollout", at_least=1)
+    minibatch_size: int = setting(256, "samples in an update", at_least=2)
+    learning_rate: float = setting(3e-4, "learning rate; of BC and DAgger the first, falling along a cosine", above=0)
+    max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
+
+    def check(self) -> None:
+        """Raise `BadInput` for the first setting that cannot be."""
+        super().check()
+        if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
+            raise BadInput(
+                f"--minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPDConfig(PPOConfig):
+    """Settings of proximal policy distillation."""
+
+    PPD_parameter: float = setting(5.0, "lambda: what imitation weighs against reward in PPD", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineDistillationConfig(PPOConfig):
+    """Settings that student and teacher distillation share: short rollouts, all of them in a minibatch."""
+
+    rollout_steps: int = changed(PPOConfig, "rollout_steps", 5)
+    minibatch_size: int = changed(PPOConfig, "minibatch_size", 90)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentDistillationConfig(OnlineDistillationConfig):
+    """Settings of student distillation."""
+
+    rl_coef: float = setting(0.0, "weight of the PPO loss beside imitation", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherDistillationConfig(OnlineDistillationConfig):
+    """Settings of teacher distillation."""
+
+    teacher_noise: float = setting(
+        1.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloningConfig(TrainingConfig):
+    """Settings of behavioural cloning, with prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952)."""
+
+    loss_type: Literal["NLL", "KL"] = setting("NLL", "what is imitated by", choices=("NLL", "KL"))
+    alpha: float = setting(0.0, "how much priorities weigh in sampling; 0: not at all", at_least=0)
+    mode_alpha: str = setting("constant", "alpha's schedule", choices=("constant", "linear"))
+    beta: float = setting(
+        0.4, "importance weights correct the sampling by this much, and fully at the end", at_least=0, at_most=1
+    )
+    minibatch_size: int = changed(PPOConfig, "minibatch_size", 64)
+    learning_rate: float = changed(PPOConfig, "learning_rate", 3e-4)
+    learning_rate_end: float = setting(1e-6, "learning rate of the last update", at_least=0)
+    weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
+    max_grad_norm: float = changed(PPOConfig, "max_grad_norm", 1.0)
+    frame_noise: float = setting(
+        0.0, "standard deviation of noise on training frames, in gray levels of 255", at_least=0
+    )
+    random_shift: int = setting(0, "training frames are shifted by up to so many pixels", at_least=0, at_most=16)
+
+    def check(self) -> None:
+        """Raise `BadInput` for the first setting that cannot be."""
+        super().check()
+        if self.mode_alpha != "constant" and self.alpha != 0:
+            raise BadInput(f"--alpha {self.alpha} is for --mode_alpha constant; {self.mode_alpha} chooses alpha itself")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DAggerConfig(CloningConfig):
+    """Settings of DAgger (Ross et al. 2011, https://arxiv.org/abs/1011.0686)."""
+
+    mode_alpha: str = changed(
+        CloningConfig, "mode_alpha", "constant", choices=("constant", "linear", "dynamic_mean", "dynamic_max")
+    )
+    sampling: str = setting(
+        "classic", "balanced: half of a batch from the dataset, half new", choices=("classic", "balanced")
+    )
+    learning_rate: float = changed(PPOConfig, "learning_rate", 1e-5)
+    num_envs: int = changed(PPOConfig, "num_envs", 25)
+    rollout_samples: int = setting(2_500, "samples of a rollout, in whole episodes", at_least=1)
+    rollout_updates: int = setting(5_000, "updates after every rollout", at_least=1)
+    beta_mix: float = setting(
+        0.0, "probability that the teacher acts, falling to 0 over the phase", at_least=0, at_most=1
+    )
+
+    def check(self) -> None:
+        """Raise `BadInput` for the first setting that cannot be."""
+        super().check()
+        if self.sampling == "balanced" and self.minibatch_size % 2:
+            raise BadInput(f"--minibatch_size {self.minibatch_size}: an even number is needed with --sampling balanced")

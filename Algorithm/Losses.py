@@ -69,6 +69,29 @@ def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
     return -student.log_prob(u)
 
 
+def imitation_loss(
+    loss_type: str, teacher: SquashedGaussian, student: SquashedGaussian
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of every sample [B] and its error [B] >= 0, by which replay is prioritized.
+
+    `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, bounded as for the KL; its error is
+    what it exceeds its smallest value by, at log_std = -4 and no residual.
+    """
+    if loss_type == "KL":
+        kl = distillation_kl(teacher, student)
+        return kl, kl.detach()
+    u = teacher.mean.clamp(-TEACHER_MEAN_BOUND, TEACHER_MEAN_BOUND)
+    with torch.no_grad():
+        residual = (u - student.mean) * (-student.log_std).exp()
+        error = (0.5 * residual.square() + student.log_std - LOG_STD_MIN).sum(-1)
+    return nll(student, u), error
+
+
+def action_accuracy(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:
+    """1 - the mean squared difference of both policies' mean actions scaled to [-1, 1]: a scalar."""
+    return 1 - (torch.tanh(student.mean) - torch.tanh(teacher.mean)).square().mean()
+
+
 def ppd_term(kl: torch.Tensor, ratio: torch.Tensor, clip: float) -> torch.Tensor:
     """E[max(r, 1 - clip) KL(teacher || student)], from [B] (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh).
 

@@ -4,35 +4,40 @@ from typing import Any
 
 import torch
 
-from Algorithm.Losses import distillation_kl, ppd_term
+from Algorithm.Config import PPDConfig
+from Algorithm.Losses import action_accuracy, distillation_kl, ppd_term
 from Algorithm.PPO import PPO
 from Algorithm.Rollout import Minibatch
-from Models.Base_Model import GaussianPolicy, SquashedGaussian
+from Models.Base_Model import GaussianPolicy
 
 
 class PPD(PPO):
-    """PPO with `coefficient` x E[max(r, 1 - clip) KL(teacher || student)] added to its loss.
+    """PPO with lambda x E[max(r, 1 - clip) KL(teacher || student)] added to its loss; lambda is `config.PPD_parameter`.
 
     Args:
         teacher: sees the states of the student's rollouts, once each; never trained.
-        coefficient: lambda, how much imitation weighs against reward.
         arguments: PPO's.
     """
 
-    def __init__(self, *arguments: Any, teacher: GaussianPolicy, coefficient: float):
+    config: PPDConfig
+
+    def __init__(self, *arguments: Any, teacher: GaussianPolicy):
         super().__init__(*arguments)
-        self.teacher, self.coefficient = teacher, coefficient
+        self.teacher = teacher
 
-    @torch.no_grad()
     def prepare(self) -> None:
-        """Also ask the teacher about every state of the rollout, in one pass."""
+        """Also ask the teacher about every state of the rollout."""
         super().prepare()
-        self.rollout.teacher = self.teacher.distribution({"State": self.rollout.vectors["State"][:-1].flatten(0, 1)})
+        self.rollout.ask(self.teacher)
 
-    def auxiliary_loss(
-        self, batch: Minibatch, policy: SquashedGaussian, ratio: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the distillation term."""
+    def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of a minibatch and the scalars worth seeing."""
         assert batch.teacher is not None
+        policy, value = self.student(batch.obs)
+        ratio = self.ratio(batch, policy)
+        loss, scalars = self.ppo_loss(batch, policy, value, ratio)
         kl = distillation_kl(batch.teacher, policy)
-        return self.coefficient * ppd_term(kl, ratio, self.config.clip), {"training/distillation_kl": kl.mean()}
+        return loss + self.config.PPD_parameter * ppd_term(kl, ratio, self.config.clip), scalars | {
+            "training/distillation_kl": kl.detach().mean(),
+            "training/action_accuracy": action_accuracy(batch.teacher, policy).detach(),
+        }

@@ -64,12 +64,12 @@ class PPO:
 
     @torch.no_grad()
     def collect(self) -> dict[str, float]:
-        """Let the student act, stochastically, for one rollout."""
+        """Collect one rollout."""
         rollout, ended_returns = self.rollout, []
         rewards = np.empty((rollout.steps, self.env.num_envs))
         for t in range(rollout.steps):
             policy, rollout.value[t] = self.student(rollout.observation(t))
-            rollout.u[t] = policy.sample()
+            rollout.u[t] = self.drive(t, policy)
             rollout.log_prob[t] = policy.log_prob(rollout.u[t])
             obs, rewards[t], terminated, truncated, info = self.env.step(policy.action(rollout.u[t]).cpu().numpy())
             done = terminated | truncated
@@ -91,6 +91,10 @@ class PPO:
         if ended_returns:
             self._last_return = float(np.mean(ended_returns))
         return {"training/episode_return": self._last_return}
+
+    def drive(self, t: int, policy: SquashedGaussian) -> torch.Tensor:
+        """Return the pre-tanh actions [N, A] that are taken in step t: samples of the student's `policy`."""
+        return policy.sample()
 
     def prepare(self) -> None:
         """Turn the rollout into targets."""
@@ -119,39 +123,38 @@ class PPO:
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
                 self.optimizer.step()
-                stats.append({**scalars, "training/gradient_norm": norm})
+                stats.append({**scalars, "training/loss": loss.detach(), "training/gradient_norm": norm})
                 self.samples_seen += len(indices)
         self.optimization_steps += len(stats)
         return mean_stats(stats)
 
     def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a minibatch and the scalars worth seeing."""
-        config = self.config
         policy, value = self.student(batch.obs)
-        log_ratio = policy.log_prob(batch.u) - batch.log_prob
-        ratio = log_ratio.exp()
+        return self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
+
+    def ratio(self, batch: Minibatch, policy: SquashedGaussian) -> torch.Tensor:
+        """Return pi(a | s) / pi_old(a | s) [B] of the actions taken."""
+        return (policy.log_prob(batch.u) - batch.log_prob).exp()
+
+    def ppo_loss(
+        self, batch: Minibatch, policy: SquashedGaussian, value: torch.Tensor, ratio: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return PPO's loss at the student's outputs for a minibatch, and its scalars."""
+        config = self.config
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
         policy_loss = ppo_policy_loss(ratio, advantage, config.clip)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
-        auxiliary, scalars = self.auxiliary_loss(batch, policy, ratio)
-        loss = policy_loss + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy + auxiliary
+        loss = policy_loss + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy
         with torch.no_grad():
-            scalars |= {
-                "training/loss": loss,
+            return loss, {
                 "training/policy_loss": policy_loss,
                 "training/value_loss": critic_loss,
                 "training/entropy": entropy,
-                "training/approximate_kl": (ratio - 1 - log_ratio).mean(),
+                "training/approximate_kl": (ratio - 1 - ratio.log()).mean(),
                 "training/clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
             }
-        return loss, scalars
-
-    def auxiliary_loss(
-        self, batch: Minibatch, policy: SquashedGaussian, ratio: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return what a method adds to PPO's loss, and its scalars; nothing here."""
-        return torch.zeros((), device=ratio.device), {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""

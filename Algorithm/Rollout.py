@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from Models.Base_Model import Observation, SquashedGaussian
+from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
 from Models.Utils import stack_ages
 
 
@@ -109,6 +109,11 @@ class Rollout:
             pick(self.returns),
             teacher,
         )
+
+    @torch.no_grad()
+    def ask(self, teacher: GaussianPolicy) -> None:
+        """Ask the teacher about every state, in one pass."""
+        self.teacher = teacher.distribution({"State": self.vectors["State"][:-1].flatten(0, 1)})
 
     def carry_over(self) -> None:
         """Begin the next rollout where this one ended."""

@@ -8,12 +8,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from Algorithm.Episodes import Arrays, play
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy
 from Models.Utils import FrameStacker
-
-Arrays = dict[str, np.ndarray]
 
 
 class Policy(Protocol):
@@ -127,45 +126,37 @@ def _run_episodes(
     deterministic: bool,
     recording: Recording | None,
 ) -> Evaluation:
-    n = env.num_envs
     space = env.single_action_space
     half_range = (space.high - space.low) / 2
     stacker = FrameStacker(task.stack, task.stack_stride) if "Frame" in env.single_observation_space.spaces else None
     returns, distances, squares, entropies, lengths = (np.zeros(len(seeds)) for _ in range(5))
+    scored = entropy = np.empty(0)
 
-    for start in range(0, len(seeds), n):
-        batch = seeds[start : start + n]
-        obs, _ = env.reset(seed=[*batch, *[batch[0]] * (n - len(batch))])
-        if stacker:
-            obs["Frame"] = stacker.reset(obs["Frame"])
-        running = np.arange(n) < len(batch)
-        while running.any():
-            live = np.flatnonzero(running)
-            rows = start + live
-            if isinstance(policy, GaussianPolicy):
-                pi = policy.distribution(policy.to_tensors(obs))
-                action = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
-                entropies[rows] += pi.entropy().cpu().numpy()[live]
-            else:
-                action = policy.act(obs, deterministic)
-            if teacher is not None:
-                squares[rows] += (((action - teacher.act(obs)) / half_range)[live] ** 2).mean(-1)
-            if driver is not None:
-                action = driver.act(obs, deterministic)
-            if recording is not None and start == 0:
-                recording.actions.append(action)
-                if stacker:
-                    recording.stacks.append(obs["Frame"])
-            obs, reward, terminated, truncated, info = env.step(action)
-            returns[rows] += reward[live]
-            lengths[rows] += 1
-            done = terminated | truncated
-            ended = np.flatnonzero(done & running)
-            if ended.size:
-                distances[start + ended] = task.success_distance(info["final_obs"]["State"][ended].astype(np.float64))
-                running[ended] = False
+    def act(obs: Arrays) -> np.ndarray:
+        nonlocal scored, entropy
+        if isinstance(policy, GaussianPolicy):
+            pi = policy.distribution(policy.to_tensors(obs))
+            scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
+            entropy = pi.entropy().cpu().numpy()
+        else:
+            scored = policy.act(obs, deterministic)
+        action = scored if driver is None else driver.act(obs, deterministic)
+        if recording is not None and start == 0:
+            recording.actions.append(action)
             if stacker:
-                obs["Frame"] = stacker.push(obs["Frame"], done)
+                recording.stacks.append(obs["Frame"])
+        return action
+
+    for start in range(0, len(seeds), env.num_envs):
+        for step in play(env, seeds[start : start + env.num_envs], stacker, act):
+            rows = start + step.live
+            returns[rows] += step.reward
+            lengths[rows] += 1
+            if len(entropy):
+                entropies[rows] += entropy[step.live]
+            if teacher is not None:
+                squares[rows] += (((scored[step.live] - teacher.act(step.obs)) / half_range) ** 2).mean(-1)
+            distances[rows[step.ended]] = task.success_distance(step.final_state[step.ended])
 
     unknown = np.full(len(seeds), np.nan)
     return Evaluation(

@@ -11,6 +11,7 @@ from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import save_student
 
 CHECKPOINT_EVERY_S = 30.0
+EARLY_TEST_EVERY = 1_000
 
 
 class Trainer(Protocol):
@@ -53,7 +54,7 @@ def train(
 
     Args:
         trainer: the method.
-        test: run before the first update, every `test_every` updates, and after the last.
+        test: run before the first update, every `test_every` updates (every 1,000 up to there), and after the last.
         logger: gets a row for every step of the trainer.
         folder: the run's folder, for `checkpoints/last.pt` and `checkpoints/best_ID.pt`.
         card: what is written into a student's file beside its weights.
@@ -74,7 +75,8 @@ def train(
         counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
         finished = trainer.optimization_steps >= optimization_steps
         if trainer.optimization_steps >= next_test or finished:
-            next_test = (trainer.optimization_steps // test_every + 1) * test_every
+            every = test_every if trainer.optimization_steps >= test_every else min(EARLY_TEST_EVERY, test_every)
+            next_test = (trainer.optimization_steps // every + 1) * every
             stats = stats | test(trainer.student)
             if stats["test/ID/return"] > best_return:
                 best_return = stats["test/ID/return"]
@@ -102,7 +104,8 @@ def train(
         started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
         stats = trainer.step(optimization_steps - trainer.optimization_steps)
         seconds = time.monotonic() - started
-        stats["time/env_steps_per_s"] = (trainer.samples_collected - collected) / seconds
+        if trainer.samples_collected > collected:
+            stats["time/env_steps_per_s"] = (trainer.samples_collected - collected) / seconds
         stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
         log(stats)
         elapsed += time.monotonic() - started

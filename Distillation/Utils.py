@@ -1,85 +1,205 @@
 """What an experiment is: its settings, its command line, its folder."""
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Set
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
-from Algorithm.Config import PPOConfig
+from Algorithm.Config import (
+    BadInput,
+    CloningConfig,
+    Config,
+    DAggerConfig,
+    PPDConfig,
+    PPOConfig,
+    StudentDistillationConfig,
+    TeacherDistillationConfig,
+    TrainingConfig,
+    changed,
+    setting,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# What may differ between a run and its resumption: none of it changes what is computed, `optimization_steps` only how
-# far it goes.
-_FREE = {"optimization_steps", "num_workers", "results_dir", "teacher", "wandb_mode", "wandb_entity", "wandb_project"}
-
-
-class BadInput(ValueError):
-    """The command line asks for something that cannot be; the message says what, and what would be right."""
+DATASET_SIZES = ("5k", "10k", "50k", "100k")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig(PPOConfig):
-    """Settings of a run, PPO's included; the field names are the flags, and `config.json` holds them all."""
+class CommonConfig(Config):
+    """Settings of whatever `Pusher.py` does; the field names are the flags, and `config.json` holds them all."""
 
-    method: Literal["PPD"]
-    mode: str = "State"
-    PPD_parameter: float = 5.0
-    run_index: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    optimization_steps: int = 100_000
-    test_every: int = 1_000
-    episodes: int = 10
-    num_envs: int = 18
-    num_workers: int = 0
-    render_quality: Literal["fast", "full"] = "fast"
-    grid: tuple[int, int] = (4, 8)
-    teacher: str | None = None
-    results_dir: str = "Results"
-    run_name: str | None = None
-    wandb_mode: str = "auto"
-    wandb_entity: str | None = None
-    wandb_project: str | None = None
+    method: ClassVar[str]  # its flag
+    title: ClassVar[str]
+    # What may differ between a run and its resumption: none of it changes what is computed.
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"num_workers", "results_dir", "teacher", "wandb_mode", "wandb_entity", "wandb_project"}
+    )
+    inherited: ClassVar[frozenset[str]] = frozenset()  # settings that another run decides: no flags
+
+    device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N")
+    num_workers: int = setting(0, "processes that step the environments; 0: one for each core", at_least=0)
+    render_quality: Literal["fast", "full"] = setting("fast", "of the frames", choices=("fast", "full"))
+    teacher: str | None = setting(None, "teacher file; the shipped one unless given")
+    results_dir: str = setting("Results", "where results are written; relative to the repository")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(CommonConfig, TrainingConfig):
+    """Settings of every run that trains a student."""
+
+    mode: str = setting("State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"))
+    run_index: int = setting(0, "chooses the run's seeds", choices=range(6))
+    precision: str = setting(
+        "auto", "of the backbone; auto: bf16 where the hardware has it", choices=("auto", "fp32", "bf16")
+    )
+    test_every: int = setting(1_000, "updates between tests; more often in the beginning", at_least=1)
+    episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
+    grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
+    run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
+    wandb_mode: str = setting(
+        "auto", "auto: online when logged in, else offline", choices=("auto", "online", "offline", "disabled")
+    )
+    wandb_entity: str | None = setting(None, "W&B entity, else WANDB_ENTITY")
+    wandb_project: str | None = setting(None, "W&B project, else WANDB_PROJECT, else policy-distillation")
+
+    @property
+    def folder(self) -> str:
+        """The method's folder."""
+        raise NotImplementedError
+
+    @property
+    def default_name(self) -> str:
+        """The run's folder in there, unless it is given a name."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:
         """The run's name and folder."""
-        return self.run_name or f"lambda{self.PPD_parameter:g}_{self.mode}_run{self.run_index}"
+        return self.run_name or self.default_name
 
     def check(self) -> None:
         """Raise `BadInput` for the first setting that cannot be."""
-        for field in ("optimization_steps", "test_every", "episodes", "num_envs", "rollout_steps", "epochs"):
-            if getattr(self, field) < 1:
-                raise BadInput(f"--{field} {getattr(self, field)}: at least 1 is needed")
-        if self.minibatch_size < 2 or self.rollout_steps * self.num_envs < 2:
-            raise BadInput("a minibatch needs at least 2 samples: --minibatch_size and --rollout_steps x --num_envs")
-        if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
-            raise BadInput(
-                f"--minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
-            )
-        if self.episodes > 100:
-            raise BadInput(f"--episodes {self.episodes}: at most 100, as the test seeds begin at 1900 and 2000")
-        if self.num_workers < 0:
-            raise BadInput(f"--num_workers {self.num_workers}: 0 (one for each core) or more is needed")
-        for field in ("PPD_parameter", "entropy_coefficient", "value_coefficient"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise BadInput(f"--{field} {getattr(self, field)}: a finite number, 0 or more, is needed")
-        for field in ("learning_rate", "max_grad_norm", "clip"):
-            if not 0 < getattr(self, field) < float("inf"):
-                raise BadInput(f"--{field} {getattr(self, field)}: a finite number above 0 is needed")
-        for field in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise BadInput(f"--{field} {getattr(self, field)}: 0 to 1 is needed")
-        if min(self.grid) < 1 or max(self.grid) > 64:
-            raise BadInput(f"--grid {self.grid[0]} {self.grid[1]}: two numbers from 1 to 64 are needed")
+        super().check()
         if self.run_name is not None and not re.fullmatch(r"\w[\w.+-]*", self.run_name):
             raise BadInput(f"--run_name {self.run_name!r}: letters, digits and . _ + - only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPD(ExperimentConfig, PPDConfig):
+    """A run of proximal policy distillation."""
+
+    method = "PPD"
+    title = "proximal policy distillation"
+    free = ExperimentConfig.free | {"optimization_steps"}
+    folder = "PPD"
+
+    @property
+    def default_name(self) -> str:
+        """Named by lambda."""
+        return f"lambda{self.PPD_parameter:g}_{self.mode}_run{self.run_index}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentDistillation(ExperimentConfig, StudentDistillationConfig):
+    """A run of student distillation."""
+
+    method = "Sdistillation"
+    title = "student distillation: the student drives"
+    free = ExperimentConfig.free | {"optimization_steps"}
+    folder = "StudentDistillation"
+
+    @property
+    def default_name(self) -> str:
+        """Named by the weight of the reward."""
+        return f"rl{self.rl_coef:g}_{self.mode}_run{self.run_index}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherDistillation(ExperimentConfig, TeacherDistillationConfig):
+    """A run of teacher distillation."""
+
+    method = "Tdistillation"
+    title = "teacher distillation: the teacher drives"
+    free = ExperimentConfig.free | {"optimization_steps"}
+    folder = "TeacherDistillation"
+
+    @property
+    def default_name(self) -> str:
+        """Named by how noisily the teacher drives."""
+        return f"noise{self.teacher_noise:g}_{self.mode}_run{self.run_index}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloning(ExperimentConfig, CloningConfig):
+    """A run of behavioural cloning."""
+
+    method = "BC_phase"
+    title = "behavioural cloning of a dataset"
+    free = ExperimentConfig.free | {"collect"}
+
+    dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
+    collect: bool = setting(False, "collect the dataset if it is not there")
+
+    @property
+    def folder(self) -> str:
+        """One folder for each loss."""
+        return f"OurAlgorithm1_{self.loss_type}/Phase_One"
+
+    @property
+    def default_name(self) -> str:
+        """Named by dataset, alpha, loss and student."""
+        alpha = f"{self.alpha:g}" if self.mode_alpha == "constant" else self.mode_alpha
+        return f"{self.dataset}_alpha{alpha}_{self.loss_type}_{self.mode}_run{self.run_index}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAgger(ExperimentConfig, DAggerConfig):
+    """A run of DAgger, which continues one of behavioural cloning."""
+
+    method = "Dagger_phase"
+    title = "DAgger: goes on from a run of behavioural cloning"
+    free = ExperimentConfig.free | {"folder_Dagger"}  # what it holds counts, not where it lies
+    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid"})
+
+    dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
+    folder_Dagger: str | None = setting(None, "folder of the behavioural cloning run that DAgger goes on from")
+    start: str = setting("best_ID", "which of that run's checkpoints", choices=("best_ID", "last"))
+
+    @property
+    def folder(self) -> str:
+        """One folder for each loss."""
+        return f"OurAlgorithm1_{self.loss_type}/Phase_Two"
+
+    @property
+    def default_name(self) -> str:
+        """Named by its parent, alpha and sampling."""
+        assert self.folder_Dagger is not None
+        alpha = f"alpha{self.alpha:g}" if self.mode_alpha == "constant" else self.mode_alpha
+        return f"{Path(self.folder_Dagger).name}_{alpha}_{self.sampling}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection(CommonConfig):
+    """Collecting a dataset."""
+
+    method = "C_data"
+    title = "collect a dataset"
+
+    num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
+    num_envs: int = changed(PPOConfig, "num_envs", 50)
+    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", 2.0)
+    export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
+
+
+METHODS: dict[str, type[CommonConfig]] = {
+    config.method: config for config in (PPD, Collection, TeacherDistillation, StudentDistillation, Cloning, DAgger)
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -91,22 +211,28 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def run_folder(config: ExperimentConfig, task: str) -> Path:
-    """Return where a run is written; a relative `results_dir` lies below the repository."""
-    return ROOT / Path(config.results_dir).expanduser() / task / config.method / config.name
+def task_folder(config: CommonConfig, task: str) -> Path:
+    """Return where a task's results are; a relative `results_dir` lies below the repository."""
+    return ROOT / Path(config.results_dir).expanduser() / task
 
 
-def describe(config: ExperimentConfig, task: str, teacher: Path, camera: dict[str, Any]) -> dict[str, Any]:
+def describe(config: CommonConfig, task: str, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
     """Return the content of `config.json`: settings, task, what is rendered, teacher and package versions."""
     packages = ("torch", "gymnasium", "mujoco", "numpy")
     description = {
-        **asdict(config),
+        "method": config.method,
+        **dataclasses.asdict(config),
         "task": task,
-        "teacher_sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
-        "render": {"quality": config.render_quality, **camera},
+        "teacher_sha256": file_hash(teacher),
+        "render": render,
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},
     }
     return json.loads(json.dumps(description))  # as it will be read back, for comparison with an earlier one
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -117,8 +243,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def check_folder(folder: Path, description: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Refuse what would lose a run, or continue it as another one.
+def check_folder(folder: Path, description: dict[str, Any], free: Set[str], resume: bool, overwrite: bool) -> None:
+    """Refuse what would lose a run, or continue it as another one; `free` settings may differ.
 
     Raises:
         BadInput: see the messages.
@@ -137,9 +263,10 @@ def check_folder(folder: Path, description: dict[str, Any], resume: bool, overwr
         before = json.loads(written.read_text())
     except ValueError:
         raise BadInput(f"--resume: {written} is damaged; --overwrite starts the run anew") from None
-    keys = ({field.name for field in fields(ExperimentConfig)} - _FREE) | {"task", "teacher_sha256", "render"}
     differences = [
-        f"{key} was {json.dumps(before.get(key))}" for key in sorted(keys) if before.get(key) != description[key]
+        f"{key} was {json.dumps(before.get(key))}"
+        for key in description
+        if key not in free | {"versions"} and before.get(key) != description[key]
     ]
     if differences:
         raise BadInput(f"--resume: the run in {folder} has other settings: {', '.join(differences)}")

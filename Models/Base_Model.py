@@ -67,9 +67,9 @@ class SquashedGaussian:
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def sample(self) -> torch.Tensor:
-        """Draw u [B, A], differentiable with respect to mean and log_std."""
-        return self.mean + self.log_std.exp() * torch.randn_like(self.mean)
+    def sample(self, noise: float = 1.0) -> torch.Tensor:
+        """Draw u [B, A] with `noise` times the standard deviation, differentiable with respect to mean and log_std."""
+        return self.mean + noise * self.log_std.exp() * torch.randn_like(self.mean)
 
     def action(self, u: torch.Tensor) -> torch.Tensor:
         """Map pre-tanh u to actions in the environment's units."""

@@ -1,0 +1,219 @@
+"""Behavioural cloning of a dataset, and DAgger, which adds what the student meets."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Algorithm.CollectDataset import SampleWriter, collect, label
+from Algorithm.Config import CloningConfig, DAggerConfig
+from Algorithm.Episodes import Arrays
+from Algorithm.Losses import action_accuracy, imitation_loss
+from Algorithm.Rollout import mean_stats
+from Algorithm.Utils import Priorities, Samples, augment, cosine, linear, read_samples
+from Enviroment.Tasks import Task
+from Enviroment.Vector_env import WorkerVectorEnv
+from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Utils import FrameStacker
+
+UPDATES_PER_STEP = 100  # and so for each row of metrics
+LINEAR_ALPHA = (0.2, 0.6)  # of `--mode_alpha linear`
+
+
+class BehaviouralCloning:
+    """Imitates the teacher on samples drawn by their priorities; each `step` is up to 100 updates.
+
+    Args:
+        student: the network, on the device it is trained on.
+        data: the dataset's fields.
+        task: the task, for how frames are stacked.
+        config: settings.
+        seed: of every random number drawn in training.
+        growth: how many samples may be added to the dataset.
+    """
+
+    def __init__(
+        self, student: ActorCritic, data: Arrays, task: Task, config: CloningConfig, seed: int, growth: int = 0
+    ):
+        self.student, self.config, self._seed, self._data = student, config, seed, data
+        self.samples = Samples(data, student, task.stack, task.stack_stride, growth)
+        self.priorities = Priorities(self.samples.size, config.alpha, config.beta)
+        self.optimizer = torch.optim.AdamW(
+            student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.optimization_steps = self.samples_seen = 0
+        self.samples_collected = self.samples.size
+
+    @property
+    def progress(self) -> float:
+        """How much of training is done, 0 to 1."""
+        return self.optimization_steps / self.config.optimization_steps
+
+    def start(self) -> None:
+        """Seed everything; not after `load_state_dict`."""
+        torch.manual_seed(self._seed)
+        first = self._data["episode_start"].nonzero()[0][:100]
+        self.student.learn_background(self._data["frame"][first])
+
+    def step(self, budget: int) -> dict[str, float]:
+        """Make up to 100 updates, at most `budget`; returns what happened."""
+        if self.config.mode_alpha == "linear":
+            self.priorities.set_alpha(linear(*LINEAR_ALPHA, self.progress))
+        stats = [
+            self.update() for _ in range(min(budget, UPDATES_PER_STEP - self.optimization_steps % UPDATES_PER_STEP))
+        ]
+        return mean_stats(stats) | self.priorities.statistics()
+
+    def update(self) -> dict[str, torch.Tensor]:
+        """Make one update; returns scalars."""
+        config, progress = self.config, self.progress
+        self.priorities.beta = linear(config.beta, 1.0, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine(config.learning_rate, config.learning_rate_end, progress)
+        balanced = isinstance(config, DAggerConfig) and config.sampling == "balanced"
+        indices, weights = self.priorities.sample(config.minibatch_size, balanced)
+        obs, teacher = self.samples.gather(indices)
+        if "Frame" in obs:
+            obs["Frame"] = augment(obs["Frame"], config.frame_noise, config.random_shift)
+        policy = self.student.distribution(obs)
+        losses, errors = imitation_loss(config.loss_type, teacher, policy)
+        loss = (torch.from_numpy(weights).to(losses) * losses).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.priorities.update(indices, errors.double().cpu().numpy())
+        self.optimization_steps += 1
+        self.samples_seen += len(indices)
+        with torch.no_grad():
+            return {
+                "training/loss": losses.mean(),
+                "training/weighted_loss": loss.detach(),
+                "training/action_accuracy": action_accuracy(teacher, policy),
+                "training/entropy": policy.entropy().mean(),
+                "training/gradient_norm": norm,
+                "buffer/weight_mean": torch.tensor(weights.mean()).to(loss),
+                "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(loss),
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "priorities": self.priorities.state_dict(),
+            "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.student.scale.device) if self.student.scale.is_cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.priorities.load_state_dict(state["priorities"])
+        self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.student.scale.is_cuda:
+            torch.cuda.set_rng_state(state["random_cuda"], self.student.scale.device)
+
+
+class DAgger(BehaviouralCloning):
+    """Dataset aggregation (Ross et al. 2011, https://arxiv.org/abs/1011.0686): the student acts, the teacher labels.
+
+    Before every `rollout_updates` updates, `rollout_samples` samples are added to the dataset in whole episodes.
+
+    Args:
+        student: as behavioural cloning left it.
+        data: the dataset's fields.
+        task: the task.
+        config: settings.
+        seed: of the first episode and of every random number.
+        env: vector environment, with frames if the student sees.
+        teacher: labels, and acts with probability `beta_mix`.
+        priorities: the dataset's, as behavioural cloning left them.
+        folder: where the rollouts are kept for a resumption.
+    """
+
+    config: DAggerConfig
+
+    def __init__(
+        self,
+        student: ActorCritic,
+        data: Arrays,
+        task: Task,
+        config: DAggerConfig,
+        seed: int,
+        *,
+        env: WorkerVectorEnv,
+        teacher: GaussianPolicy,
+        priorities: dict[str, Any],
+        folder: Path,
+    ):
+        assert env.spec is not None
+        assert env.spec.max_episode_steps is not None
+        rollouts = -(-config.optimization_steps // config.rollout_updates)
+        growth = rollouts * (config.rollout_samples + env.spec.max_episode_steps)
+        super().__init__(student, data, task, config, seed, growth)
+        self.priorities.load_state_dict(priorities | {"alpha": config.alpha, "beta": config.beta})
+        self.env, self.task, self.teacher = env, task, teacher
+        self._writer = SampleWriter(folder, {})
+        self._rollouts = 0
+
+    def start(self) -> None:
+        """Seed everything; not after `load_state_dict`."""
+        torch.manual_seed(self._seed)
+
+    def step(self, budget: int) -> dict[str, float]:
+        """Collect a rollout when it is time, then make up to 100 updates, at most `budget`; returns what happened."""
+        stats: dict[str, float] = {}
+        if self.optimization_steps >= self._rollouts * self.config.rollout_updates:
+            stats = self.collect()
+            if self.config.mode_alpha.startswith("dynamic"):
+                statistic = np.mean if self.config.mode_alpha == "dynamic_mean" else np.max
+                self.priorities.set_alpha(self.priorities.dynamic_alpha(statistic))
+        until_next = self._rollouts * self.config.rollout_updates - self.optimization_steps
+        return super().step(min(budget, until_next)) | stats
+
+    def collect(self) -> dict[str, float]:
+        """Add a rollout's samples; returns the return of its episodes."""
+        stacker = FrameStacker(self.task.stack, self.task.stack_stride) if "Frame" in self.student.inputs else None
+        rewards, episodes = 0.0, 0
+        first_seed = self._seed + self._writer.meta["episodes"]
+        for part in collect(self.env, first_seed, self.config.rollout_samples, self.act, stacker):
+            self.priorities.add(part.pop("error"))
+            self.samples.add(part)
+            self._writer.append(part)
+            rewards += float(part["reward"].sum())
+            episodes += int(part["episode_start"].sum())
+        self._rollouts += 1
+        self.samples_collected = self.samples.size
+        return {"training/episode_return": rewards / episodes}
+
+    @torch.no_grad()
+    def act(self, obs: Arrays) -> tuple[np.ndarray, Arrays]:
+        """Act as the student does when it is tested, at some steps as the teacher; labels come from the teacher."""
+        teacher = self.teacher.distribution(self.teacher.to_tensors(obs))
+        student = self.student.distribution(self.student.to_tensors(obs))
+        _, error = imitation_loss(self.config.loss_type, teacher, student)
+        by_teacher = torch.rand(len(error)) < linear(self.config.beta_mix, 0.0, self.progress)
+        mean = torch.where(by_teacher.to(error.device)[:, None], teacher.mean, student.mean)
+        return student.action(mean).cpu().numpy(), label(teacher) | {"error": error.double().cpu().numpy()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that `load_state_dict` needs beside the files that hold the rollouts."""
+        return super().state_dict() | {"rollouts": [self._rollouts, self._writer.meta["episodes"]]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            BadFile: the rollouts' files are damaged.
+        """
+        super().load_state_dict(state)
+        self._rollouts, episodes = state["rollouts"]
+        added = self.samples_collected - self.samples.old
+        if added:
+            self.samples.add(read_samples(self._writer.folder, added, self.samples.names))
+        self._writer.go_back(added, episodes)

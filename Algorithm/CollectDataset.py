@@ -1,0 +1,185 @@
+"""A teacher's episodes, collected into a dataset on disk."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from Algorithm.Episodes import Arrays, play
+from Algorithm.seeds import DATASET_FIRST_SEED
+from Algorithm.Utils import DATASET_VERSION, FIELDS, episode_ends
+from Enviroment.Vector_env import WorkerVectorEnv
+from Models.Base_Model import GaussianPolicy, SquashedGaussian
+from Models.Utils import FrameStacker
+
+
+def collect(
+    env: WorkerVectorEnv,
+    first_seed: int,
+    samples: int,
+    act: Callable[[Arrays], tuple[np.ndarray, Arrays]],
+    stacker: FrameStacker | None = None,
+) -> Iterator[Arrays]:
+    """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
+
+    Args:
+        env: vector environment; what is yielded at a time is a round of as many episodes.
+        first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
+        samples: at least so many are collected, in no more episodes than that takes.
+        act: maps observations [N, ...] to actions [N, A] and whatever else is to be kept of the step, [N, ...] each.
+        stacker: for an `act` that sees.
+
+    Yields:
+        Samples in the order of the episodes: `frame`, `state`, `proprioception`, `action`, `reward`, `episode_start`,
+        `seed`, and what `act` adds.
+    """
+    assert env.spec is not None
+    assert env.spec.max_episode_steps is not None
+    extra: Arrays = {}
+
+    def watched(obs: Arrays) -> np.ndarray:
+        nonlocal extra
+        action, extra = act(obs)
+        return action
+
+    while samples > 0:
+        episodes = min(env.num_envs, -(-samples // env.spec.max_episode_steps))
+        steps: list[Arrays] = []
+        with torch.random.fork_rng():
+            torch.manual_seed(first_seed)
+            for step in play(env, range(first_seed, first_seed + episodes), stacker, watched):
+                steps.append(
+                    {
+                        "seed": first_seed + step.live,
+                        "episode_start": np.full(len(step.live), not steps),
+                        "action": step.action,
+                        "reward": step.reward,
+                        **{FIELDS[key]: value for key, value in step.obs.items()},
+                        **{key: value[step.live] for key, value in extra.items()},
+                    }
+                )
+        joined = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
+        order = np.argsort(joined["seed"], kind="stable")
+        ends = episode_ends(joined["episode_start"][order])
+        order = order[: ends[min(int(np.searchsorted(ends, samples)), len(ends) - 1)]]
+        yield {key: value[order] for key, value in joined.items()}
+        samples -= len(order)
+        first_seed += episodes
+
+
+def label(teacher: SquashedGaussian) -> Arrays:
+    """Return what a sample keeps of the teacher's policy."""
+    return {"mean": teacher.mean.cpu().numpy(), "log_std": teacher.log_std.cpu().numpy()}
+
+
+def collect_dataset(
+    folder: Path, env: WorkerVectorEnv, teacher: GaussianPolicy, samples: int, noise: float, meta: dict[str, Any]
+) -> None:
+    """Collect the teacher's episodes from seed 2000 up into `folder`, or go on with a collection that was cut off.
+
+    The dataset grows in `folder` + `.partial` and gets its name when it is whole. It is told by `meta` and what is added
+    here; a collection with other settings is begun anew.
+
+    Args:
+        folder: the dataset's.
+        env: vector environment with frames.
+        teacher: drives and labels.
+        samples: at least so many, in whole episodes.
+        noise: the actions taken have the teacher's standard deviation times this; labels are its policy all the same.
+        meta: what the data depend on besides: task, teacher, render settings.
+
+    Raises:
+        OSError: the disk is full, or the like; what was collected can be gone on with.
+    """
+    meta = {
+        "format": "dataset",
+        "version": DATASET_VERSION,
+        "teacher_noise": noise,
+        "requested_samples": samples,
+        "num_envs": env.num_envs,
+        **meta,
+    }
+
+    @torch.no_grad()
+    def act(obs: Arrays) -> tuple[np.ndarray, Arrays]:
+        policy = teacher.distribution(teacher.to_tensors(obs))
+        return policy.action(policy.sample(noise)).cpu().numpy(), label(policy)
+
+    partial = folder.with_name(folder.name + ".partial")
+    writer = SampleWriter(partial, json.loads(json.dumps(meta)))
+    first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]
+    with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name) as bar:
+        for part in collect(env, first_seed, samples - writer.meta["samples"], act):
+            writer.append(part)
+            bar.update(len(part["seed"]))
+    writer.finish()
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+class SampleWriter:
+    """Appends samples to one `.npy` file for each field; `meta.json` says how much of them is whole.
+
+    What lies in the folder is gone on with if its `meta` is the same, else deleted.
+    """
+
+    def __init__(self, folder: Path, meta: dict[str, Any]):
+        self.folder = folder
+        self.meta = meta | {"complete": False, "samples": 0, "episodes": 0}
+        try:
+            before = json.loads((folder / "meta.json").read_text())
+            if {**before, "samples": 0, "episodes": 0} == self.meta:
+                self.meta = before
+        except (OSError, ValueError):
+            pass  # nothing to go on with
+        if not self.meta["samples"]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def go_back(self, samples: int, episodes: int) -> None:
+        """Forget what came after the first `samples`."""
+        self.meta |= {"samples": samples, "episodes": episodes}
+
+    def append(self, samples: Arrays) -> None:
+        """Add whole episodes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        count = self.meta["samples"]
+        for name, values in samples.items():
+            path = self.folder / f"{name}.npy"
+            with path.open("r+b" if count else "w+b") as file:
+                # NumPy pads a header so that its first axis can grow in place.
+                header = _header((count + len(values), *values.shape[1:]), values.dtype)
+                file.write(header)
+                file.seek(len(header) + values[:1].nbytes * count)
+                file.write(np.ascontiguousarray(values).data)
+                file.truncate()
+        self.meta["samples"] += len(samples["seed"])
+        self.meta["episodes"] += int(samples["episode_start"].sum())
+        self._write_meta()
+
+    def finish(self) -> None:
+        """Say that nothing is missing, once everything is on the disk."""
+        for path in self.folder.glob("*.npy"):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        self.meta["complete"] = True
+        self._write_meta()
+
+    def _write_meta(self) -> None:
+        temporary = self.folder / "meta.tmp"
+        temporary.write_text(json.dumps(self.meta, indent=2) + "\n")
+        temporary.replace(self.folder / "meta.json")
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()

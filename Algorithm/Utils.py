@@ -1,0 +1,325 @@
+"""Feeding data to training: datasets, the samples to imitate, their priorities, augmentation."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Algorithm.Episodes import Arrays
+from Models.Base_Model import BadFile, GaussianPolicy, Observation, SquashedGaussian
+from Models.Utils import stack_ages
+
+DATASET_VERSION = 1
+FIELDS = {"Frame": "frame", "State": "state", "PartialState": "proprioception"}  # of observations, of samples
+
+
+def episode_ends(episode_start: np.ndarray) -> np.ndarray:
+    """Return where each episode ends, one past its last sample, from bool [N]."""
+    return np.append(np.flatnonzero(episode_start)[1:], len(episode_start))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples on disk, memory-mapped, in the order of their episodes.
+
+    Attributes:
+        folder: where they lie.
+        meta: what they are: task, teacher, render settings.
+        fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
+            [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
+            `episode_start` bool [N], `seed` int64 [N].
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    fields: Arrays
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.fields["seed"])
+
+    def prefix(self, samples: int) -> "Dataset":
+        """Return the first episodes, as many as hold `samples` samples: what a smaller collection would have been."""
+        ends = episode_ends(self.fields["episode_start"])
+        end = ends[np.searchsorted(ends, samples)]
+        return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
+
+
+DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std", "reward", "episode_start", "seed")
+
+
+def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
+    """Map the first `samples` samples of some fields in a folder into memory.
+
+    Raises:
+        BadFile: a file is missing, damaged, or too short.
+    """
+    try:
+        # "c": written to by nobody, yet PyTorch asks for memory that could be.
+        fields = {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
+    except (OSError, ValueError, EOFError) as error:
+        raise BadFile(f"{folder}: damaged samples ({error})") from error
+    short = [name for name, values in fields.items() if len(values) < samples]
+    if short:
+        raise BadFile(f"{folder}: damaged samples ({short[0]}.npy holds {len(fields[short[0]])} instead of {samples})")
+    return {name: values[:samples] for name, values in fields.items()}
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a dataset; nothing is read before it is used.
+
+    Raises:
+        BadFile: it is not whole, or of another version.
+    """
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text())
+        if meta["format"] != "dataset" or meta["version"] != DATASET_VERSION:
+            raise BadFile(f"{path}: not a dataset of version {DATASET_VERSION}")
+        if not meta["complete"]:
+            raise BadFile(f"{path}: a collection that was cut off; --C_data again goes on with it")
+        return Dataset(folder, meta, read_samples(folder, meta["samples"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(f"{path}: missing or damaged") from error
+
+
+def find_dataset(folder: Path, samples: int) -> Path | None:
+    """Return `folder` if it is there, else the smallest dataset beside it that begins with as many samples, else None."""
+    if folder.exists():
+        return folder
+    larger = []
+    for path in folder.parent.glob("dataset_*/meta.json"):
+        try:
+            meta = json.loads(path.read_text())
+            if meta["complete"] and meta["samples"] >= samples:
+                larger.append((meta["samples"], path.parent))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, and not what was asked for
+    return min(larger)[1] if larger else None
+
+
+class Samples:
+    """Samples to imitate on one device: a dataset as it lies, and room for those that DAgger adds.
+
+    Frames are kept once; stacks are gathered by index.
+
+    Args:
+        data: the dataset's fields.
+        policy: the student, for what it looks at and where it is.
+        stack: frames in a stack.
+        stride: steps between them.
+        growth: how many samples may be added.
+    """
+
+    def __init__(self, data: Arrays, policy: GaussianPolicy, stack: int, stride: int, growth: int = 0):
+        self._policy, self._stack, self._stride = policy, stack, stride
+        self._device = policy.scale.device
+        self.old = self.size = len(data["seed"])
+        total = self.old + growth
+        self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        seen = [field for key, field in FIELDS.items() if key in policy.inputs]
+        for name in (*seen, "mean", "log_std"):
+            values = data[name]
+            grown = torch.empty(
+                (growth, *values.shape[1:]), dtype=torch.from_numpy(values[:0]).dtype, device=self._device
+            )
+            self._parts[name] = (torch.from_numpy(values).to(self._device), grown)
+        self._age = np.empty(total, np.int64)
+        self._age[: self.old] = _ages(data["episode_start"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that `add` needs."""
+        return (*self._parts, "episode_start", "seed")
+
+    def add(self, data: Arrays) -> None:
+        """Add whole episodes."""
+        start, end = self.size, self.size + len(data["seed"])
+        for name, (_, grown) in self._parts.items():
+            grown[start - self.old : end - self.old] = torch.from_numpy(data[name])
+        self._age[start:end] = _ages(data["episode_start"])
+        self.size = end
+
+    def _rows(self, name: str, rows: np.ndarray) -> torch.Tensor:
+        """Return rows int [B] of a field, [B, ...]."""
+        old, grown = self._parts[name]
+        index = torch.from_numpy(rows)
+        if self.size == self.old:
+            return old.index_select(0, index.to(self._device))
+        new = index >= self.old
+        out = torch.empty((len(rows), *old.shape[1:]), dtype=old.dtype, device=self._device)
+        out[new.to(self._device)] = grown.index_select(0, (index[new] - self.old).to(self._device))
+        out[~new.to(self._device)] = old.index_select(0, index[~new].to(self._device))
+        return out
+
+    def gather(self, indices: np.ndarray) -> tuple[Observation, SquashedGaussian]:
+        """Return what the student sees at samples int [B], frames stacked, and what the teacher would do there."""
+        obs: Observation = {}
+        for key, field in FIELDS.items():
+            if field == "frame" and field in self._parts:
+                rows = indices[:, None] - stack_ages(self._age[indices], self._stack, self._stride)
+                obs[key] = self._rows(field, rows.ravel()).unflatten(0, rows.shape)
+            elif field in self._parts:
+                obs[key] = self._rows(field, indices)
+        mean, log_std = self._rows("mean", indices), self._rows("log_std", indices)
+        return obs, SquashedGaussian(mean, log_std, self._policy.scale, self._policy.shift)
+
+
+def _ages(episode_start: np.ndarray) -> np.ndarray:
+    index = np.arange(len(episode_start))
+    return index - np.maximum.accumulate(np.where(episode_start, index, 0))
+
+
+class Priorities:
+    """Which samples are drawn: prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
+
+    P(i) = p_i / sum p with p_i = (error_i + 1e-6)^alpha. A sample that has not been trained on yet has the largest error of
+    all. Samples below `old` are the dataset, the others new.
+
+    Args:
+        size: samples of the dataset.
+        alpha: 0 is uniform.
+        beta: how much importance weights correct for P.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float):
+        self.old, self.alpha, self.beta = size, alpha, beta
+        self.error = np.zeros(0)
+        self._unseen = np.zeros(0, bool)
+        self.add(np.zeros(size))
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.error)
+
+    def add(self, errors: np.ndarray) -> None:
+        """Add samples with their errors [n], which count from the first time they are trained on."""
+        self.error = np.append(self.error, errors)
+        self._unseen = np.append(self._unseen, np.ones(len(errors), bool))
+        self.set_alpha(self.alpha)
+
+    def set_alpha(self, alpha: float) -> None:
+        """Change alpha, and with it every priority."""
+        self.alpha = alpha
+        self._p = (self.error + 1e-6) ** alpha
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._unseen.any():
+            self._p[self._unseen] = ((self.error.max() or 1.0) + 1e-6) ** self.alpha
+        self._cumulative = np.cumsum(self._p)
+
+    def update(self, indices: np.ndarray, errors: np.ndarray) -> None:
+        """Take the errors [B] of samples int [B] that were just trained on."""
+        self.error[indices] = errors
+        self._unseen[indices] = False
+        if self.alpha:
+            self._p[indices] = (errors + 1e-6) ** self.alpha
+            self._refresh()
+
+    def sample(self, count: int, balanced: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Draw `count` samples, independently; balanced: half of them from the dataset, half new.
+
+        Returns:
+            Indices int [B], and importance weights (N P(i))^-beta / max_j (N P(j))^-beta float64 [B]. Where the halves
+            are drawn apart each has its own N, P and maximum: the weights correct for priorities, not for the halves.
+        """
+        if not balanced or len(self) == self.old:
+            return self._draw(count, 0, len(self))
+        old, new = self._draw(count // 2, 0, self.old), self._draw(count // 2, self.old, len(self))
+        return np.concatenate([old[0], new[0]]), np.concatenate([old[1], new[1]])
+
+    def _draw(self, count: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        low = self._cumulative[start - 1] if start else 0.0
+        at = low + (self._cumulative[end - 1] - low) * torch.rand(count, dtype=torch.float64).numpy()
+        indices = np.clip(np.searchsorted(self._cumulative, at, side="right"), start, end - 1)
+        return indices, (self._p[start:end].min() / self._p[indices]) ** self.beta
+
+    def dynamic_alpha(self, statistic: Callable[[np.ndarray], float]) -> float:
+        """Return alpha by `new_share_alpha` from the `statistic` (mean or max) of the new errors."""
+        seen = self.error[: self.old][~self._unseen[: self.old]]
+        if not len(seen) or len(self) == self.old:
+            return ALPHA_MAX
+        ratio = statistic(self.error[self.old :]) / max(seen.mean(), 1e-12)
+        return new_share_alpha(1 - self.old / len(self), float(ratio))
+
+    def statistics(self) -> dict[str, float]:
+        """Return what a dashboard shows of the buffer."""
+        p = self._p
+        return {
+            "buffer/priority_mean": float(p.mean()),
+            "buffer/priority_std": float(p.std()),
+            "buffer/priority_min": float(p.min()),
+            "buffer/priority_max": float(p.max()),
+            "buffer/alpha": self.alpha,
+            "buffer/beta": self.beta,
+            "buffer/new_samples": float(len(self) - self.old),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the random numbers."""
+        return {
+            "error": torch.from_numpy(self.error.copy()),
+            "unseen": torch.from_numpy(self._unseen.copy()),
+            "alpha": self.alpha,
+            "beta": self.beta,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        self.error, self._unseen = state["error"].numpy().copy(), state["unseen"].numpy().copy()
+        self.beta = state["beta"]
+        self.set_alpha(state["alpha"])
+
+
+ALPHA_MAX = 0.6
+
+
+def new_share_alpha(share: float, ratio: float, target: float = 1 / 3) -> float:
+    """Return the alpha for which new samples make up `target` of a batch, within [0, 0.6].
+
+    With f the new samples' `share` of the buffer and r the `ratio` of their error to the old ones', new samples are drawn
+    with probability f r^alpha / (f r^alpha + 1 - f), which is the target t at log(t (1 - f) / (f (1 - t))) / log r.
+    """
+    if ratio <= 1 or share >= target:
+        return ALPHA_MAX
+    alpha = math.log(target * (1 - share) / (share * (1 - target))) / math.log(ratio)
+    return min(max(alpha, 0.0), ALPHA_MAX)
+
+
+def linear(first: float, last: float, progress: float) -> float:
+    """Return what lies `progress` in [0, 1] of the way from `first` to `last`."""
+    return first + (last - first) * progress
+
+
+def cosine(first: float, last: float, progress: float) -> float:
+    """Return what lies `progress` in [0, 1] of the way from `first` to `last` along half a cosine."""
+    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
+
+
+def augment(frames: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
+    """Disturb stacks uint8 [B, stack, rows, columns]: Gaussian noise, and one shift for each stack.
+
+    Shifted by up to `shift` pixels either way, borders repeated (Kostrikov et al. 2020, https://arxiv.org/abs/2004.13649).
+    `noise` is a standard deviation in gray levels.
+    """
+    if shift:
+        count, _, rows, columns = frames.shape
+        offsets = torch.randint(-shift, shift + 1, (2, count, 1)).to(frames.device)
+        at = [
+            (torch.arange(size, device=frames.device) + offset).clamp(0, size - 1)
+            for size, offset in zip((rows, columns), offsets)
+        ]
+        batch = torch.arange(count, device=frames.device)[:, None, None]
+        frames = frames.permute(0, 2, 3, 1)[batch, at[0][:, :, None], at[1][:, None, :]].permute(0, 3, 1, 2)
+    if noise:
+        noisy = frames + noise * torch.randn(frames.shape, device=frames.device)
+        frames = noisy.round_().clamp_(0, 255).to(torch.uint8)
+    return frames

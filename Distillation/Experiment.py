@@ -1,0 +1,296 @@
+"""One experiment from its settings to its summary."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from Algorithm import PPD, BehaviouralCloning, StudentTeacher_distillation
+from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Config import BadInput
+from Algorithm.Logger import RunLogger, start_wandb
+from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
+from Algorithm.Test_model import Recording, StudentTest, table
+from Algorithm.Training import Trainer, train
+from Algorithm.Utils import Dataset, find_dataset, open_dataset
+from Algorithm.Video import write_video
+from Distillation import Utils
+from Distillation.Play import load_policy
+from Distillation.Plot import draw_curve
+from Distillation.Utils import (
+    CommonConfig,
+    ExperimentConfig,
+    check_folder,
+    describe,
+    file_hash,
+    task_folder,
+    write_json,
+)
+from Enviroment.Tasks import Task
+from Enviroment.Utils import make_vector_env
+from Enviroment.Vector_env import WorkerVectorEnv
+from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
+from Models.Model_Pusher import SHIPPED_TEACHER, Teacher, get_Teacher_model, make_student
+
+
+def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
+    """Do what `Pusher.py` was asked for.
+
+    Raises:
+        BadInput, BadDevice, BadFile, NoGLBackend: before anything is written.
+    """
+    device = resolve_device(config.device)
+    config = dataclasses.replace(config, device=str(device))
+    teacher_path = Path(config.teacher) if config.teacher else SHIPPED_TEACHER
+    teacher = get_Teacher_model(teacher_path, device, task.name)
+    if isinstance(config, Utils.Collection):
+        collect(config, task, teacher, teacher_path, overwrite)
+    elif isinstance(config, ExperimentConfig):
+        distil(config, task, teacher, teacher_path, resume, overwrite)
+
+
+def rendering(config: CommonConfig, task: Task) -> dict[str, Any]:
+    """Return all that decides what a student sees."""
+    camera = dataclasses.asdict(task.camera)
+    seen = {"frame_size": task.frame_size, "stack": task.stack, "stack_stride": task.stack_stride}
+    return json.loads(json.dumps({"quality": config.render_quality, **camera, **seen}))
+
+
+def dataset_folder(config: CommonConfig, task: Task, samples: int) -> Path:
+    """Return where a dataset of so many samples is."""
+    size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
+    return task_folder(config, task.name) / "Teacher" / f"dataset_{size}"
+
+
+def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
+    """Collect a dataset, and write it once more for Minari if that is wanted.
+
+    Raises:
+        BadInput: there is one already.
+    """
+    folder = dataset_folder(config, task, config.num_data)
+    if folder.exists() and not overwrite and config.export_minari is None:
+        raise BadInput(f"{folder} is there already; --overwrite collects it anew")
+    if config.export_minari is not None:
+        from Algorithm.Minari_export import check_minari, export_minari
+
+        check_minari(Path(config.export_minari))
+    if not folder.exists() or overwrite:
+        description = describe(config, task.name, teacher_path, rendering(config, task))
+        meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
+        started = time.monotonic()
+        with closing(
+            make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
+        ) as env:
+            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta)
+        seconds = time.monotonic() - started
+        dataset = open_dataset(folder)
+        returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
+        print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
+    if config.export_minari is not None:
+        export_minari(open_dataset(folder), task, Path(config.export_minari))
+        print(f"minari   {config.export_minari}")
+
+
+def open_matching(
+    config: Utils.Cloning | Utils.DAgger, task: Task, teacher_path: Path, description: dict[str, Any]
+) -> Dataset:
+    """Open the dataset a run asks for, or the beginning of a larger one; collect it if that is asked for too.
+
+    Raises:
+        BadInput: there is none, or only one with other settings.
+        BadFile: it is damaged.
+    """
+    samples = 1000 * int(config.dataset.removesuffix("k"))
+    wanted = dataset_folder(config, task, samples)
+    folder = find_dataset(wanted, samples)
+    if folder is None and isinstance(config, Utils.Cloning) and config.collect:
+        common = {field.name: getattr(config, field.name) for field in dataclasses.fields(CommonConfig)}
+        collection = Utils.Collection(num_data=samples, **common)
+        collect(collection, task, get_Teacher_model(teacher_path, config.device), teacher_path, overwrite=False)
+        folder = wanted
+    if folder is None:
+        raise BadInput(
+            f"no dataset of {config.dataset} in {wanted.parent}: --C_data --num_data {samples} collects it, --BC_phase "
+            "with --collect does so by itself"
+        )
+    dataset = open_dataset(folder)
+    keys = ["task", "teacher_sha256", *(["render"] if config.mode != "State" else [])]
+    differences = [
+        f"{key} is {json.dumps(dataset.meta.get(key))}, not {json.dumps(description[key])}"
+        for key in keys
+        if dataset.meta.get(key) != description[key]
+    ]
+    if differences:
+        raise BadInput(f"{folder} has other settings than this run: {'; '.join(differences)}")
+    return dataset.prefix(samples)
+
+
+def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path]:
+    """Take from a run of behavioural cloning what DAgger goes on with; returns it and the checkpoint.
+
+    Raises:
+        BadInput: there is no such run.
+    """
+    if config.folder_Dagger is None:
+        raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
+    folder = Path(config.folder_Dagger).expanduser().resolve()
+    try:
+        parent = json.loads((folder / "config.json").read_text())
+        if parent["method"] != Utils.Cloning.method:
+            raise BadInput(f"--folder_Dagger {folder}: a run of --{parent['method']}; one of --BC_phase is needed")
+        inherited = {name: parent[name] for name in config.inherited}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"--folder_Dagger {folder}: no run of --BC_phase (no whole config.json)") from None
+    inherited["grid"] = tuple(inherited["grid"])
+    checkpoints = folder / "checkpoints"
+    for name in ("last", config.start):
+        if not (checkpoints / f"{name}.pt").is_file():
+            raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
+    return dataclasses.replace(config, folder_Dagger=str(folder), **inherited), checkpoints / f"{config.start}.pt"
+
+
+def make_trainer(
+    config: ExperimentConfig,
+    task: Task,
+    student: ActorCritic,
+    teacher: Teacher,
+    dataset: Dataset | None,
+    environments: Callable[[int], WorkerVectorEnv],
+    folder: Path,
+) -> Trainer:
+    """Build what trains the student; `environments` makes as many as are asked for, if any are."""
+    if isinstance(config, Utils.Cloning):
+        assert dataset is not None
+        seed = training_seed("BC", config.run_index)
+        return BehaviouralCloning.BehaviouralCloning(student, dataset.fields, task, config, seed)
+    if isinstance(config, Utils.DAgger):
+        assert dataset is not None
+        assert config.folder_Dagger is not None
+        priorities = load_checkpoint(Path(config.folder_Dagger) / "checkpoints" / "last.pt")["trainer"]["priorities"]
+        return BehaviouralCloning.DAgger(
+            student,
+            dataset.fields,
+            task,
+            config,
+            training_seed("DAgger", config.run_index),
+            env=environments(config.num_envs),
+            teacher=teacher,
+            priorities=priorities,
+            folder=folder / "aggregated",
+        )
+    assert isinstance(config, Utils.PPD | Utils.StudentDistillation | Utils.TeacherDistillation)
+    seed = training_seed("training", config.run_index)
+    env = environments(config.num_envs)
+    if isinstance(config, Utils.PPD):
+        return PPD.PPD(student, env, task, config, seed, teacher=teacher)
+    return StudentTeacher_distillation.OnlineDistillation(student, env, task, config, seed, teacher=teacher)
+
+
+def distil(
+    config: ExperimentConfig, task: Task, teacher: Teacher, teacher_path: Path, resume: bool, overwrite: bool
+) -> None:
+    """Train a student, test it, and write its folder."""
+    device = torch.device(config.device)
+    config = dataclasses.replace(config, precision=resolve_precision(config.precision, device))
+    start = None
+    if isinstance(config, Utils.DAgger):
+        config, start = inherit(config)
+    description = describe(config, task.name, teacher_path, rendering(config, task))
+    folder = task_folder(config, task.name) / config.folder / config.name
+    if start is not None:
+        description["start_sha256"] = file_hash(start)
+    check_folder(folder, description, config.free, resume, overwrite)
+    checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt") if resume else None
+    finished = folder / "summary.json"
+    if checkpoint and finished.is_file() and checkpoint["trainer"]["counters"][0] >= config.optimization_steps:
+        print(f"the run in {folder} is finished")
+        print(table(json.loads(finished.read_text())["OD"]))
+        return
+    dataset = None
+    if isinstance(config, Utils.Cloning | Utils.DAgger):
+        dataset = open_matching(config, task, teacher_path, description)
+    student = None if start is None else load_policy(start, device)[0].train()
+    if not resume and folder.exists():
+        shutil.rmtree(folder)
+    finished.unlink(missing_ok=True)
+    write_json(folder / "config.json", description)
+    print(
+        f"{config.method}: {config.mode} on {device} ({config.precision}), {config.optimization_steps} updates, run {folder}",
+        flush=True,
+    )
+    started = time.monotonic()
+    sets = {
+        "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
+        "OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.episodes),
+    }
+    with ExitStack() as open_things:
+
+        def environments(count: int) -> WorkerVectorEnv:
+            frames, quality = config.mode != "State", config.render_quality
+            env = make_vector_env(task, count, config.num_workers, frames=frames, render_quality=quality)
+            open_things.callback(env.close)
+            return env
+
+        test_env = environments(2 * config.episodes)
+        if student is None:
+            torch.manual_seed(training_seed("training", config.run_index))
+            student = make_student(
+                config.mode,
+                test_env.single_observation_space,
+                test_env.single_action_space,
+                task.proprioception,
+                teacher.statistics,
+                task.stack,
+                config.grid,
+            ).to(device)
+        student.precision = config.precision
+        trainer = make_trainer(config, task, student, teacher, dataset, environments, folder)
+        test = StudentTest(test_env, task, teacher, sets)
+        wandb_run = start_wandb(
+            config.wandb_mode,
+            folder,
+            description,
+            group=f"{config.method}_{config.mode}",
+            name=config.name,
+            entity=config.wandb_entity,
+            project=config.wandb_project,
+        )
+        logger = RunLogger(folder, config.optimization_steps, wandb_run, checkpoint["rows"] if checkpoint else 0)
+        open_things.callback(logger.close)
+        seconds = train(
+            trainer,
+            test,
+            logger,
+            folder,
+            {key: description[key] for key in ("task", "mode", "method", "precision", "render")},
+            optimization_steps=config.optimization_steps,
+            test_every=config.test_every,
+            resume=checkpoint,
+        )
+
+        recording = Recording()
+        report = test.report(student, recording)
+        video = folder / "videos" / "final_OD.mp4"
+        write_video(video, task, [*sets["ID"], *sets["OD"]], recording, first=config.episodes)
+        curve = draw_curve(folder)
+        summary = {
+            "optimization_steps": trainer.optimization_steps,
+            "samples_collected": trainer.samples_collected,
+            "training_seconds": round(seconds, 1),
+            **report,
+        }
+        write_json(finished, summary)
+        logger.summarize(summary, video)
+        print(f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}")
+        print(f"\nvideo    {video}\ncurve    {curve}\nstudent  {folder / 'checkpoints' / 'last.pt'}")
+        print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
