@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Config import PPOConfig
+from Algorithm.Config import PPDConfig, PPOConfig
 from Algorithm.PPD import PPD
 from Algorithm.PPO import PPO
 from Algorithm.Rollout import ReturnNormalizer
@@ -12,7 +12,8 @@ from Algorithm.Test_model import RandomPolicy, Recording, ZeroPolicy, evaluate, 
 from Enviroment.Utils import make_vector_env
 from Models.Model_Pusher import make_student
 
-SMALL = PPOConfig(rollout_steps=8, minibatch_size=16, epochs=2)
+SIZES = {"num_envs": 2, "rollout_steps": 8, "minibatch_size": 16, "epochs": 2}
+SMALL, SMALL_PPD = PPOConfig(**SIZES), PPDConfig(**SIZES)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, 
 
 
 def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics, teacher):
-    trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+    trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
     student_before = copy.deepcopy(trainer.student.state_dict())
     teacher_before = copy.deepcopy(teacher.state_dict())
     stats = trainer.step(budget=10)
@@ -45,7 +46,7 @@ def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics
 
 
 def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
-    trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=0.0)
+    trainer = build(env, task, statistics, PPD, config=PPDConfig(**SIZES, PPD_parameter=0), teacher=teacher)
     trainer.collect()
     trainer.prepare()
     batch = trainer.rollout.minibatch(torch.arange(16))
@@ -55,7 +56,7 @@ def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
     torch.manual_seed(1)
     without, _ = plain.loss(batch)
     assert with_term.item() == without.item()
-    trainer.coefficient = 5.0
+    trainer.config = SMALL_PPD
     assert trainer.loss(batch)[0].item() > without.item()
 
 
@@ -126,14 +127,14 @@ def test_a_truncated_step_bootstraps_from_its_own_last_observation(env, task, st
 def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher):
     def run(interrupted):
         env = make_vector_env(task, 2, 1 + interrupted, seed=0)
-        trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+        trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
         stats = [trainer.step(10) for _ in range(2)]
         if interrupted:
             state = copy.deepcopy(trainer.state_dict())
             env.close()
             torch.manual_seed(123)
             env = make_vector_env(task, 2, 1)
-            trainer = build(env, task, statistics, PPD, teacher=teacher, coefficient=5.0)
+            trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
             trainer.load_state_dict(state)
         stats += [trainer.step(10) for _ in range(2)]
         env.close()
@@ -211,7 +212,7 @@ def test_a_step_a_checkpoint_and_an_evaluation_on_cuda(env, task, statistics, te
         task.stack,
     ).to("cuda")
     student.precision = "bf16"
-    trainer = PPD(student, env, task, SMALL, 0, teacher=teacher.to("cuda"), coefficient=5.0)
+    trainer = PPD(student, env, task, SMALL_PPD, 0, teacher=teacher.to("cuda"))
     trainer.start()
     stats = trainer.step(budget=10)
     assert np.isfinite(stats["training/loss"])

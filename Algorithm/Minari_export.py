@@ -1,0 +1,92 @@
+"""A dataset written once more in the format of Minari (https://minari.farama.org), lossless."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+from Algorithm.Config import BadInput
+from Algorithm.Utils import FIELDS, Dataset, episode_ends
+from Enviroment.Tasks import Task
+from Enviroment.Utils import make_env
+
+
+def check_minari(path: Path) -> None:
+    """Refuse an export that could not be made.
+
+    Raises:
+        BadInput: Minari is not installed, or `path` exists.
+    """
+    try:
+        import h5py  # noqa: F401
+        import minari  # noqa: F401
+    except ImportError:
+        raise BadInput("--export_minari needs Minari: pip install 'minari[hdf5]==0.5.4'") from None
+    if path.exists():
+        raise BadInput(f"--export_minari {path}: is there already")
+
+
+def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
+    """Write `dataset` to the folder `path`, from which `minari.MinariDataset(path)` reads it.
+
+    Minari wants the observation after the last action as well, which a dataset does not hold: every episode is stepped
+    again from its seed with its actions. The teacher's pre-tanh `mean` and `log_std` are in the `infos`, [T, A] each.
+
+    Raises:
+        BadInput: stepped again, an episode comes out differently.
+    """
+    import minari
+    from minari.dataset.minari_storage import MinariStorage
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    env = make_env(task, render_quality=dataset.meta["render"]["quality"])
+    try:
+        storage = MinariStorage.new(
+            temporary, env.observation_space, env.action_space, gym.spec(task.env_id), jpeg_encoding=False
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": f"{task.name.lower()}/teacher-v0",
+                "minari_version": minari.__version__,
+                "algorithm_name": "SAC (Stable-Baselines3)",
+                "description": f"Teacher's episodes; actions drawn with {dataset.meta['teacher_noise']} of its standard deviations; "
+                f"teacher {dataset.meta['teacher_sha256']}",
+            }
+        )
+        storage.update_episodes(_episodes(dataset, env))
+    finally:
+        env.close()
+    temporary.replace(path)
+
+
+def _episodes(dataset: Dataset, env: Any) -> Iterator[Any]:
+    from minari.data_collector import EpisodeBuffer
+
+    fields, start = dataset.fields, 0
+    for end in tqdm(episode_ends(fields["episode_start"]), unit="episode", desc="minari"):
+        rows = slice(start, end)
+        seed = int(fields["seed"][start])
+        env.reset(seed=seed)
+        rewards = []
+        for action in fields["action"][rows]:
+            last, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+        if not np.array_equal(rewards, fields["reward"][rows]):
+            raise BadInput(f"{dataset.folder}: episode {seed} comes out differently here; collected with another MuJoCo?")
+        observations = {key: np.concatenate([fields[name][rows], last[key][None]]) for key, name in FIELDS.items()}
+        yield EpisodeBuffer(
+            seed=seed,
+            observations=observations,
+            actions=fields["action"][rows],
+            rewards=fields["reward"][rows],
+            terminations=[False] * (end - start - 1) + [terminated],
+            truncations=[False] * (end - start - 1) + [truncated],
+            infos={name: fields[name][rows] for name in ("mean", "log_std")},
+        )
+        start = end
