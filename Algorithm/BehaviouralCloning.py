@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.CollectDataset import SampleWriter, collect, label
 from Algorithm.Config import CloningConfig, DAggerConfig
 from Algorithm.Episodes import Arrays
@@ -104,8 +105,7 @@ class BehaviouralCloning:
             "optimizer": self.optimizer.state_dict(),
             "priorities": self.priorities.state_dict(),
             "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.student.scale.device) if self.student.scale.is_cuda else None,
+            **random_state(self.student.scale.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -114,9 +114,7 @@ class BehaviouralCloning:
         self.optimizer.load_state_dict(state["optimizer"])
         self.priorities.load_state_dict(state["priorities"])
         self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.student.scale.is_cuda:
-            torch.cuda.set_rng_state(state["random_cuda"], self.student.scale.device)
+        restore_random_state(state, self.student.scale.device)
 
 
 class DAgger(BehaviouralCloning):

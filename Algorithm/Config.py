@@ -112,7 +112,7 @@ class OnlineDistillationConfig(PPOConfig):
 class StudentDistillationConfig(OnlineDistillationConfig):
     """Settings of student distillation."""
 
-    rl_coef: float = setting(0.0, "weight of the PPO loss beside imitation", at_least=0)
+    rl_coef: float = setting(1.0, "weight of the PPO loss beside imitation", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class TeacherDistillationConfig(OnlineDistillationConfig):
     """Settings of teacher distillation."""
 
     teacher_noise: float = setting(
-        1.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+        2.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
     )
 
 

@@ -128,10 +128,12 @@ class RunLogger:
             self._wandb.log(row)
         step = int(row[AXES[0]])
         self._bar.n = step
-        self._bar.set_postfix_str(
-            f"return {row.get('training/episode_return', float('nan')):.1f}, "
-            f"{row.get('time/env_steps_per_s', float('nan')):.0f} env steps/s"
-        )
+        shown = {
+            "return": row.get("training/episode_return"),
+            "loss": row.get("training/loss"),
+            "env steps/s": row.get("time/env_steps_per_s"),
+        }
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items() if value is not None})
         if "test/OD/return" in row:
             self._bar.write(
                 f"{step:>7} updates  {int(row[AXES[1]]):>8} samples  return "

@@ -78,7 +78,9 @@ def _episodes(dataset: Dataset, env: Any) -> Iterator[Any]:
             last, reward, terminated, truncated, _ = env.step(action)
             rewards.append(reward)
         if not np.array_equal(rewards, fields["reward"][rows]):
-            raise BadInput(f"{dataset.folder}: episode {seed} comes out differently here; collected with another MuJoCo?")
+            raise BadInput(
+                f"{dataset.folder}: episode {seed} comes out differently here; collected with another MuJoCo?"
+            )
         observations = {key: np.concatenate([fields[name][rows], last[key][None]]) for key, name in FIELDS.items()}
         yield EpisodeBuffer(
             seed=seed,

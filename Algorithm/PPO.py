@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
@@ -167,8 +168,7 @@ class PPO:
             "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
             "returns": self._returns.tolist(),
             "last_return": self._last_return,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **random_state(self.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -180,6 +180,4 @@ class PPO:
         self.env.set_state(state["environments"])
         self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
         self._returns, self._last_return = np.array(state["returns"]), state["last_return"]
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        restore_random_state(state, self.device)

@@ -39,6 +39,8 @@ from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
 from Models.Model_Pusher import SHIPPED_TEACHER, Teacher, get_Teacher_model, make_student
 
+AGGREGATED = "aggregated"  # folder of what DAgger added
+
 
 def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
     """Do what `Pusher.py` was asked for.
@@ -186,7 +188,7 @@ def make_trainer(
             env=environments(config.num_envs),
             teacher=teacher,
             priorities=priorities,
-            folder=folder / "aggregated",
+            folder=folder / AGGREGATED,
         )
     assert isinstance(config, Utils.PPD | Utils.StudentDistillation | Utils.TeacherDistillation)
     seed = training_seed("training", config.run_index)
@@ -219,6 +221,9 @@ def distil(
     dataset = None
     if isinstance(config, Utils.Cloning | Utils.DAgger):
         dataset = open_matching(config, task, teacher_path, description)
+        description["data"] = {"samples": len(dataset), "teacher_noise": dataset.meta["teacher_noise"]}
+        if resume and json.loads((folder / "config.json").read_text()).get("data") != description["data"]:
+            raise BadInput(f"--resume: the run in {folder} began with another dataset than there is now")
     student = None if start is None else load_policy(start, device)[0].train()
     if not resume and folder.exists():
         shutil.rmtree(folder)
@@ -290,6 +295,7 @@ def distil(
             **report,
         }
         write_json(finished, summary)
+        shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         logger.summarize(summary, video)
         print(f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}")
         print(f"\nvideo    {video}\ncurve    {curve}\nstudent  {folder / 'checkpoints' / 'last.pt'}")

@@ -14,7 +14,12 @@ TASK = "Pusher"
 
 def parse(argv: list[str] | None = None) -> tuple[CommonConfig, argparse.Namespace]:
     """Read the command line; bad input leaves with one line and status 2."""
-    parser = OneLineParser(description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = OneLineParser(
+        description=__doc__,
+        usage="%(prog)s --METHOD [settings]",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
     method = parser.add_argument_group("method (exactly one)").add_mutually_exclusive_group(required=True)
     having: dict[str, dict[str, dataclasses.Field]] = {}  # [flag][method]
     for name, config_type in METHODS.items():
@@ -95,10 +100,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _fail(f"{error.strerror}; what was saved is whole, and --resume (--C_data: the same command) goes on from it")
     except KeyboardInterrupt:
-        print(
-            "stopped; the same command with --resume (in place of --overwrite) goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        how = "" if arguments.method == "C_data" else " with --resume (in place of --overwrite)"
+        print(f"stopped; the same command{how} goes on from where it was last saved", file=sys.stderr)
         sys.exit(130)
 
 

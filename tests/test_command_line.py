@@ -12,31 +12,25 @@ import torch
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = [
-    "--PPD",
-    "--mode",
-    "ImpaalaSmall",
-    "--optimization_steps",
-    "4",
-    "--test_every",
-    "2",
-    "--episodes",
-    "1",
-    "--num_envs",
-    "2",
-    "--num_workers",
-    "1",
-    "--rollout_steps",
-    "8",
-    "--minibatch_size",
-    "8",
-    "--epochs",
-    "1",
-    "--device",
-    "cpu",
-    "--wandb_mode",
-    "disabled",
-]
+SMALL = {
+    "mode": "ImpaalaSmall",
+    "optimization_steps": 4,
+    "test_every": 2,
+    "episodes": 1,
+    "num_workers": 1,
+    "minibatch_size": 8,
+    "device": "cpu",
+    "wandb_mode": "disabled",
+}
+ONLINE = {**SMALL, "num_envs": 2, "rollout_steps": 8, "epochs": 1}
+
+
+def flags(method, settings, **changes):
+    settings = settings | changes
+    return [f"--{method}", *(str(word) for name, value in settings.items() for word in (f"--{name}", value))]
+
+
+TINY = flags("PPD", ONLINE)
 
 
 def pusher(*arguments, cwd=ROOT, env=None, script="Distillation/Pusher.py"):
@@ -138,6 +132,20 @@ BAD = {
     "run_index": (["--PPD", "--run_index", "6"], "run_index"),
     "device": (["--PPD", "--device", "cuda:99"], "cpu"),
     "nonsense device": (["--PPD", "--device", "toaster"], "cpu"),
+    "a flag of another method": (["--PPD", "--alpha", "0.6"], "BC_phase"),
+    "negative alpha": (["--BC_phase", "--alpha", "-1"], "at least 0"),
+    "alpha twice": (["--BC_phase", "--alpha", "0.5", "--mode_alpha", "linear"], "constant"),
+    "a schedule that needs new samples": (["--BC_phase", "--mode_alpha", "dynamic_max"], "linear"),
+    "unknown dataset": (["--BC_phase", "--dataset", "20k"], "50k"),
+    "no dataset": (["--BC_phase", "--dataset", "5k"], "--C_data --num_data 5000"),
+    "no samples": (["--C_data", "--num_data", "0"], "at least 1"),
+    "no parent": (["--Dagger_phase"], "--folder_Dagger"),
+    "a parent that is not there": (["--Dagger_phase", "--folder_Dagger", "nowhere"], "nowhere"),
+    "a parent's setting": (["--Dagger_phase", "--mode", "State"], "PPD"),
+    "half of an odd batch": (
+        ["--Dagger_phase", "--folder_Dagger", "x", "--sampling", "balanced", "--minibatch_size", "5"],
+        "even",
+    ),
     "unknown flag": (["--PPD", "--lamda", "5"], "--lamda"),
     "abbreviated flag": (["--PPD", "--optim", "5"], "--optim"),
     "missing teacher": (["--PPD", "--teacher", "nowhere.pt"], "nowhere.pt"),
@@ -255,3 +263,160 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     assert (tmp_path / "t.mp4").stat().st_size > 10_000
     missing = pusher(tmp_path / "none.zip", script="Train_Teacher_Pusher/SaveWeights.py")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+
+
+def run_folder(results):
+    (config,) = results.rglob("config.json")
+    return config.parent
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    results = tmp_path_factory.mktemp("collected")
+    run = pusher("--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results)
+    assert run.returncode == 0, run.stderr
+    return results
+
+
+@pytest.fixture
+def results(collected, tmp_path):
+    """A folder of results with a dataset in it and no run."""
+    (tmp_path / "Pusher").mkdir()
+    (tmp_path / "Pusher" / "Teacher").symlink_to(collected / "Pusher" / "Teacher")
+    return tmp_path
+
+
+METHODS = {
+    "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE, "TeacherDistillation/noise2_ImpaalaSmall_run0"),
+    "BC_phase": (
+        SMALL | {"dataset": "5k", "alpha": 0.6},
+        "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(method, results, tmp_path):
+    settings, name = METHODS[method]
+    run = pusher(*flags(method, settings, results_dir=results))
+    assert run.returncode == 0, run.stderr
+    folder = results / "Pusher" / name
+    config = json.loads((folder / "config.json").read_text())
+    assert config["method"] == method
+    rows = metrics(folder)
+    assert rows[-1]["x_axis/optimization_steps"] == "4"
+    assert math.isfinite(float(rows[-1]["training/action_accuracy"]))
+    assert math.isfinite(float(rows[-1]["test/OD/normalized_return"]))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["optimization_steps"] == 4
+    for file in ("checkpoints/last.pt", "checkpoints/best_ID.pt", "videos/final_OD.mp4", "curve.png"):
+        assert (folder / file).stat().st_size > 10_000
+    if method == "BC_phase":
+        assert "buffer/priority_mean" in rows[-1]
+    else:  # cloning's learning rate depends on how long it is to be: it is resumed from its own checkpoints alone
+        again = results / "again"
+        assert pusher(*flags(method, settings, results_dir=again, optimization_steps=2)).returncode == 0
+        resumed = pusher(*flags(method, settings, results_dir=again), "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        assert metrics(run_folder(again)) == rows
+
+
+def test_cloning_the_state_then_dagger_which_is_cut_and_resumed(results, tmp_path):
+    cloning = flags("BC_phase", SMALL, mode="State", dataset="5k", loss_type="KL", results_dir=results)
+    run = pusher(*cloning)
+    assert run.returncode == 0, run.stderr
+    parent = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "5k_alpha0_KL_State_run0"
+    settings = {
+        **{name: value for name, value in SMALL.items() if name not in ("mode", "test_every")},
+        "folder_Dagger": parent,
+        "mode_alpha": "dynamic_mean",
+        "sampling": "balanced",
+        "rollout_samples": 200,
+        "num_envs": 2,
+        "optimization_steps": 500,
+        "rollout_updates": 250,
+        "test_every": 250,
+        "results_dir": results,
+    }
+    run = pusher(*flags("Dagger_phase", settings))
+    assert run.returncode == 0, run.stderr
+    folder = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_Two" / "5k_alpha0_KL_State_run0_dynamic_mean_balanced"
+    rows = metrics(folder)
+    assert [rows[i]["x_axis/samples_collected"] for i in (0, 1, -1)] == ["5000", "5200", "5400"]
+    assert rows[-1]["buffer/new_share"] == "0.5"
+    # Cut in the second rollout: the checkpoint is put back to what it was before the first.
+    again = {**settings, "run_name": "again"}
+    kill = "import Algorithm.Training as t; t.CHECKPOINT_EVERY_S = 0.0\n"
+    kill += "import Algorithm.Checkpoint as c, os; save = t.save_checkpoint\n"
+    kill += "def cut(path, content):\n    save(path, content)\n"
+    kill += "    content['trainer']['counters'][0] == 300 and os._exit(9)\n"
+    kill += "t.save_checkpoint = cut\nimport Distillation.Pusher as p, sys\n"
+    kill += "if __name__ == '__main__': p.main(sys.argv[1:])\n"
+    (tmp_path / "kill.py").write_text(kill)
+    assert pusher(*flags("Dagger_phase", again), script=tmp_path / "kill.py").returncode == 9
+    resumed = pusher(*flags("Dagger_phase", again), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(folder.with_name("again")) == rows
+
+    (parent / "checkpoints" / "last.pt").unlink()
+    for change, hint in (
+        ({}, "last.pt"),
+        ({"folder_Dagger": folder}, "--Dagger_phase"),
+        ({"folder_Dagger": results}, "no"),
+    ):
+        refused = pusher(*flags("Dagger_phase", settings | {"run_name": "refused"}, **change))
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert hint in refused.stderr
+    assert not folder.with_name("refused").exists()
+
+
+def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
+    settings = SMALL | {"dataset": "5k", "results_dir": results}
+    other_render = pusher(*flags("BC_phase", settings), "--render_quality", "full")
+    meta = results / "Pusher" / "Teacher" / "dataset_5k" / "meta.json"
+    before = meta.read_text()
+    meta.write_text(before.replace('teacher_sha256": "', 'teacher_sha256": "00'))
+    other_teacher = pusher(*flags("BC_phase", settings))
+    meta.write_text(before)
+    frames = meta.with_name("frame.npy")
+    content = frames.read_bytes()
+    frames.write_bytes(content[:-100])
+    truncated = pusher(*flags("BC_phase", settings))
+    frames.write_bytes(content)
+    for run, hint in ((other_render, "quality"), (other_teacher, "teacher_sha256"), (truncated, "frame.npy")):
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert hint in run.stderr or "damaged" in run.stderr
+    assert not (results / "Pusher" / "OurAlgorithm1_NLL").exists()
+    again = pusher("--C_data", "--num_data", 5000, "--results_dir", results)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "--overwrite" in again.stderr
+
+
+def test_a_full_disk_leaves_no_dataset(tmp_path):
+    """No file may grow beyond 1 MB."""
+    collect = ["--C_data", "--num_data", "200", "--num_envs", "2", "--num_workers", "1", "--results_dir", str(tmp_path)]
+    run = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'ulimit -f 1000; exec "$@"',
+            "bash",
+            sys.executable,
+            str(ROOT / "Distillation/Pusher.py"),
+            *collect,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 2, run.stderr
+    assert "File too large" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "Pusher" / "Teacher" / "dataset_200").exists()
+
+
+def test_a_missing_dataset_is_collected_on_demand(tmp_path):
+    run = pusher(*flags("BC_phase", SMALL, mode="State", dataset="5k", results_dir=tmp_path), "--collect")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "Pusher" / "Teacher" / "dataset_5k" / "meta.json").is_file()

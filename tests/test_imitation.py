@@ -154,7 +154,9 @@ def test_errors_are_what_the_losses_exceed_their_smallest_values_by():
     scale, shift = torch.full((7,), 2.0), torch.zeros(7)
     teacher = SquashedGaussian(2 * torch.randn(64, 7, generator=generator), torch.full((64, 7), -2.0), scale, shift)
     bounded = teacher.mean.clamp(-3, 3)
-    student = SquashedGaussian(bounded + torch.randn(64, 7, generator=generator), torch.full((64, 7), -1.0), scale, shift)
+    student = SquashedGaussian(
+        bounded + torch.randn(64, 7, generator=generator), torch.full((64, 7), -1.0), scale, shift
+    )
     perfect = SquashedGaussian(bounded, torch.full((64, 7), -4.0), scale, shift)
     losses, errors = imitation_loss("NLL", teacher, student)
     least, nothing = imitation_loss("NLL", teacher, perfect)
@@ -198,7 +200,9 @@ def test_a_dataset_holds_what_the_environment_showed_and_the_teacher_said(env, t
     policy = teacher.distribution({"State": torch.from_numpy(np.array(fields["state"]))})
     np.testing.assert_allclose(fields["mean"], policy.mean, atol=1e-5)
     np.testing.assert_allclose(fields["log_std"], policy.log_std, atol=1e-5)
-    noise = (np.arctanh(np.clip(fields["action"] / 2, -0.999999, 0.999999)) - fields["mean"]) / np.exp(fields["log_std"])
+    noise = (np.arctanh(np.clip(fields["action"] / 2, -0.999999, 0.999999)) - fields["mean"]) / np.exp(
+        fields["log_std"]
+    )
     assert (np.abs(noise) < 0.6745).mean() == pytest.approx(0.5, abs=0.03)  # a normal distribution's quartiles
 
 
@@ -341,9 +345,11 @@ def test_augmentation():
     assert (shifted[:, :1] == shifted).all()  # one shift for a stack
     inner = {tuple(stack[0, 3:-3, 3:-3].flatten().tolist()) for stack in shifted}
     possible = {
-        tuple(frames[0, 0, 3 + y : 29 + y, 3 + x : 45 + x].flatten().tolist()) for y in range(-3, 4) for x in range(-3, 4)
+        tuple(frames[0, 0, 3 + y : 29 + y, 3 + x : 45 + x].flatten().tolist())
+        for y in range(-3, 4)
+        for x in range(-3, 4)
     }
-    assert 1 < len(inner)
+    assert len(inner) > 1
     assert inner <= possible
     gray = torch.full((2, 4, 64, 128), 100, dtype=torch.uint8)
     noisy = augment(gray, 5, 0)
@@ -448,6 +454,36 @@ def test_a_resumed_run_equals_an_unbroken_one(env, task, statistics, teacher, da
         (stats, weights), (again, same) = run(f"{make.__name__}1", make, False), run(f"{make.__name__}2", make, True)
         assert stats == again
         assert all(torch.equal(weights[key], same[key]) for key in weights)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_dagger_steps_and_resumes_on_cuda(env, task, statistics, teacher, dataset, tmp_path):
+    student = student_for(env, task, statistics).to("cuda")
+    student.precision = "bf16"
+    config = DAggerConfig(optimization_steps=8, rollout_updates=4, rollout_samples=150, alpha=0.6, random_shift=2)
+
+    def build():
+        return DAgger(
+            student,
+            dataset.fields,
+            task,
+            config,
+            800_000,
+            env=env,
+            teacher=teacher.to("cuda"),
+            priorities=Priorities(len(dataset), 0.0, 1.0).state_dict(),
+            folder=tmp_path / "aggregated",
+        )
+
+    trainer = build()
+    trainer.start()
+    trainer.step(100)
+    state = copy.deepcopy(trainer.state_dict())
+    after = trainer.step(100)
+    assert math.isfinite(after["training/loss"])
+    trainer = build()
+    trainer.load_state_dict(state)
+    assert trainer.step(100)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)
 
 
 # Online distillation
