@@ -1,5 +1,6 @@
 """Behavioural cloning of a dataset, and DAgger, which adds what the student meets."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ class BehaviouralCloning:
 
     @property
     def progress(self) -> float:
-        """How much of training is done, 0 to 1."""
-        return self.optimization_steps / self.config.optimization_steps
+        """Where the next update stands in training: 0 is the first, 1 the last."""
+        return self.optimization_steps / max(self.config.optimization_steps - 1, 1)
 
     def start(self) -> None:
         """Seed everything; not after `load_state_dict`."""
@@ -60,7 +61,8 @@ class BehaviouralCloning:
     def step(self, budget: int) -> dict[str, float]:
         """Make up to 100 updates, at most `budget`; returns what happened."""
         if self.config.mode_alpha == "linear":
-            self.priorities.set_alpha(linear(*LINEAR_ALPHA, self.progress))
+            last_row = max(self.config.optimization_steps - UPDATES_PER_STEP, 1)
+            self.priorities.set_alpha(linear(*LINEAR_ALPHA, min(self.optimization_steps / last_row, 1.0)))
         stats = [
             self.update() for _ in range(min(budget, UPDATES_PER_STEP - self.optimization_steps % UPDATES_PER_STEP))
         ]
@@ -76,7 +78,7 @@ class BehaviouralCloning:
         indices, weights = self.priorities.sample(config.minibatch_size, balanced)
         obs, teacher = self.samples.gather(indices)
         if "Frame" in obs:
-            obs["Frame"] = augment(obs["Frame"], config.frame_noise, config.random_shift)
+            obs["Frame"] = augment(obs["Frame"], self.student.background, config.frame_noise, config.random_shift)
         policy = self.student.distribution(obs)
         losses, errors = imitation_loss(config.loss_type, teacher, policy)
         loss = (torch.from_numpy(weights).to(losses) * losses).mean()
@@ -177,7 +179,7 @@ class DAgger(BehaviouralCloning):
     def collect(self) -> dict[str, float]:
         """Add a rollout's samples; returns the return of its episodes."""
         stacker = FrameStacker(self.task.stack, self.task.stack_stride) if "Frame" in self.student.inputs else None
-        rewards, episodes = 0.0, 0
+        started, rewards, episodes = time.monotonic(), 0.0, 0
         first_seed = self._seed + self._writer.meta["episodes"]
         for part in collect(self.env, first_seed, self.config.rollout_samples, self.act, stacker):
             self.priorities.add(part.pop("error"))
@@ -186,8 +188,12 @@ class DAgger(BehaviouralCloning):
             rewards += float(part["reward"].sum())
             episodes += int(part["episode_start"].sum())
         self._rollouts += 1
+        added = self.samples.size - self.samples_collected
         self.samples_collected = self.samples.size
-        return {"training/episode_return": rewards / episodes}
+        return {
+            "training/episode_return": rewards / episodes,
+            "time/env_steps_per_s": added / (time.monotonic() - started),
+        }
 
     @torch.no_grad()
     def act(self, obs: Arrays) -> tuple[np.ndarray, Arrays]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
-from Algorithm.Utils import DATASET_VERSION, FIELDS, episode_ends
+from Algorithm.Utils import DATASET_VERSION, FIELDS, episode_ends, spaces
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy, SquashedGaussian
 from Models.Utils import FrameStacker
@@ -153,22 +153,27 @@ class SampleWriter:
         for name, values in samples.items():
             path = self.folder / f"{name}.npy"
             with path.open("r+b" if count else "w+b") as file:
-                # NumPy pads a header so that its first axis can grow in place.
+                # NumPy pads a header so that its first axis can grow in place. It comes last: cut before, the old is whole.
                 header = _header((count + len(values), *values.shape[1:]), values.dtype)
-                file.write(header)
                 file.seek(len(header) + values[:1].nbytes * count)
                 file.write(np.ascontiguousarray(values).data)
                 file.truncate()
+                file.flush()
+                file.seek(0)
+                file.write(header)
         self.meta["samples"] += len(samples["seed"])
         self.meta["episodes"] += int(samples["episode_start"].sum())
         self._write_meta()
 
     def finish(self) -> None:
-        """Say that nothing is missing, once everything is on the disk."""
+        """Say that nothing is missing, and what there is, once everything is on the disk."""
         for path in self.folder.glob("*.npy"):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
         self.meta["complete"] = True
+        self.meta["spaces"] = spaces(fields)
+        self.meta["episode_starts"] = np.flatnonzero(fields["episode_start"]).tolist()
         self._write_meta()
 
     def _write_meta(self) -> None:

@@ -135,7 +135,7 @@ class CloningConfig(TrainingConfig):
         0.4, "importance weights correct the sampling by this much, and fully at the end", at_least=0, at_most=1
     )
     minibatch_size: int = changed(PPOConfig, "minibatch_size", 64)
-    learning_rate: float = changed(PPOConfig, "learning_rate", 3e-4)
+    learning_rate: float = changed(PPOConfig, "learning_rate", 1e-3)
     learning_rate_end: float = setting(1e-6, "learning rate of the last update", at_least=0)
     weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
     max_grad_norm: float = changed(PPOConfig, "max_grad_norm", 1.0)

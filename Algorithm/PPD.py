@@ -1,34 +1,17 @@
 """Proximal policy distillation (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh): PPO plus a distillation term."""
 
-from typing import Any
-
 import torch
 
 from Algorithm.Config import PPDConfig
 from Algorithm.Losses import action_accuracy, distillation_kl, ppd_term
-from Algorithm.PPO import PPO
+from Algorithm.PPO import GuidedPPO
 from Algorithm.Rollout import Minibatch
-from Models.Base_Model import GaussianPolicy
 
 
-class PPD(PPO):
-    """PPO with lambda x E[max(r, 1 - clip) KL(teacher || student)] added to its loss; lambda is `config.PPD_parameter`.
-
-    Args:
-        teacher: sees the states of the student's rollouts, once each; never trained.
-        arguments: PPO's.
-    """
+class PPD(GuidedPPO):
+    """PPO with lambda x E[max(r, 1 - clip) KL(teacher || student)] added to its loss; lambda is `config.PPD_parameter`."""
 
     config: PPDConfig
-
-    def __init__(self, *arguments: Any, teacher: GaussianPolicy):
-        super().__init__(*arguments)
-        self.teacher = teacher
-
-    def prepare(self) -> None:
-        """Also ask the teacher about every state of the rollout."""
-        super().prepare()
-        self.rollout.ask(self.teacher)
 
     def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a minibatch and the scalars worth seeing."""

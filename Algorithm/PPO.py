@@ -11,7 +11,7 @@ from Algorithm.Losses import gae, ppo_policy_loss, value_loss
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import ActorCritic, SquashedGaussian
+from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 
 
 class PPO:
@@ -181,3 +181,21 @@ class PPO:
         self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
         self._returns, self._last_return = np.array(state["returns"]), state["last_return"]
         restore_random_state(state, self.device)
+
+
+class GuidedPPO(PPO):
+    """PPO whose minibatches carry what a teacher would do.
+
+    Args:
+        teacher: labels every state of a rollout, in one pass; never trained.
+        arguments: PPO's.
+    """
+
+    def __init__(self, *arguments: Any, teacher: GaussianPolicy):
+        super().__init__(*arguments)
+        self.teacher = teacher
+
+    def prepare(self) -> None:
+        """Also ask the teacher about every state of the rollout."""
+        super().prepare()
+        self.rollout.ask(self.teacher)

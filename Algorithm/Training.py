@@ -75,8 +75,11 @@ def train(
         counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
         finished = trainer.optimization_steps >= optimization_steps
         if trainer.optimization_steps >= next_test or finished:
-            every = test_every if trainer.optimization_steps >= test_every else min(EARLY_TEST_EVERY, test_every)
+            early = trainer.optimization_steps < test_every
+            every = EARLY_TEST_EVERY if early else test_every
             next_test = (trainer.optimization_steps // every + 1) * every
+            if early:
+                next_test = min(next_test, test_every)
             stats = stats | test(trainer.student)
             if stats["test/ID/return"] > best_return:
                 best_return = stats["test/ID/return"]
@@ -105,7 +108,7 @@ def train(
         stats = trainer.step(optimization_steps - trainer.optimization_steps)
         seconds = time.monotonic() - started
         if trainer.samples_collected > collected:
-            stats["time/env_steps_per_s"] = (trainer.samples_collected - collected) / seconds
+            stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
         stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
         log(stats)
         elapsed += time.monotonic() - started

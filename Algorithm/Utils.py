@@ -70,6 +70,11 @@ def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIEL
     return {name: values[:samples] for name, values in fields.items()}
 
 
+def spaces(fields: Arrays) -> dict[str, list[Any]]:
+    """Return dtype and shape of one sample of every field, as plain values."""
+    return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
+
+
 def open_dataset(folder: Path) -> Dataset:
     """Open a dataset; nothing is read before it is used.
 
@@ -83,7 +88,11 @@ def open_dataset(folder: Path) -> Dataset:
             raise BadFile(f"{path}: not a dataset of version {DATASET_VERSION}")
         if not meta["complete"]:
             raise BadFile(f"{path}: a collection that was cut off; --C_data again goes on with it")
-        return Dataset(folder, meta, read_samples(folder, meta["samples"]))
+        dataset = Dataset(folder, meta, read_samples(folder, meta["samples"]))
+        for name, space in spaces(dataset.fields).items():
+            if meta["spaces"][name] != space:
+                raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
+        return dataset
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadFile):
             raise
@@ -304,13 +313,15 @@ def cosine(first: float, last: float, progress: float) -> float:
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
 
 
-def augment(frames: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
+def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
     """Disturb stacks uint8 [B, stack, rows, columns]: Gaussian noise, and one shift for each stack.
 
-    Shifted by up to `shift` pixels either way, borders repeated (Kostrikov et al. 2020, https://arxiv.org/abs/2004.13649).
+    What differs from `background` [rows, columns] is shifted by up to `shift` pixels either way, borders repeated (Kostrikov
+    et al. 2020, https://arxiv.org/abs/2004.13649); the background stays, or the model could not subtract it.
     `noise` is a standard deviation in gray levels.
     """
     if shift:
+        still = background.round().to(torch.int16)
         count, _, rows, columns = frames.shape
         offsets = torch.randint(-shift, shift + 1, (2, count, 1)).to(frames.device)
         at = [
@@ -318,7 +329,8 @@ def augment(frames: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
             for size, offset in zip((rows, columns), offsets)
         ]
         batch = torch.arange(count, device=frames.device)[:, None, None]
-        frames = frames.permute(0, 2, 3, 1)[batch, at[0][:, :, None], at[1][:, None, :]].permute(0, 3, 1, 2)
+        moving = (frames - still).permute(0, 2, 3, 1)[batch, at[0][:, :, None], at[1][:, None, :]]
+        frames = (moving.permute(0, 3, 1, 2) + still).clamp_(0, 255).to(torch.uint8)
     if noise:
         noisy = frames + noise * torch.randn(frames.shape, device=frames.device)
         frames = noisy.round_().clamp_(0, 255).to(torch.uint8)

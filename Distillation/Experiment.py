@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None
     teacher_path = Path(config.teacher) if config.teacher else SHIPPED_TEACHER
     teacher = get_Teacher_model(teacher_path, device, task.name)
     if isinstance(config, Utils.Collection):
+        if resume:
+            raise BadInput("--resume is for runs; --C_data without it goes on with a collection that was cut off")
         collect(config, task, teacher, teacher_path, overwrite)
     elif isinstance(config, ExperimentConfig):
         distil(config, task, teacher, teacher_path, resume, overwrite)
@@ -75,17 +77,19 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
     """Collect a dataset, and write it once more for Minari if that is wanted.
 
     Raises:
-        BadInput: there is one already.
+        BadInput: there is one already, and no export is wanted, or the one there has other settings.
     """
     folder = dataset_folder(config, task, config.num_data)
-    if folder.exists() and not overwrite and config.export_minari is None:
-        raise BadInput(f"{folder} is there already; --overwrite collects it anew")
+    description = describe(config, task.name, teacher_path, rendering(config, task))
+    if folder.exists() and not overwrite:
+        if config.export_minari is None:
+            raise BadInput(f"{folder} is there already; --overwrite collects it anew")
+        check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", "teacher_noise"))
     if config.export_minari is not None:
         from Algorithm.Minari_export import check_minari, export_minari
 
         check_minari(Path(config.export_minari))
     if not folder.exists() or overwrite:
-        description = describe(config, task.name, teacher_path, rendering(config, task))
         meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
         started = time.monotonic()
         with closing(
@@ -124,22 +128,27 @@ def open_matching(
             "with --collect does so by itself"
         )
     dataset = open_dataset(folder)
-    keys = ["task", "teacher_sha256", *(["render"] if config.mode != "State" else [])]
+    check_same(dataset, description, ("task", "teacher_sha256", *(["render"] if config.mode != "State" else [])))
+    return dataset.prefix(samples)
+
+
+def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
+    """Raise `BadInput` where a dataset is not what was asked for."""
     differences = [
         f"{key} is {json.dumps(dataset.meta.get(key))}, not {json.dumps(description[key])}"
         for key in keys
         if dataset.meta.get(key) != description[key]
     ]
     if differences:
-        raise BadInput(f"{folder} has other settings than this run: {'; '.join(differences)}")
-    return dataset.prefix(samples)
+        raise BadInput(f"{dataset.folder} has other settings than asked for: {'; '.join(differences)}")
 
 
-def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path]:
-    """Take from a run of behavioural cloning what DAgger goes on with; returns it and the checkpoint.
+def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
+    """Take from a run of behavioural cloning what DAgger goes on with; returns it, the checkpoint and the priorities.
 
     Raises:
         BadInput: there is no such run.
+        BadFile: its checkpoint is damaged.
     """
     if config.folder_Dagger is None:
         raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
@@ -158,7 +167,10 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path]:
     for name in ("last", config.start):
         if not (checkpoints / f"{name}.pt").is_file():
             raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
-    return dataclasses.replace(config, folder_Dagger=str(folder), **inherited), checkpoints / f"{config.start}.pt"
+    priorities = load_checkpoint(checkpoints / "last.pt")["trainer"]["priorities"]
+    config = dataclasses.replace(config, folder_Dagger=str(folder), **inherited)
+    config.check_sight()
+    return config, checkpoints / f"{config.start}.pt", priorities
 
 
 def make_trainer(
@@ -167,6 +179,7 @@ def make_trainer(
     student: ActorCritic,
     teacher: Teacher,
     dataset: Dataset | None,
+    priorities: dict[str, Any] | None,
     environments: Callable[[int], WorkerVectorEnv],
     folder: Path,
 ) -> Trainer:
@@ -177,8 +190,7 @@ def make_trainer(
         return BehaviouralCloning.BehaviouralCloning(student, dataset.fields, task, config, seed)
     if isinstance(config, Utils.DAgger):
         assert dataset is not None
-        assert config.folder_Dagger is not None
-        priorities = load_checkpoint(Path(config.folder_Dagger) / "checkpoints" / "last.pt")["trainer"]["priorities"]
+        assert priorities is not None
         return BehaviouralCloning.DAgger(
             student,
             dataset.fields,
@@ -204,9 +216,9 @@ def distil(
     """Train a student, test it, and write its folder."""
     device = torch.device(config.device)
     config = dataclasses.replace(config, precision=resolve_precision(config.precision, device))
-    start = None
+    start = priorities = None
     if isinstance(config, Utils.DAgger):
-        config, start = inherit(config)
+        config, start, priorities = inherit(config)
     description = describe(config, task.name, teacher_path, rendering(config, task))
     folder = task_folder(config, task.name) / config.folder / config.name
     if start is not None:
@@ -259,7 +271,7 @@ def distil(
                 config.grid,
             ).to(device)
         student.precision = config.precision
-        trainer = make_trainer(config, task, student, teacher, dataset, environments, folder)
+        trainer = make_trainer(config, task, student, teacher, dataset, priorities, environments, folder)
         test = StudentTest(test_env, task, teacher, sets)
         wandb_run = start_wandb(
             config.wandb_mode,

@@ -10,6 +10,7 @@ from Algorithm.Config import BadInput
 from Distillation.Utils import METHODS, CommonConfig, OneLineParser
 
 TASK = "Pusher"
+GO_ON = "--resume in place of --overwrite goes on with a run, the same command with a collection"
 
 
 def parse(argv: list[str] | None = None) -> tuple[CommonConfig, argparse.Namespace]:
@@ -96,12 +97,13 @@ def main(argv: list[str] | None = None) -> None:
     except (BadInput, BadDevice, BadFile) as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _fail(f"{error.strerror}; what was saved is whole, and {GO_ON}")
+        if error.filename is None:
             raise
-        _fail(f"{error.strerror}; what was saved is whole, and --resume (--C_data: the same command) goes on from it")
+        _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        how = "" if arguments.method == "C_data" else " with --resume (in place of --overwrite)"
-        print(f"stopped; the same command{how} goes on from where it was last saved", file=sys.stderr)
+        print(f"stopped; {GO_ON}", file=sys.stderr)
         sys.exit(130)
 
 

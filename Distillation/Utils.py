@@ -58,7 +58,9 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     precision: str = setting(
         "auto", "of the backbone; auto: bf16 where the hardware has it", choices=("auto", "fp32", "bf16")
     )
-    test_every: int = setting(1_000, "updates between tests; more often in the beginning", at_least=1)
+    test_every: int = setting(
+        1_000, "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)", at_least=1
+    )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
     grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
     run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
@@ -88,6 +90,17 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         super().check()
         if self.run_name is not None and not re.fullmatch(r"\w[\w.+-]*", self.run_name):
             raise BadInput(f"--run_name {self.run_name!r}: letters, digits and . _ + - only")
+        if "mode" not in self.inherited:
+            self.check_sight()
+
+    def check_sight(self) -> None:
+        """Raise `BadInput` for settings of a backbone that the student does not have."""
+        for field in dataclasses.fields(self):
+            seeing = field.name in ("grid", "frame_noise", "random_shift")
+            if self.mode == "State" and seeing and getattr(self, field.name) != field.default:
+                raise BadInput(
+                    f"--{field.name} is for students that see: --mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Squashed-Gaussian policies: the distribution, the actor-critic that students are, and how policies are kept in files."""
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -254,8 +255,10 @@ def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
+    buffer = io.BytesIO()  # torch.save hides what is wrong with a disk behind errors of its own
+    torch.save(content, buffer)
     with open(temporary, "wb") as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

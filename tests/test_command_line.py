@@ -146,6 +146,8 @@ BAD = {
         ["--Dagger_phase", "--folder_Dagger", "x", "--sampling", "balanced", "--minibatch_size", "5"],
         "even",
     ),
+    "eyes for the blind": (["--BC_phase", "--random_shift", "2"], "students that see"),
+    "a collection resumed": (["--C_data", "--num_data", "200", "--resume"], "goes on"),
     "unknown flag": (["--PPD", "--lamda", "5"], "--lamda"),
     "abbreviated flag": (["--PPD", "--optim", "5"], "--optim"),
     "missing teacher": (["--PPD", "--teacher", "nowhere.pt"], "nowhere.pt"),
@@ -169,6 +171,13 @@ def test_bad_input_is_one_line_status_2_and_nothing_written(case, tmp_path):
     assert run.stderr.count("\n") == 1, run.stderr
     assert hint in run.stderr
     assert not results.exists()
+
+
+@pytest.mark.parametrize("what", ["--C_data", "--PPD"])
+def test_a_folder_that_cannot_be_is_one_line(what):
+    run = pusher(what, "--results_dir", SHIPPED_TEACHER)
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+    assert "Not a directory" in run.stderr
 
 
 @pytest.mark.parametrize(("backend", "mode", "hint"), [("glfw", "ImpaalaSmall", "libegl1"), ("foo", "State", "egl")])
@@ -314,19 +323,48 @@ def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(m
         assert (folder / file).stat().st_size > 10_000
     if method == "BC_phase":
         assert "buffer/priority_mean" in rows[-1]
-    else:  # cloning's learning rate depends on how long it is to be: it is resumed from its own checkpoints alone
-        again = results / "again"
-        assert pusher(*flags(method, settings, results_dir=again, optimization_steps=2)).returncode == 0
-        resumed = pusher(*flags(method, settings, results_dir=again), "--resume")
-        assert resumed.returncode == 0, resumed.stderr
-        assert metrics(run_folder(again)) == rows
+        return  # cloning is cut and resumed below
+    again = results / "again"
+    assert pusher(*flags(method, settings, results_dir=again, optimization_steps=2)).returncode == 0
+    resumed = pusher(*flags(method, settings, results_dir=again), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(run_folder(again)) == rows
 
 
-def test_cloning_the_state_then_dagger_which_is_cut_and_resumed(results, tmp_path):
-    cloning = flags("BC_phase", SMALL, mode="State", dataset="5k", loss_type="KL", results_dir=results)
+KILL = """
+import os, sys
+import Algorithm.Training as training
+import Distillation.Pusher as pusher
+
+save = training.save_checkpoint
+
+
+def cut(path, content):
+    save(path, content)
+    if content["trainer"]["counters"][0] == {at}:
+        os._exit(9)
+
+
+training.save_checkpoint, training.CHECKPOINT_EVERY_S = cut, 0.0
+if __name__ == "__main__":
+    pusher.main(sys.argv[1:])
+"""
+
+
+def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
+    long = SMALL | {"optimization_steps": 300, "test_every": 200, "dataset": "5k", "loss_type": "KL", "alpha": 0.6}
+    cloning = flags("BC_phase", long, mode="State", results_dir=results)
     run = pusher(*cloning)
     assert run.returncode == 0, run.stderr
-    parent = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "5k_alpha0_KL_State_run0"
+    cut = tmp_path / "kill.py"
+    cut.write_text(KILL.format(at=200))
+    again = [*cloning, "--run_name", "again"]
+    assert pusher(*again, script=cut).returncode == 9
+    resumed = pusher(*again, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    parent = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "5k_alpha0.6_KL_State_run0"
+    assert metrics(parent.with_name("again")) == metrics(parent)
+    assert [row["test/OD/return"] != "" for row in metrics(parent)] == [True, False, True, True]
     settings = {
         **{name: value for name, value in SMALL.items() if name not in ("mode", "test_every")},
         "folder_Dagger": parent,
@@ -341,25 +379,26 @@ def test_cloning_the_state_then_dagger_which_is_cut_and_resumed(results, tmp_pat
     }
     run = pusher(*flags("Dagger_phase", settings))
     assert run.returncode == 0, run.stderr
-    folder = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_Two" / "5k_alpha0_KL_State_run0_dynamic_mean_balanced"
+    folder = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_Two" / "5k_alpha0.6_KL_State_run0_dynamic_mean_balanced"
     rows = metrics(folder)
     assert [rows[i]["x_axis/samples_collected"] for i in (0, 1, -1)] == ["5000", "5200", "5400"]
     assert rows[-1]["buffer/new_share"] == "0.5"
     # Cut in the second rollout: the checkpoint is put back to what it was before the first.
     again = {**settings, "run_name": "again"}
-    kill = "import Algorithm.Training as t; t.CHECKPOINT_EVERY_S = 0.0\n"
-    kill += "import Algorithm.Checkpoint as c, os; save = t.save_checkpoint\n"
-    kill += "def cut(path, content):\n    save(path, content)\n"
-    kill += "    content['trainer']['counters'][0] == 300 and os._exit(9)\n"
-    kill += "t.save_checkpoint = cut\nimport Distillation.Pusher as p, sys\n"
-    kill += "if __name__ == '__main__': p.main(sys.argv[1:])\n"
-    (tmp_path / "kill.py").write_text(kill)
-    assert pusher(*flags("Dagger_phase", again), script=tmp_path / "kill.py").returncode == 9
+    cut.write_text(KILL.format(at=300))
+    assert pusher(*flags("Dagger_phase", again), script=cut).returncode == 9
     resumed = pusher(*flags("Dagger_phase", again), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(folder.with_name("again")) == rows
 
-    (parent / "checkpoints" / "last.pt").unlink()
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*.*"))
+    checkpoint = parent / "checkpoints" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    refused = pusher(*flags("Dagger_phase", settings), "--overwrite")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "damaged" in refused.stderr
+    assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*.*")) == before
+    checkpoint.unlink()
     for change, hint in (
         ({}, "last.pt"),
         ({"folder_Dagger": folder}, "--Dagger_phase"),
@@ -369,6 +408,26 @@ def test_cloning_the_state_then_dagger_which_is_cut_and_resumed(results, tmp_pat
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert hint in refused.stderr
     assert not folder.with_name("refused").exists()
+
+
+def test_dagger_of_a_student_that_sees(results):
+    cloning = SMALL | {
+        "dataset": "5k",
+        "random_shift": 2,
+        "frame_noise": 2,
+        "results_dir": results,
+        "run_name": "parent",
+    }
+    run = pusher(*flags("BC_phase", cloning))
+    assert run.returncode == 0, run.stderr
+    phases = results / "Pusher" / "OurAlgorithm1_NLL"
+    settings = {name: value for name, value in SMALL.items() if name != "mode"}
+    settings |= {"num_envs": 2, "rollout_samples": 200, "rollout_updates": 4, "beta_mix": 0.5, "results_dir": results}
+    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"))
+    assert run.returncode == 0, run.stderr
+    rows = metrics(phases / "Phase_Two" / "parent_alpha0_classic")
+    assert rows[-1]["x_axis/samples_collected"] == "5200"
+    assert math.isfinite(float(rows[-1]["test/OD/return"]))
 
 
 def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
@@ -384,9 +443,9 @@ def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
     frames.write_bytes(content[:-100])
     truncated = pusher(*flags("BC_phase", settings))
     frames.write_bytes(content)
-    for run, hint in ((other_render, "quality"), (other_teacher, "teacher_sha256"), (truncated, "frame.npy")):
+    for run, hint in ((other_render, '"quality": "full"'), (other_teacher, "teacher_sha256"), (truncated, "damaged")):
         assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
-        assert hint in run.stderr or "damaged" in run.stderr
+        assert hint in run.stderr
     assert not (results / "Pusher" / "OurAlgorithm1_NLL").exists()
     again = pusher("--C_data", "--num_data", 5000, "--results_dir", results)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
