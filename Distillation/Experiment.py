@@ -91,6 +91,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
         check_minari(Path(config.export_minari))
     if not folder.exists() or overwrite:
         meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
+        folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
         started = time.monotonic()
         with closing(
             make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
