@@ -26,6 +26,8 @@ class Policy(Protocol):
 class ZeroPolicy:
     """Stands still: the zero of the normalized return."""
 
+    inputs = ("State",)
+
     def __init__(self, action_space: gym.spaces.Box):
         self._size = action_space.shape[0]
 
@@ -36,6 +38,8 @@ class ZeroPolicy:
 
 class RandomPolicy:
     """Acts uniformly within the bounds."""
+
+    inputs = ("State",)
 
     def __init__(self, action_space: gym.spaces.Box, seed: int = 0):
         self._low, self._high = action_space.low, action_space.high
@@ -111,7 +115,12 @@ def evaluate(
         recording: filled with the first round of episodes.
     """
     cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
-    with torch.random.fork_rng(cuda):  # an evaluation repeats itself and leaves training's random numbers alone
+    acting = [who for who in (policy, driver) if who is not None]
+    sees = recording is not None or any("Frame" in getattr(who, "inputs", ("Frame",)) for who in acting)
+    with (
+        env.rendering(sees),
+        torch.random.fork_rng(cuda),
+    ):  # an evaluation repeats itself and leaves training's random numbers alone
         torch.manual_seed(0)
         return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, recording)
 

@@ -1,12 +1,13 @@
 """A `gymnasium.vector.VectorEnv` over worker processes; states and frames travel through shared memory."""
 
+import contextlib
 import ctypes
 import json
 import multiprocessing as mp
 import os
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -49,6 +50,7 @@ class _Share:
         self._proprioception = list(task.proprioception)
         self._arrays = shared.arrays()
         self._envs = [gym.make(task.env_id, disable_env_checker=True) for _ in indices]
+        self._rendering = True
         self._renderer = (
             FrameRenderer(self._envs[0].unwrapped.model, task.camera, task.frame_size, quality) if frames else None  # type: ignore[attr-defined]
         )
@@ -58,7 +60,7 @@ class _Share:
         state = self._arrays[prefix + "State"][i]
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
-        if self._renderer is not None:
+        if self._renderer is not None and self._rendering:
             self._renderer.frame(env.unwrapped.data, out=self._arrays[prefix + "Frame"][i])  # type: ignore[attr-defined]
 
     def reset(self, seeds: Sequence[int | None]) -> None:
@@ -74,6 +76,9 @@ class _Share:
                 self._write(env, i, observation, final=True)
                 observation = env.reset()[0]
             self._write(env, i, observation)
+
+    def set_rendering(self, rendering: bool) -> None:
+        self._rendering = rendering
 
     def stagger(self, elapsed: Sequence[int]) -> None:
         for env, i in zip(self._envs, self._indices):
@@ -280,6 +285,16 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         done = terminated | truncated
         info = {"final_obs": self._observation("final_"), "_final_obs": done} if done.any() else {}
         return self._observation(), self._arrays["reward"].copy(), terminated, truncated, info
+
+    @contextlib.contextmanager
+    def rendering(self, wanted: bool) -> Iterator[None]:
+        """Without frames `wanted`, render none in here: what `Frame` then holds means nothing."""
+        self._call("set_rendering", wanted)
+        try:
+            yield
+        finally:
+            if not self._closed:
+                self._call("set_rendering", True)
 
     def stagger(self) -> None:
         """Let the running episodes end evenly spread over the time limit, so that every rollout meets every phase."""

@@ -63,6 +63,21 @@ def test_frames_do_not_depend_on_workers_and_equal_the_single_environments(task)
     single.close()
 
 
+def test_without_rendering_all_but_the_frames_is_the_same(task):
+    env = make_vector_env(task, 2, 1)
+    try:
+        seen = [env.reset(seed=3)[0], env.step(np.ones((2, 7), np.float32))[0]]
+        env.reset(seed=5)
+        with env.rendering(False):
+            unseen = [env.reset(seed=3)[0], env.step(np.ones((2, 7), np.float32))[0]]
+        for a, b in zip(seen, unseen):
+            np.testing.assert_array_equal(a["State"], b["State"])
+            assert (a["Frame"] != b["Frame"]).any()
+        np.testing.assert_array_equal(env.reset(seed=3)[0]["Frame"], seen[0]["Frame"])
+    finally:
+        env.close()
+
+
 def test_a_snapshot_goes_on_bit_for_bit(task):
     random = np.random.default_rng(1)
     actions = random.uniform(-2, 2, (130, 2, 7)).astype(np.float32)
