@@ -1,5 +1,6 @@
 """A teacher's episodes, collected into a dataset on disk."""
 
+import contextlib
 import io
 import json
 import os
@@ -133,12 +134,10 @@ class SampleWriter:
     def __init__(self, folder: Path, meta: dict[str, Any]):
         self.folder = folder
         self.meta = meta | {"complete": False, "samples": 0, "episodes": 0}
-        try:
+        with contextlib.suppress(OSError, ValueError):  # nothing to go on with
             before = json.loads((folder / "meta.json").read_text())
             if {**before, "samples": 0, "episodes": 0} == self.meta:
                 self.meta = before
-        except (OSError, ValueError):
-            pass  # nothing to go on with
         if not self.meta["samples"]:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """The one training loop: step, test, log, save. Every method's trainer runs in it."""
 
+import contextlib
+import ctypes
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,15 @@ from Models.Model_Pusher import save_student
 
 CHECKPOINT_EVERY_S = 30.0
 EARLY_TEST_EVERY = 1_000
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: every update needs the same large blocks, and fresh ones come with page faults."""
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 class Trainer(Protocol):
@@ -63,6 +74,7 @@ def train(
         resume: the checkpoint to go on from.
     """
     last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
+    keep_freed_memory()
     elapsed, best_return, next_test = 0.0, -float("inf"), 0
     if resume is None:
         trainer.start()
