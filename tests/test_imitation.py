@@ -331,6 +331,19 @@ def test_the_loss_falls_and_five_episodes_are_learned_by_heart(env, task, statis
     assert last["training/action_accuracy"] > 0.99
 
 
+@pytest.mark.parametrize("mode", ["State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"])
+def test_an_update_changes_every_kind_of_student(env, task, statistics, dataset, mode):
+    student = student_for(env, task, statistics, mode)
+    before = {name: value.clone() for name, value in student.named_parameters()}
+    trainer = BehaviouralCloning(
+        student, dataset.fields, task, CloningConfig(optimization_steps=2, minibatch_size=4), 0
+    )
+    trainer.start()
+    assert math.isfinite(trainer.step(2)["training/loss"])
+    unchanged = {name for name, value in student.named_parameters() if torch.equal(value, before[name])}
+    assert all(name.startswith("critic") for name in unchanged)
+
+
 def test_samples_are_stacked_as_the_environment_would(env, task, statistics, dataset):
     trainer = BehaviouralCloning(student_for(env, task, statistics), dataset.fields, task, CloningConfig(), 0)
     obs, teacher = trainer.samples.gather(np.array([0, 3, 100, 101, 499]))
