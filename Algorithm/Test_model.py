@@ -117,10 +117,8 @@ def evaluate(
     cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
     acting = [who for who in (policy, driver) if who is not None]
     sees = recording is not None or any("Frame" in getattr(who, "inputs", ("Frame",)) for who in acting)
-    with (
-        env.rendering(sees),
-        torch.random.fork_rng(cuda),
-    ):  # an evaluation repeats itself and leaves training's random numbers alone
+    # An evaluation repeats itself and leaves training's random numbers alone.
+    with env.rendering(sees), torch.random.fork_rng(cuda):
         torch.manual_seed(0)
         return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, recording)
 

@@ -37,10 +37,15 @@ class DefaultStudent(ActorCritic):
 def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
     """Return the floating-point operations a second of a matrix product."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / in_turn({"product": lambda: finished(device, a @ b)}, 5, 3)["product"]
+
+    def product() -> None:
+        a @ b
+        wait(device)
+
+    return 2 * size**3 / in_turn({"product": product}, 5, 3)["product"]
 
 
-def finished(device: torch.device, _: object) -> None:
+def wait(device: torch.device) -> None:
     """Wait for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -75,14 +80,15 @@ def main() -> None:
             def forward(student: ActorCritic, precision: str, obs: Observation = obs) -> None:
                 student.precision = precision
                 with torch.no_grad():
-                    finished(device, student(obs))
+                    student(obs)
+                wait(device)
 
             def both(student: ActorCritic, precision: str, obs: Observation = obs) -> None:
                 student.precision = precision
                 student.zero_grad()
                 policy, value = student(obs)
                 (policy.mean.square().mean() + policy.log_std.mean() + value.square().mean()).backward()
-                finished(device, None)
+                wait(device)
 
             for what, call in (("forward", forward), ("forward and backward", both)):
                 with FlopCounterMode(display=False) as counter:
@@ -99,7 +105,7 @@ def main() -> None:
                         "samples_per_s": {name: round(batch / value, 1) for name, value in seconds.items()},
                         "over_default": {name: round(seconds["default"] / seconds[name], 2) for name in precisions},
                         "of_matmul_rate": {
-                            name: round(flops / seconds[name] / rates[name], 3) for name in ("fp32", "bf16")
+                            name: round(flops / seconds[name] / rate, 3) for name, rate in rates.items()
                         },
                         "mflop_per_sample": round(flops / batch / 1e6, 2),
                     }
