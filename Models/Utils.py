@@ -60,4 +60,5 @@ def screen(frames: torch.Tensor, background: torch.Tensor, dtype: torch.dtype) -
 
     Differences to `background` [rows, columns] are divided by 64, so that what matters is about 1; channels last.
     """
-    return frames.to(dtype, memory_format=torch.channels_last).sub_(background.to(dtype)).mul_(1 / 64)
+    still = background.to(dtype).expand(frames.shape[1:])[None].contiguous(memory_format=torch.channels_last)
+    return torch.sub(frames.contiguous(memory_format=torch.channels_last), still).mul_(1 / 64)

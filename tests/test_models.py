@@ -17,7 +17,7 @@ from Models.Model_Pusher import (
     make_student,
     save_student,
 )
-from Models.Utils import FrameStacker, stack_ages
+from Models.Utils import FrameStacker, screen, stack_ages
 
 SPACE = gym.spaces.Dict(
     {
@@ -177,3 +177,13 @@ def test_a_teacher_of_another_task_is_refused(teacher, tmp_path):
     teacher.save(tmp_path / "teacher.pt", task="Reacher")
     with pytest.raises(BadFile, match="Reacher"):
         get_Teacher_model(tmp_path / "teacher.pt", task="Pusher")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_screen_is_the_scaled_difference_to_the_background(dtype):
+    frames = torch.randint(0, 256, (3, 4, 6, 10), dtype=torch.uint8)
+    background = torch.rand(6, 10) * 255
+    seen = screen(frames, background, dtype)
+    assert torch.equal(seen, (frames.to(dtype) - background.to(dtype)) / 64)
+    assert seen.dtype == dtype
+    assert seen.is_contiguous(memory_format=torch.channels_last)
