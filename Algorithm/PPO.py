@@ -28,7 +28,7 @@ class PPO:
     def __init__(self, student: ActorCritic, env: WorkerVectorEnv, task: Task, config: PPOConfig, seed: int):
         self.student, self.env, self.config, self._seed = student, env, config, seed
         self.device = student.scale.device
-        self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5)
+        self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         space, actions = env.single_observation_space, env.single_action_space
         self.rollout = Rollout(
             space,

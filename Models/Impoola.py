@@ -30,7 +30,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [B, C, H, W] to [B, C, H, W]."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        inner = self.second(F.relu(self.first(F.relu(x)), inplace=True))
+        return inner.add_(x)  # no convolution's backward needs its output
 
 
 class Impoola(nn.Module):
@@ -60,7 +61,7 @@ class Impoola(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to features [B, out_features]."""
-        return self.pool(F.relu(self.stages(x))).flatten(1)
+        return self.pool(F.relu(self.stages(x), inplace=True)).flatten(1)
 
 
 def head(in_features: int, hidden: int, out_features: int, gain: float) -> nn.Sequential:

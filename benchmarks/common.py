@@ -1,12 +1,69 @@
-"""What the benchmarks share: candidates measured in turn, and the machine they ran on."""
+"""What the benchmarks share: candidates measured in turn, each in a process of its own, and the machine they ran on."""
 
+import multiprocessing as mp
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class Apart:
+    """A candidate in a process of its own, until the context ends: calling it makes one call there.
+
+    Args:
+        build: called there with an `ExitStack`, closed at the end, and `arguments`; returns what is measured.
+        stock: the process has PyTorch's own settings of threads and the C library's of memory, as a script of its own would.
+    """
+
+    def __init__(self, build: Callable[..., Callable[..., Any]], *arguments: Any, stock: bool = False):
+        context = mp.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, build, arguments, stock))
+        with _environment({"GOMP_SPINCOUNT": "300000"} if stock else {}):  # libgomp's own
+            self._process.start()
+        theirs.close()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Make one call; returns its result."""
+        self._connection.send(arguments)
+        return self._connection.recv()
+
+    def __enter__(self) -> "Apart":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def _serve(connection: Any, build: Callable[..., Callable[..., Any]], arguments: Sequence[Any], stock: bool) -> None:
+    if not stock:
+        from Algorithm.Training import keep_freed_memory
+
+        keep_freed_memory()
+    with ExitStack() as open_things:
+        call = build(open_things, *arguments)
+        while True:
+            try:
+                arguments = connection.recv()
+            except EOFError:
+                return
+            connection.send(call(*arguments))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def in_turn(candidates: Mapping[str, Callable[[], Any]], repeats: int, calls: int = 1) -> dict[str, float]:

@@ -1,68 +1,75 @@
-"""Environment steps with frames, a second: stock Gymnasium, Gymnasium's AsyncVectorEnv with our renderer, and ours.
+"""Environment steps a second: with frames and without, against Gymnasium's vector environments, and what a step consists of.
 
-All three step the same environments with the same actions and end with the same [N, 64, 128] grayscale frames. Prints
-JSON; run it on an otherwise idle machine.
+With frames: stock Gymnasium (480x480 rendered, cropped, scaled, grayed, in a `SyncVectorEnv`), Gymnasium's `AsyncVectorEnv` with
+our renderer, and ours; all end with the same [N, 64, 128] frames. Without: `SyncVectorEnv`, `AsyncVectorEnv` and ours. Then
+ours alone over numbers of environments and workers, and the parts of a step. Prints JSON; run it on an otherwise idle machine.
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import os
-import time
+from contextlib import ExitStack
+from typing import Any
 
-import cv2
 import gymnasium as gym
 import numpy as np
+from baselines import StockVectorEnv
+from common import in_turn, machine
 
 from Enviroment.GL import choose_gl_backend
+from Enviroment.Renderer import FrameRenderer
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env, make_vector_env
 
 
-class StockFrames(gym.ObservationWrapper):
-    """The usual way: Gymnasium renders the whole view, OpenCV crops, scales and grays it."""
-
-    def __init__(self, env: gym.Env, task: Task):
-        super().__init__(env)
-        self._task = task
-        self.observation_space = gym.spaces.Box(0, 255, task.frame_size, np.uint8)
-
-    def observation(self, observation):
-        """Replace the state by the frame."""
-        camera = self._task.camera
-        picture = self.env.render()[slice(*camera.rows), slice(*camera.columns)]
-        small = cv2.resize(picture, self._task.frame_size[::-1], interpolation=cv2.INTER_AREA)
-        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-
-
-def stock_env(task: Task) -> gym.Env:
-    """Make one environment with stock frames."""
-    camera = task.camera
-    view = {
-        "distance": camera.distance,
-        "lookat": np.array(camera.lookat),
-        "azimuth": camera.azimuth,
-        "elevation": camera.elevation,
-        "trackbodyid": -1,
-    }
-    env = gym.make(
-        task.env_id, render_mode="rgb_array", width=camera.view, height=camera.view, default_camera_config=view
-    )
-    return StockFrames(env, task)
-
-
-def rate(env, steps: int) -> float:
-    """Return environment steps a second, after a warm-up."""
+def stepper(env: Any, steps: int) -> Any:
+    """Return what makes so many steps."""
     random = np.random.default_rng(0)
     env.reset(seed=0)
     actions = [random.uniform(-1, 1, env.action_space.shape).astype(np.float32) for _ in range(steps)]
-    for action in actions[:2]:
-        env.step(action)
-    started = time.perf_counter()
-    for action in actions:
-        env.step(action)
-    return steps * env.num_envs / (time.perf_counter() - started)
+
+    def call() -> None:
+        for action in actions:
+            env.step(action)
+
+    return call
+
+
+def rates(envs: dict[str, Any], steps: dict[str, int], repeats: int) -> dict[str, float]:
+    """Return environment steps a second of each vector environment."""
+    seconds = in_turn({name: stepper(env, steps[name]) for name, env in envs.items()}, repeats)
+    return {name: round(steps[name] * env.num_envs / seconds[name], 1) for name, env in envs.items()}
+
+
+def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int) -> dict[str, float]:
+    """Return what a step with a frame consists of, in microseconds of a core, given the rates with and without frames."""
+    env = gym.make(task.env_id, disable_env_checker=True)
+    env.reset(seed=0)
+    simulation: Any = env.unwrapped
+    renderer = FrameRenderer(simulation.model, task.camera, task.frame_size)
+    action = np.zeros(env.action_space.shape or (), np.float32)
+    seconds = in_turn(
+        {
+            "physics": functools.partial(simulation.do_simulation, action, simulation.frame_skip),
+            "gymnasium": functools.partial(env.unwrapped.step, action),
+            "render": functools.partial(renderer.frame, simulation.data),
+        },
+        repeats,
+        200,
+    )
+    renderer.close()
+    env.close()
+    workers = min(num_envs, len(os.sched_getaffinity(0)))
+    without = workers / steps_per_s["state"] - seconds["gymnasium"]
+    microseconds = {
+        "physics": seconds["physics"],
+        "observation, reward": seconds["gymnasium"] - seconds["physics"],
+        "render": seconds["render"],
+        "transfer and waiting, without frames": without,
+        "transfer and waiting, with frames": workers / steps_per_s["frames"] - seconds["gymnasium"] - seconds["render"],
+    }
+    return {name: round(1e6 * value, 1) for name, value in microseconds.items()}
 
 
 def main() -> None:
@@ -70,42 +77,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=TASKS, default=next(iter(TASKS)))
     parser.add_argument("--num_envs", type=int, default=18)
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="each is measured so often in turn; the medians are compared"
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer steps, under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer steps and sizes, under a minute")
     arguments = parser.parse_args()
-    task, n = TASKS[arguments.task], arguments.num_envs
+    task, n, quick = TASKS[arguments.task], arguments.num_envs, arguments.quick
     os.environ["MUJOCO_GL"] = choose_gl_backend()
-    steps = {"stock": 3, "async": 60, "ours": 120} if arguments.quick else {"stock": 20, "async": 300, "ours": 600}
+    repeats = 1 if quick else 3
+    cores = len(os.sched_getaffinity(0))
 
-    envs = {
-        "stock": gym.vector.SyncVectorEnv([functools.partial(stock_env, task)] * n),
-        "async": gym.vector.AsyncVectorEnv([functools.partial(make_env, task)] * n, context="spawn"),
-        "ours": make_vector_env(task, n),
+    with ExitStack() as open_things:
+        envs = {
+            "stock": StockVectorEnv(task, n),
+            "async": gym.vector.AsyncVectorEnv([functools.partial(make_env, task)] * n, context="spawn"),
+            "ours": make_vector_env(task, n),
+        }
+        for env in envs.values():
+            open_things.callback(env.close)
+        steps = {"stock": 3, "async": 60, "ours": 120} if quick else {"stock": 10, "async": 200, "ours": 400}
+        frames = rates(envs, steps, repeats)
+    with ExitStack() as open_things:
+        plain = functools.partial(gym.make, task.env_id, disable_env_checker=True)
+        envs = {
+            "sync": gym.vector.SyncVectorEnv([plain] * n),
+            "async": gym.vector.AsyncVectorEnv([plain] * n, context="spawn"),
+            "ours": make_vector_env(task, n, frames=False),
+        }
+        for env in envs.values():
+            open_things.callback(env.close)
+        state = rates(envs, dict.fromkeys(envs, 200 if quick else 1_000), repeats)
+
+    scaling = []
+    sizes = [(n, 1), (64, cores)] if quick else [(e, w) for w in sorted({1, cores, 2 * cores}) for e in (1, n, 64, 256)]
+    for count, workers in sizes:
+        if workers > count:
+            continue
+        row: dict[str, Any] = {"num_envs": count, "num_workers": workers}
+        for seen in (True, False):
+            env = make_vector_env(task, count, workers, frames=seen)
+            calls = max(10, (4_000 if quick else 20_000) // count)
+            row |= {"frames" if seen else "state": rates({"": env}, {"": calls}, repeats)[""]}
+            env.close()
+        scaling.append(row)
+
+    result = {
+        "what": f"environment steps a second, {task.env_id}, {n} environments",
+        "machine": machine(),
+        "gl": os.environ["MUJOCO_GL"],
+        "frames": frames,
+        "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in ("stock", "async")},
+        "state_only": state,
+        "state_only_over": {name: round(state["ours"] / state[name], 2) for name in ("sync", "async")},
+        "scaling": scaling,
+        "microseconds_of_a_core": parts(task, n, {"frames": frames["ours"], "state": state["ours"]}, repeats),
     }
-    rates: dict[str, list[float]] = {name: [] for name in envs}
-    for _ in range(1 if arguments.quick else arguments.repeats):
-        for name, env in envs.items():
-            rates[name].append(rate(env, steps[name]))
-    for env in envs.values():
-        env.close()
-    median = {name: float(np.median(values)) for name, values in rates.items()}
-    print(
-        json.dumps(
-            {
-                "what": "environment steps with a 64x128 frame, per second",
-                "num_envs": n,
-                "cores": len(os.sched_getaffinity(0)),
-                "gl": os.environ["MUJOCO_GL"],
-                "steps_per_s": {name: [round(value, 1) for value in values] for name, values in rates.items()},
-                "ours_over_stock": round(median["ours"] / median["stock"], 1),
-                "ours_over_async": round(median["ours"] / median["async"], 2),
-                "camera": dataclasses.asdict(task.camera),
-            },
-            indent=2,
-        )
-    )
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

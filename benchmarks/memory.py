@@ -1,0 +1,163 @@
+"""Memory: bytes a sample takes on disk and in a rollout, the peak of training, and whether it grows.
+
+Cloning runs as `Distillation/Pusher.py --BC_phase` does, in a process of its own, on a dataset made of random frames (what they show
+costs nothing); PPD's rollout buffer and its growth over rollouts are measured on real ones. Baselines: the same samples as
+stacked float32 tensors. Sizes are the resident set of the process without the files it maps, and with them. Prints JSON.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import numpy as np
+import torch
+from baselines import untrained_student
+from common import Apart, machine
+
+from Algorithm.BehaviouralCloning import BehaviouralCloning
+from Algorithm.CollectDataset import SampleWriter
+from Algorithm.PPD import PPD
+from Algorithm.Utils import open_dataset
+from Distillation import Utils
+from Enviroment.Tasks import TASKS
+from Enviroment.Utils import make_vector_env
+from Models.Base_Model import resolve_precision
+from Models.Model_Pusher import get_Teacher_model
+
+MIB = 2**20
+
+
+def resident() -> dict[str, float]:
+    """Return this process's resident memory in MiB: its own, and with the files it maps; and the peak of both."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = {
+        name: int(rest.split()[0]) / 1024 for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest
+    }
+    return {"own": fields["RssAnon"] + fields["RssShmem"], "with_files": fields["VmRSS"], "peak": fields["VmHWM"]}
+
+
+def write_dataset(folder: Path, samples: int) -> None:
+    """Write a dataset of so many samples of Pusher's shapes."""
+    task, random = TASKS["Pusher"], np.random.default_rng(0)
+    writer = SampleWriter(folder, {"format": "dataset", "version": 1})
+    for first in range(0, samples, 1_000):
+        n = min(1_000, samples - first)
+        start = np.arange(n) % 100 == 0
+        state = random.normal(size=(n, 23)).astype(np.float32)
+        writer.append(
+            {
+                "frame": random.integers(0, 256, (n, *task.frame_size), dtype=np.uint8),
+                "state": state,
+                "proprioception": state[:, list(task.proprioception)],
+                "action": random.uniform(-2, 2, (n, 7)).astype(np.float32),
+                "mean": random.normal(size=(n, 7)).astype(np.float32),
+                "log_std": np.full((n, 7), -2, np.float32),
+                "reward": random.normal(size=n),
+                "episode_start": start,
+                "seed": np.full(n, 2_000),
+            }
+        )
+    writer.finish()
+
+
+def cloning(_: ExitStack, folder: Path, alpha: float) -> Callable[[int], dict[str, float]]:
+    """Return what makes so many updates of cloning and returns the memory after them."""
+    student = untrained_student(TASKS["Pusher"], "ImpaalaMid")
+    student.precision = resolve_precision("auto", torch.device("cpu"))
+    config = Utils.Cloning(mode="ImpaalaMid", alpha=alpha)
+    trainer = BehaviouralCloning(student, open_dataset(folder).fields, TASKS["Pusher"], config, 0)
+    trainer.start()
+
+    def call(updates: int) -> dict[str, float]:
+        end = trainer.optimization_steps + updates
+        while trainer.optimization_steps < end:
+            trainer.step(end - trainer.optimization_steps)
+        return resident()
+
+    return call
+
+
+def distillation(open_things: ExitStack) -> Callable[[int], dict[str, float]]:
+    """Return what makes so many rollouts of PPD, with an update each, and returns the memory after them.
+
+    The rollout buffer's bytes stand beside.
+    """
+    task = TASKS["Pusher"]
+    student = untrained_student(task, "ImpaalaMid")
+    student.precision = resolve_precision("auto", torch.device("cpu"))
+    config = Utils.PPD(mode="ImpaalaMid")
+    env = open_things.enter_context(closing(make_vector_env(task, config.num_envs)))
+    trainer = PPD(student, env, task, config, 0, teacher=get_Teacher_model())
+    trainer.start()
+
+    def call(rollouts: int) -> dict[str, float]:
+        for _ in range(rollouts):
+            trainer.step(1)
+        rollout = trainer.rollout
+        tensors = [value for value in vars(rollout).values() if isinstance(value, torch.Tensor)]
+        size = sum(tensor.nbytes for tensor in [*tensors, *rollout.vectors.values()])
+        return resident() | {"rollout_bytes": size, "samples": rollout.steps * rollout.num_envs}
+
+    return call
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=None, help="of the dataset (100,000; --quick: 10,000)")
+    parser.add_argument("--quick", action="store_true", help="a small dataset, few updates: under a minute")
+    arguments = parser.parse_args()
+    samples = arguments.samples or (10_000 if arguments.quick else 100_000)
+    rounds, updates, rollouts = (3, 40, 2) if arguments.quick else (6, 200, 5)
+    task = TASKS["Pusher"]
+    stacked = 4 * (task.stack * task.frame_size[0] * task.frame_size[1])
+
+    with tempfile.TemporaryDirectory(dir=".") as temporary:
+        folder = Path(temporary) / "dataset"
+        write_dataset(folder, samples)
+        on_disk = sum(path.stat().st_size for path in folder.iterdir())
+        cloned: dict[str, Any] = {}
+        for alpha in (0.0, 0.6):
+            with Apart(cloning, folder, alpha) as process:
+                cloned[f"alpha {alpha}"] = [process(updates) for _ in range(rounds)]
+    with Apart(distillation) as process:
+        distilled = [process(rollouts) for _ in range(rounds)]
+    last = distilled[-1]
+
+    def summary(series: list[dict[str, float]], each: int, what: str) -> dict[str, Any]:
+        return {
+            f"own_MiB, every {each} {what}": [round(row["own"]) for row in series],
+            "with_files_MiB": round(series[-1]["with_files"]),
+            "peak_MiB": round(series[-1]["peak"]),
+        }
+
+    result = {
+        "what": "memory of ImpaalaMid's training",
+        "machine": machine(),
+        "dataset": {
+            "samples": samples,
+            "MiB": round(on_disk / MIB),
+            "bytes_per_sample": round(on_disk / samples),
+            "stacked float32 would be": stacked,
+        },
+        "BC": {
+            name: summary(series, updates, "updates")
+            | {"peak_over_dataset_MiB": round(series[-1]["peak"] - on_disk / MIB)}
+            for name, series in cloned.items()
+        },
+        "rollout": {
+            "bytes_per_sample": round(last["rollout_bytes"] / last["samples"]),
+            "stacked float32 would be": stacked,
+        },
+        "PPD": summary(distilled, rollouts, "rollouts"),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
