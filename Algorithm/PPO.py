@@ -67,27 +67,29 @@ class PPO:
     def collect(self) -> dict[str, float]:
         """Collect one rollout."""
         rollout, ended_returns = self.rollout, []
-        rewards = np.empty((rollout.steps, self.env.num_envs))
+        shape = rollout.steps, self.env.num_envs
+        rewards, terminated, done = np.empty(shape), np.empty(shape, bool), np.empty(shape, bool)
         for t in range(rollout.steps):
             policy, rollout.value[t] = self.student(rollout.observation(t))
             rollout.u[t] = self.drive(t, policy)
             rollout.log_prob[t] = policy.log_prob(rollout.u[t])
-            obs, rewards[t], terminated, truncated, info = self.env.step(policy.action(rollout.u[t]).cpu().numpy())
-            done = terminated | truncated
-            rollout.write_observation(t + 1, obs, done)
-            rollout.terminated[t], rollout.done[t] = torch.from_numpy(terminated), torch.from_numpy(done)
+            action = policy.action(rollout.u[t]).cpu().numpy()
+            obs, rewards[t], terminated[t], truncated, info = self.env.step(action)
+            done[t] = terminated[t] | truncated
+            rollout.write_observation(t + 1, obs, done[t])
             self._returns += rewards[t]
-            if done.any():
-                ended = np.flatnonzero(done)
+            if done[t].any():
+                ended = np.flatnonzero(done[t])
                 rollout.next_value[t, ended] = self.student.value(
                     rollout.final_observation(t, info["final_obs"], ended)
                 )
                 ended_returns += self._returns[ended][np.isfinite(self._returns[ended])].tolist()
                 self._returns[ended] = 0
+        rollout.terminated[:], rollout.done[:] = torch.from_numpy(terminated), torch.from_numpy(done)
         last_value = self.student.value(rollout.observation(rollout.steps))
         following = torch.cat([rollout.value[1:], last_value[None]])
         rollout.next_value = torch.where(rollout.done, rollout.next_value, following)
-        rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, rollout.done.cpu().numpy()))
+        rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, done))
         self.samples_collected += rewards.size
         if ended_returns:
             self._last_return = float(np.mean(ended_returns))

@@ -52,7 +52,9 @@ class Rollout:
         self.frames = None
         if "Frame" in shapes:
             self.frames = zeros(self.history + t + 1, n, *shapes["Frame"], dtype=torch.uint8)
-        self.age = np.zeros((t + 1, n), np.int64)
+        self.age = zeros(t + 1, n, dtype=torch.int64)
+        self._environments = torch.arange(n, device=self.device)
+        self._staged: dict[str, torch.Tensor] = {}
         self.u = zeros(t, n, self.action_size)
         self.log_prob, self.value, self.next_value = zeros(t, n), zeros(t, n), zeros(t, n)
         self.reward, self.advantage, self.returns = zeros(t, n), zeros(t, n), zeros(t, n)
@@ -61,47 +63,61 @@ class Rollout:
     def write_observation(self, t: int, obs: dict[str, np.ndarray], first: np.ndarray) -> None:
         """Keep the observation that step t begins with; `first` bool [N] marks new episodes."""
         for key, vector in self.vectors.items():
-            vector[t] = torch.from_numpy(obs[key])
+            vector[t] = self._stage(key, obs[key])
         if self.frames is not None:
-            self.frames[self.history + t] = torch.from_numpy(obs["Frame"])
-        self.age[t] = np.where(first, 0, self.age[t - 1] + 1)
+            self.frames[self.history + t] = self._stage("Frame", obs["Frame"])
+        self.age[t] = torch.where(self._stage("first", first), 0, self.age[t - 1] + 1)
+
+    def _stage(self, name: str, values: np.ndarray) -> torch.Tensor:
+        """Move values to the device: to a GPU from page-locked memory, which the CPU does not wait for.
+
+        That memory is written again a step later, after the step's actions were read back, and so after this copy.
+        """
+        tensor = torch.from_numpy(values)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        if name not in self._staged:
+            self._staged[name] = torch.empty_like(tensor, pin_memory=True)
+        return self._staged[name].copy_(tensor).to(self.device, non_blocking=True)
 
     def observation(self, t: int) -> Observation:
         """Return the observations of step t with their stacks, [N, ...]."""
-        return self._gather(np.full(self.num_envs, t), np.arange(self.num_envs))
-
-    def _rows(self, t: np.ndarray, age: np.ndarray) -> np.ndarray:
-        return self.history + t[:, None] - stack_ages(age, self.stack, self.stride)
-
-    def _gather(self, t: np.ndarray, n: np.ndarray) -> Observation:
-        obs = {key: vector[t, n] for key, vector in self.vectors.items()}
+        obs = {key: vector[t] for key, vector in self.vectors.items()}
         if self.frames is not None:
-            obs["Frame"] = self.frames[self._rows(t, self.age[t, n]), n[:, None]]
+            obs["Frame"] = self._stacks(t, self._environments, self.age[t])
         return obs
+
+    def _stacks(self, t: int | torch.Tensor, n: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        """Return the stacks [B, stack, ...] of steps t, one or int [B, 1], in environments n int [B]."""
+        assert self.frames is not None
+        return self.frames[self.history + t - stack_ages(age, self.stack, self.stride), n[:, None]]
 
     def final_observation(self, t: int, final: dict[str, np.ndarray], ended: np.ndarray) -> Observation:
         """Return the last observations of the episodes that ended with step t in environments `ended` int [E]."""
         obs = {key: torch.from_numpy(final[key][ended]).to(self.device) for key in self.vectors}
         if self.frames is not None:
-            rows = self._rows(np.full(len(ended), t + 1), self.age[t, ended] + 1)
-            rows[:, -1] = 0  # replaced below: the row already holds the next episode's first frame
-            stacks = self.frames[rows, ended[:, None]]
+            n = torch.from_numpy(ended).to(self.device)
+            stacks = self._stacks(t + 1, n, self.age[t, n] + 1)
+            # The row of the newest frame already holds the next episode's first.
             stacks[:, -1] = torch.from_numpy(final["Frame"][ended]).to(self.device)
             obs["Frame"] = stacks
         return obs
 
     def minibatch(self, indices: torch.Tensor) -> Minibatch:
         """Gather the samples with flat indices [B] into [T, N]."""
-        t, n = np.divmod(indices.cpu().numpy(), self.num_envs)
 
         def pick(field: torch.Tensor) -> torch.Tensor:
             return field.flatten(0, 1)[indices]
 
+        obs = {key: pick(vector) for key, vector in self.vectors.items()}
+        if self.frames is not None:
+            t, n = indices // self.num_envs, indices % self.num_envs
+            obs["Frame"] = self._stacks(t[:, None], n, pick(self.age))
         teacher = self.teacher and SquashedGaussian(
             self.teacher.mean[indices], self.teacher.log_std[indices], self.teacher.scale, self.teacher.shift
         )
         return Minibatch(
-            self._gather(t, n),
+            obs,
             pick(self.u),
             pick(self.log_prob),
             pick(self.value),
@@ -137,7 +153,7 @@ class Rollout:
             vector[0] = state["vectors"][key]
         if self.frames is not None:
             self.frames[: self.history + 1] = state["frames"]
-        self.age[0] = state["age"]
+        self.age[0] = torch.tensor(state["age"])
 
 
 class ReturnNormalizer:

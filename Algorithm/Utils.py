@@ -140,8 +140,8 @@ class Samples:
                 (growth, *values.shape[1:]), dtype=torch.from_numpy(values[:0]).dtype, device=self._device
             )
             self._parts[name] = (torch.from_numpy(values).to(self._device), grown)
-        self._age = np.empty(total, np.int64)
-        self._age[: self.old] = _ages(data["episode_start"])
+        self._age = torch.empty(total, dtype=torch.int64)
+        self._age[: self.old] = episode_ages(data["episode_start"])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,17 +153,16 @@ class Samples:
         start, end = self.size, self.size + len(data["seed"])
         for name, (_, grown) in self._parts.items():
             grown[start - self.old : end - self.old] = torch.from_numpy(data[name])
-        self._age[start:end] = _ages(data["episode_start"])
+        self._age[start:end] = episode_ages(data["episode_start"])
         self.size = end
 
-    def _rows(self, name: str, rows: np.ndarray) -> torch.Tensor:
+    def _rows(self, name: str, index: torch.Tensor) -> torch.Tensor:
         """Return rows int [B] of a field, [B, ...]."""
         old, grown = self._parts[name]
-        index = torch.from_numpy(rows)
         if self.size == self.old:
             return old.index_select(0, index.to(self._device))
         new = index >= self.old
-        out = torch.empty((len(rows), *old.shape[1:]), dtype=old.dtype, device=self._device)
+        out = torch.empty((len(index), *old.shape[1:]), dtype=old.dtype, device=self._device)
         out[new.to(self._device)] = grown.index_select(0, (index[new] - self.old).to(self._device))
         out[~new.to(self._device)] = old.index_select(0, index[~new].to(self._device))
         return out
@@ -171,19 +170,21 @@ class Samples:
     def gather(self, indices: np.ndarray) -> tuple[Observation, SquashedGaussian]:
         """Return what the student sees at samples int [B], frames stacked, and what the teacher would do there."""
         obs: Observation = {}
+        index = torch.from_numpy(indices)
         for key, field in FIELDS.items():
             if field == "frame" and field in self._parts:
-                rows = indices[:, None] - stack_ages(self._age[indices], self._stack, self._stride)
-                obs[key] = self._rows(field, rows.ravel()).unflatten(0, rows.shape)
+                rows = index[:, None] - stack_ages(self._age[index], self._stack, self._stride)
+                obs[key] = self._rows(field, rows.flatten()).unflatten(0, rows.shape)
             elif field in self._parts:
-                obs[key] = self._rows(field, indices)
-        mean, log_std = self._rows("mean", indices), self._rows("log_std", indices)
+                obs[key] = self._rows(field, index)
+        mean, log_std = self._rows("mean", index), self._rows("log_std", index)
         return obs, SquashedGaussian(mean, log_std, self._policy.scale, self._policy.shift)
 
 
-def _ages(episode_start: np.ndarray) -> np.ndarray:
+def episode_ages(episode_start: np.ndarray) -> torch.Tensor:
+    """Return how many steps every sample is from the first of its episode, int [N], from bool [N]."""
     index = np.arange(len(episode_start))
-    return index - np.maximum.accumulate(np.where(episode_start, index, 0))
+    return torch.from_numpy(index - np.maximum.accumulate(np.where(episode_start, index, 0)))
 
 
 class Priorities:

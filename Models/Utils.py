@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 
-def stack_ages(age: np.ndarray, stack: int, stride: int) -> np.ndarray:
+def stack_ages(age: torch.Tensor, stack: int, stride: int) -> torch.Tensor:
     """Return how many steps back each frame of a stack lies, oldest first.
 
     Args:
@@ -15,7 +15,7 @@ def stack_ages(age: np.ndarray, stack: int, stride: int) -> np.ndarray:
     Returns:
         int [..., stack]: `min(k * stride, age)`, so that an episode's first frame fills the stack.
     """
-    return np.minimum(np.arange(stack - 1, -1, -1) * stride, np.asarray(age)[..., None])
+    return (torch.arange(stack - 1, -1, -1, device=age.device) * stride).minimum(age[..., None])
 
 
 class FrameStacker:
@@ -27,14 +27,14 @@ class FrameStacker:
     def __init__(self, stack: int, stride: int):
         self.stack, self.stride = stack, stride
         self._history: np.ndarray | None = None
-        self._age = np.zeros(0, np.int64)
+        self._age = torch.zeros(0, dtype=torch.int64)
         self._newest = -1
 
     def reset(self, frames: np.ndarray) -> np.ndarray:
         """Start an episode everywhere with `frames` uint8 [N, rows, columns]; returns the stacks."""
         length = (self.stack - 1) * self.stride + 1
         self._history = np.empty((length, *frames.shape), np.uint8)
-        self._age = np.full(len(frames), -1, np.int64)
+        self._age = torch.zeros(len(frames), dtype=torch.int64)
         return self.push(frames, np.ones(len(frames), bool))
 
     def push(self, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -45,8 +45,8 @@ class FrameStacker:
         assert self._history is not None, "reset() comes first"
         self._newest = (self._newest + 1) % len(self._history)
         self._history[self._newest] = frames
-        self._age = np.where(first, 0, self._age + 1)
-        back = stack_ages(self._age, self.stack, self.stride)
+        self._age = torch.where(torch.from_numpy(first), 0, self._age + 1)
+        back = stack_ages(self._age, self.stack, self.stride).numpy()
         return self._history[(self._newest - back) % len(self._history), np.arange(len(frames))[:, None]]
 
 

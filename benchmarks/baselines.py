@@ -14,7 +14,7 @@ import torch
 from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Rollout
-from Algorithm.Utils import open_dataset
+from Algorithm.Utils import episode_ages, open_dataset
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
@@ -115,11 +115,10 @@ class StockRollout(Rollout):
     def write_observation(self, t: int, obs: dict[str, np.ndarray], first: np.ndarray) -> None:
         """Keep the stacks that step t begins with."""
         super().write_observation(t, obs, first)
-        n = np.arange(self.num_envs)
-        self.stacks[t] = super()._gather(np.full(self.num_envs, t), n)["Frame"].float()
+        self.stacks[t] = super().observation(t)["Frame"].float()
 
-    def _gather(self, t: np.ndarray, n: np.ndarray) -> Observation:
-        return {key: vector[t, n] for key, vector in self.vectors.items()} | {"Frame": self.stacks[t, n]}
+    def _stacks(self, t: int | torch.Tensor, n: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        return self.stacks[t.squeeze(1) if isinstance(t, torch.Tensor) else t, n]
 
 
 class StockPPD(PPD):
@@ -213,9 +212,8 @@ def dataloader_cloning(
     task = TASKS["Pusher"]
     where = torch.device(device)
     data = open_dataset(folder).fields
-    index = np.arange(len(data["seed"]))
-    age = index - np.maximum.accumulate(np.where(data["episode_start"], index, 0))
-    rows = index[:, None] - stack_ages(age, task.stack, task.stack_stride)
+    index = torch.arange(len(data["seed"]))
+    rows = index[:, None] - stack_ages(episode_ages(data["episode_start"]), task.stack, task.stack_stride)
     samples = torch.utils.data.TensorDataset(
         torch.from_numpy(data["frame"])[rows].float(),
         *(torch.from_numpy(data[name]) for name in ("proprioception", "mean", "log_std")),

@@ -99,7 +99,7 @@ def measure(
         for what in ("forward", "forward and backward"):
             flops = students["default"](batch, what, True)
             calls = {name: functools.partial(student, batch, what) for name, student in students.items()}
-            seconds = in_turn(calls | products, repeats)
+            seconds = in_turn({**calls, **products}, repeats)
             rates = {name: PRODUCT_FLOP / seconds[f"product {name}"] for name in PRECISIONS}
             results.append(
                 {

@@ -110,7 +110,7 @@ def test_frame_stacks_against_a_naive_stack_across_episode_boundaries():
 
 
 def test_stack_ages_fill_with_the_first_frame():
-    np.testing.assert_array_equal(stack_ages(np.array([0, 3, 9]), 4, 2), [[0, 0, 0, 0], [3, 3, 2, 0], [6, 4, 2, 0]])
+    np.testing.assert_array_equal(stack_ages(torch.tensor([0, 3, 9]), 4, 2), [[0, 0, 0, 0], [3, 3, 2, 0], [6, 4, 2, 0]])
 
 
 def test_the_shipped_teacher_loads_without_stable_baselines3():
