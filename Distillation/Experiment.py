@@ -273,7 +273,6 @@ def distil(
             ).to(device)
         student.precision = config.precision
         trainer = make_trainer(config, task, student, teacher, dataset, priorities, environments, folder)
-        test = StudentTest(test_env, task, teacher, sets)
         wandb_run = start_wandb(
             config.wandb_mode,
             folder,
@@ -285,6 +284,7 @@ def distil(
         )
         logger = RunLogger(folder, config.optimization_steps, wandb_run, checkpoint["rows"] if checkpoint else 0)
         open_things.callback(logger.close)
+        test = StudentTest(test_env, task, teacher, sets)
         seconds = train(
             trainer,
             test,

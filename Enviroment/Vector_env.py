@@ -203,7 +203,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         self._arrays = shared.arrays()
         count = min(num_envs, num_workers or len(os.sched_getaffinity(0)))
         self._shares = [share.tolist() for share in np.array_split(np.arange(num_envs), count)]
-        self._closed = False
+        self._closed, self._starting = False, True  # the workers come up while the caller does something else
         try:
             for share in self._shares:
                 ours, theirs = context.Pipe()
@@ -214,7 +214,6 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
                 theirs.close()  # so that a worker's death ends our end of the pipe
                 self._workers.append(worker)
                 self._connections.append(ours)
-            self._gather()
         except BaseException:
             self.close()
             raise
@@ -246,6 +245,9 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         if self._closed:
             raise gym.error.ClosedEnvironmentError(f"{command}() after close()")
         try:
+            if self._starting:
+                self._gather()
+                self._starting = False
             for number, connection in enumerate(self._connections):
                 try:
                     connection.send((command, argument))

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ImpaalaMid, batches of 64, few repeats: under a minute")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    modes, batches, repeats = (["ImpaalaMid"], [64], 9) if arguments.quick else (list(FILTERS), [64, 256, 1024], 7)
+    modes, batches, repeats = (["ImpaalaMid"], [64], 9) if arguments.quick else (list(FILTERS), [64, 256, 1024], 3)
     results = []
     with ExitStack() as processes:
         # The product's rate is taken beside every measurement: both see the machine as it is then.

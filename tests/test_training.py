@@ -201,7 +201,38 @@ def test_seeds_are_read_from_ranges_and_lists():
             parse_seeds(bad)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_a_rollout_written_on_another_device_gives_the_same_stacks_and_gradients(
+    env, task, statistics, teacher, device
+):
+    here = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+    here.collect()
+    here.prepare()
+    student = copy.deepcopy(here.student).to(device)
+    there = PPD(student, env, task, SMALL_PPD, 0, teacher=copy.deepcopy(teacher).to(device))
+    old, new = here.rollout, there.rollout
+    for t in range(old.steps + 1):
+        obs = {key: vector[t].numpy() for key, vector in old.vectors.items()}
+        new.write_observation(t, obs | {"Frame": old.frames[old.history + t].numpy()}, old.age[t].numpy() == 0)
+    for name in ("u", "log_prob", "value", "advantage", "returns"):
+        getattr(new, name).copy_(getattr(old, name))
+    new.ask(there.teacher)
+    losses = {}
+    for trainer in (here, there):
+        batch = trainer.rollout.minibatch(torch.arange(16, device=trainer.device))
+        losses[trainer], _ = trainer.loss(batch)
+        losses[trainer].backward()
+        stacks = old.minibatch(torch.arange(16)).obs["Frame"]
+        assert torch.equal(batch.obs["Frame"].cpu(), stacks)
+    torch.testing.assert_close(losses[there].cpu(), losses[here], rtol=1e-2, atol=1e-3)
+    for one, other in zip(here.student.parameters(), there.student.parameters()):
+        assert (one.grad - other.grad.cpu()).norm() <= 0.02 * one.grad.norm() + 1e-6
+
+
+@needs_cuda
 def test_a_step_a_checkpoint_and_an_evaluation_on_cuda(env, task, statistics, teacher):
     student = make_student(
         "ImpaalaSmall",
