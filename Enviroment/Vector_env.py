@@ -5,6 +5,7 @@ import ctypes
 import json
 import multiprocessing as mp
 import os
+import select
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ class _Share:
         for env, i in zip(self._envs, self._indices):
             self._write(env, i, env.reset(seed=seeds[i])[0])
 
-    def step(self, _: None) -> None:
+    def step(self) -> None:
         arrays = self._arrays
         for env, i in zip(self._envs, self._indices):
             observation, arrays["reward"][i], terminated, truncated, _info = env.step(arrays["action"][i])
@@ -130,21 +131,45 @@ def _restore(env: gym.Env, snapshot: str) -> None:
     _time_limit(env)._elapsed_steps = saved["elapsed_steps"]
 
 
+# What goes through a pipe begins with a byte. A step is that byte alone, there and back: it is most of what is said, and
+# packing and unpacking a message takes as long as several steps of an environment.
+_STEP, _MESSAGE = b"s", b"m"
+
+
+def _say(connection: Connection, message: tuple[str, Any] | None) -> None:
+    """Send a message, or, without one, that it is about a step."""
+    os.write(connection.fileno(), _STEP if message is None else _MESSAGE)
+    if message is not None:
+        connection.send(message)
+
+
+def _hear(connection: Connection) -> tuple[str, Any] | None:
+    """Receive what `_say` sent."""
+    kind = os.read(connection.fileno(), 1)
+    if not kind:
+        raise EOFError
+    return None if kind == _STEP else connection.recv()
+
+
 def _worker(connection: Connection, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the workers
     share = None
     try:
         share = _Share(*arguments)
-        connection.send(("done", None))
+        _say(connection, ("done", None))
         while True:
-            command, argument = connection.recv()
-            result = getattr(share, command)(argument)
-            connection.send(("done", result))
-    except (EOFError, BrokenPipeError):  # the parent is gone
+            message = _hear(connection)
+            if message is None:
+                share.step()
+                _say(connection, None)
+            else:
+                command, argument = message
+                _say(connection, ("done", getattr(share, command)(argument)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         if share is not None:
             share.close()
     except Exception:
-        connection.send(("error", traceback.format_exc()))
+        _say(connection, ("error", traceback.format_exc()))
 
 
 class WorkerVectorEnv(gym.vector.VectorEnv):
@@ -170,6 +195,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             )
         self._workers: list[Any] = []
         self._connections: list[Connection] = []
+        self._answers: list[Any] = []  # of `select.poll`, one for each connection
         self._seed = seed
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
@@ -214,6 +240,8 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
                 theirs.close()  # so that a worker's death ends our end of the pipe
                 self._workers.append(worker)
                 self._connections.append(ours)
+                self._answers.append(select.poll())
+                self._answers[-1].register(ours, select.POLLIN)
         except BaseException:
             self.close()
             raise
@@ -229,11 +257,11 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
 
     def _gather(self) -> list[Any]:
         results = []
-        for number, connection in enumerate(self._connections):
+        for number, (connection, answer) in enumerate(zip(self._connections, self._answers)):
             try:
-                if not connection.poll(WORKER_TIMEOUT_S):
+                if not answer.poll(1000 * WORKER_TIMEOUT_S):
                     raise WorkerError(f"environment worker {number} has not answered for {WORKER_TIMEOUT_S:.0f} s")
-                status, result = connection.recv()
+                status, result = _hear(connection) or ("done", None)
             except (EOFError, ConnectionResetError):
                 raise self._death(number) from None
             if status == "error":
@@ -241,17 +269,18 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             results.append(result)
         return results
 
-    def _call(self, command: str, argument: Any = None) -> list[Any]:
+    def _call(self, command: str | None, argument: Any = None) -> list[Any]:
+        """Have every worker do what `command` says, or, without one, step; returns what each answers."""
         if self._closed:
-            raise gym.error.ClosedEnvironmentError(f"{command}() after close()")
+            raise gym.error.ClosedEnvironmentError(f"{command or 'step'}() after close()")
         try:
             if self._starting:
                 self._gather()
                 self._starting = False
             for number, connection in enumerate(self._connections):
                 try:
-                    connection.send((command, argument))
-                except BrokenPipeError:
+                    _say(connection, None if command is None else (command, argument))
+                except (BrokenPipeError, ConnectionResetError):
                     raise self._death(number) from None
             return self._gather()
         except BaseException:
@@ -282,7 +311,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions have shape {actions.shape}: {self.action_space.shape} is needed")
         self._arrays["action"][...] = actions
-        self._call("step")
+        self._call(None)
         terminated, truncated = self._arrays["terminated"].copy(), self._arrays["truncated"].copy()
         done = terminated | truncated
         info = {"final_obs": self._observation("final_"), "_final_obs": done} if done.any() else {}

@@ -76,6 +76,7 @@ def in_turn(candidates: Mapping[str, Callable[[], Any]], repeats: int, calls: in
         call()
     for _ in range(repeats):
         for name, call in candidates.items():
+            time.sleep(0.05)  # until the threads of the one before have come to rest
             started = time.perf_counter()
             for _ in range(calls):
                 call()

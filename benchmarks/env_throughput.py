@@ -122,7 +122,7 @@ def main() -> None:
         row: dict[str, Any] = {"num_envs": count, "num_workers": workers}
         for seen in (True, False):
             env = make_vector_env(task, count, workers, frames=seen)
-            calls = max(10, (4_000 if quick else 20_000) // count)
+            calls = max(10, (2_000 if quick else 8_000) // count)
             row |= {"frames" if seen else "state": rates({"": env}, {"": calls}, repeats)[""]}
             env.close()
         scaling.append(row)

@@ -200,6 +200,7 @@ def main() -> None:
         "student distillation": (Utils.StudentDistillation(mode=MODE, device=device), updates),
         "teacher distillation": (Utils.TeacherDistillation(mode=MODE, device=device), updates),
         "BC": (Utils.Cloning(**common), updates),
+        "BC, batches of 256": (Utils.Cloning(**common, minibatch_size=256), updates // 4),
         "BC, alpha 0.6": (Utils.Cloning(**common, alpha=0.6), updates),
         "DAgger, 300 updates after 2,500 samples": (dagger, dagger.rollout_updates),
     }
@@ -218,6 +219,7 @@ def main() -> None:
                 "Stable-Baselines3 PPO": (sb3_ppo, MODE, device, *batches),
             },
             "BC": {"DataLoader": (dataloader_cloning, MODE, device, folder, 64, updates)},
+            "BC, batches of 256": {"DataLoader": (dataloader_cloning, MODE, device, folder, 256, updates // 4)},
         }
         results: dict[str, Any] = {}
         for name, (config, cycle) in methods.items():
