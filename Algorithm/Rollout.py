@@ -61,7 +61,10 @@ class Rollout:
         self.terminated, self.done = zeros(t, n, dtype=torch.bool), zeros(t, n, dtype=torch.bool)
 
     def write_observation(self, t: int, obs: dict[str, np.ndarray], first: np.ndarray) -> None:
-        """Keep the observation that step t begins with; `first` bool [N] marks new episodes."""
+        """Keep the observation that step t begins with; `first` bool [N] marks new episodes.
+
+        On a GPU something must be read back between two calls, as the actions of a step are.
+        """
         for key, vector in self.vectors.items():
             vector[t] = self._stage(key, obs[key])
         if self.frames is not None:

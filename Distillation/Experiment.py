@@ -284,7 +284,7 @@ def distil(
         )
         logger = RunLogger(folder, config.optimization_steps, wandb_run, checkpoint["rows"] if checkpoint else 0)
         open_things.callback(logger.close)
-        test = StudentTest(test_env, task, teacher, sets)
+        test = StudentTest(test_env, task, teacher, sets)  # the workers, which were starting meanwhile, are needed now
         seconds = train(
             trainer,
             test,

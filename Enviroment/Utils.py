@@ -38,6 +38,8 @@ def make_vector_env(
     observation in `info["final_obs"]`. States and rewards are those of `gymnasium.make(task.env_id)`, bit for bit, for
     any number of workers. `seed` seeds the first `reset()`: environment i gets `seed + i`.
 
+    The workers come up while the caller goes on; one that cannot start is a `WorkerError` of the first call.
+
     Raises:
         NoGLBackend: frames are wanted and this machine cannot render.
     """

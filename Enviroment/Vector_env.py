@@ -195,7 +195,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             )
         self._workers: list[Any] = []
         self._connections: list[Connection] = []
-        self._answers: list[Any] = []  # of `select.poll`, one for each connection
+        self._pollers: list[Any] = []  # of `select.poll`, one for each connection
         self._seed = seed
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
@@ -240,8 +240,8 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
                 theirs.close()  # so that a worker's death ends our end of the pipe
                 self._workers.append(worker)
                 self._connections.append(ours)
-                self._answers.append(select.poll())
-                self._answers[-1].register(ours, select.POLLIN)
+                self._pollers.append(select.poll())
+                self._pollers[-1].register(ours, select.POLLIN)
         except BaseException:
             self.close()
             raise
@@ -257,12 +257,12 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
 
     def _gather(self) -> list[Any]:
         results = []
-        for number, (connection, answer) in enumerate(zip(self._connections, self._answers)):
+        for number, (connection, poller) in enumerate(zip(self._connections, self._pollers)):
             try:
-                if not answer.poll(1000 * WORKER_TIMEOUT_S):
+                if not poller.poll(1000 * WORKER_TIMEOUT_S):
                     raise WorkerError(f"environment worker {number} has not answered for {WORKER_TIMEOUT_S:.0f} s")
                 status, result = _hear(connection) or ("done", None)
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 raise self._death(number) from None
             if status == "error":
                 raise WorkerError(f"environment worker {number} failed:\n{result}")

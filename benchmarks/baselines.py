@@ -13,7 +13,7 @@ import torch
 
 from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
-from Algorithm.Rollout import Rollout
+from Algorithm.Rollout import Minibatch, Rollout
 from Algorithm.Utils import episode_ages, open_dataset
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
@@ -35,7 +35,7 @@ def untrained_student(task: Task, mode: str) -> ActorCritic:
 
 
 class DefaultStudent(ActorCritic):
-    """The student without any of the speed-ups: float32 and contiguous all the way."""
+    """The student in default PyTorch: float32 and contiguous all the way, no autocast."""
 
     @classmethod
     def of(cls, task: Task, mode: str, device: torch.device) -> "DefaultStudent":
@@ -117,8 +117,20 @@ class StockRollout(Rollout):
         super().write_observation(t, obs, first)
         self.stacks[t] = super().observation(t)["Frame"].float()
 
-    def _stacks(self, t: int | torch.Tensor, n: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
-        return self.stacks[t.squeeze(1) if isinstance(t, torch.Tensor) else t, n]
+    def observation(self, t: int) -> Observation:
+        """Return the stacks kept."""
+        return {key: vector[t] for key, vector in self.vectors.items()} | {"Frame": self.stacks[t]}
+
+    def minibatch(self, indices: torch.Tensor) -> Minibatch:
+        """Gather samples."""
+        batch = super().minibatch(indices)
+        batch.obs["Frame"] = self.stacks.flatten(0, 1)[indices]
+        return batch
+
+    def carry_over(self) -> None:
+        """Begin the next rollout where this one ended."""
+        super().carry_over()
+        self.stacks[0] = self.stacks[-1]
 
 
 class StockPPD(PPD):

@@ -5,10 +5,11 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 
 class Apart:
@@ -23,7 +24,7 @@ class Apart:
         context = mp.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, arguments, stock))
-        with _environment({"GOMP_SPINCOUNT": "300000"} if stock else {}):  # libgomp's own
+        with patch.dict(os.environ, {"GOMP_SPINCOUNT": "300000"} if stock else {}):  # GNU OpenMP's own
             self._process.start()
         theirs.close()
 
@@ -53,17 +54,6 @@ def _serve(connection: Any, build: Callable[..., Callable[..., Any]], arguments:
             except EOFError:
                 return
             connection.send(call(*arguments))
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def in_turn(candidates: Mapping[str, Callable[[], Any]], repeats: int, calls: int = 1) -> dict[str, float]:

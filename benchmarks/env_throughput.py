@@ -74,8 +74,8 @@ def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int
         "physics": seconds["physics"] - seconds["nothing"],
         "observation, reward": seconds["step"] - seconds["physics"],
         "render": rendered,
-        "transfer, waiting": workers / steps_per_s["frames"] - step - rendered,
-        "transfer, waiting without frames": workers / steps_per_s["state"] - step,
+        "wrappers, copies, resets, waiting": workers / steps_per_s["frames"] - step - rendered,
+        "the same without frames": workers / steps_per_s["state"] - step,
     }
     return {name: round(1e6 * value, 1) for name, value in microseconds.items()}
 

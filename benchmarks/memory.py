@@ -1,8 +1,8 @@
 """Memory: bytes a sample takes on disk and in a rollout, the peak of training, and whether it grows.
 
-Cloning runs as `Distillation/Pusher.py --BC_phase` does, in a process of its own, on a dataset made of random frames (what they show
-costs nothing); PPD's rollout buffer and its growth over rollouts are measured on real ones. Baselines: the same samples as
-stacked float32 tensors. Sizes are the resident set of the process without the files it maps, and with them. Prints JSON.
+What is measured is the process that trains, without tests and without the workers of the environments. Cloning runs on a
+dataset of random frames (what they show costs nothing), PPD on real ones. Sizes are the resident set of the process
+without the files it maps, and with them. Beside them stands what stacked float32 would take, computed. Prints JSON.
 """
 
 import argparse
@@ -117,6 +117,7 @@ def main() -> None:
     task = TASKS["Pusher"]
     stacked = 4 * (task.stack * task.frame_size[0] * task.frame_size[1])
 
+    # Not in /tmp, which may lie in memory.
     with tempfile.TemporaryDirectory(dir=".") as temporary:
         folder = Path(temporary) / "dataset"
         write_dataset(folder, samples)

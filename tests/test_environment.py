@@ -174,6 +174,16 @@ def test_an_exception_in_a_worker_arrives(task):
     assert not mp.active_children()
 
 
+def test_a_worker_that_dies_while_it_starts_is_named_and_closing_at_once_leaves_none(task):
+    env = make_vector_env(task, 2, 2)
+    os.kill(env._workers[1].pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="worker 1 died"):
+        env.reset(seed=0)
+    starting = make_vector_env(task, 2, 2)
+    starting.close()
+    assert not any(worker.is_alive() for worker in env._workers + starting._workers)
+
+
 @pytest.mark.parametrize("ending", ["raise RuntimeError", "os.kill(os.getpid(), 2)", "os.kill(os.getpid(), 9)", "pass"])
 def test_nothing_is_left_behind_however_the_program_ends(ending, tmp_path):
     script = tmp_path / "program.py"

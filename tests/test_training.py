@@ -217,6 +217,8 @@ def test_a_rollout_written_on_another_device_gives_the_same_stacks_and_gradients
     for t in range(old.steps + 1):
         obs = {key: vector[t].numpy() for key, vector in old.vectors.items()}
         new.write_observation(t, obs | {"Frame": old.frames[old.history + t].numpy()}, old.age[t].numpy() == 0)
+        if device == "cuda":
+            torch.cuda.synchronize()  # as reading a step's actions back does
     for name in ("u", "log_prob", "value", "advantage", "returns"):
         getattr(new, name).copy_(getattr(old, name))
     new.ask(there.teacher)
