@@ -192,9 +192,9 @@ def main() -> None:
     device, quick = str(resolve_device(arguments.device)), arguments.quick
     common: dict[str, Any] = {"mode": MODE, "device": device, "loss_type": "KL"}
     ppo: dict[str, Any] = {"mode": MODE, "device": device} | (
-        {"rollout_steps": 4, "minibatch_size": 72} if quick else {}
+        {"rollout_steps": 3, "minibatch_size": 54} if quick else {}
     )
-    repeats, updates = (1, 20) if quick else (3, 100)
+    repeats, updates = (1, 10) if quick else (3, 100)
     ppd = Utils.PPD(**ppo)
     rollout_updates = ppd.epochs * -(-ppd.rollout_steps * ppd.num_envs // ppd.minibatch_size)
     dagger = Utils.DAgger(**common, rollout_updates=3 * updates, optimization_steps=3 * updates * (repeats + 2))
