@@ -15,23 +15,26 @@ from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Minibatch, Rollout
 from Algorithm.Utils import episode_ages, open_dataset
+from Distillation import Utils
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
-from Models.Base_Model import ActorCritic, Observation, SquashedGaussian
+from Models.Base_Model import ActorCritic, Observation, SquashedGaussian, resolve_precision
 from Models.Model_Pusher import get_Teacher_model, make_student
 from Models.Utils import FrameStacker, stack_ages
 
 
-def untrained_student(task: Task, mode: str) -> ActorCritic:
-    """Return a student on the CPU."""
+def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCritic:
+    """Return a student on a device, in the precision it trains in there."""
     teacher = get_Teacher_model()
     with gym.make(task.env_id) as env:
         state, actions = env.observation_space.shape, env.action_space
     assert state is not None
     assert isinstance(actions, gym.spaces.Box)
     space = observation_space(task, state[0], frames=mode != "State")
-    return make_student(mode, space, actions, task.proprioception, teacher.statistics, task.stack)
+    student = make_student(mode, space, actions, task.proprioception, teacher.statistics, task.stack).to(device)
+    student.precision = resolve_precision("auto", device)
+    return student
 
 
 class DefaultStudent(ActorCritic):
@@ -40,7 +43,7 @@ class DefaultStudent(ActorCritic):
     @classmethod
     def of(cls, task: Task, mode: str, device: torch.device) -> "DefaultStudent":
         """Return one on a device."""
-        student = cls(**untrained_student(task, mode).arguments)
+        student = cls(**untrained_student(task, mode, device).arguments)
         return student.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def features(self, obs: Observation) -> torch.Tensor:
@@ -145,16 +148,14 @@ class StockPPD(PPD):
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.config.learning_rate, eps=1e-5)
 
 
-def sb3_ppo(
-    open_things: ExitStack, mode: str, device: str, num_envs: int, rollout_steps: int, minibatch_size: int
-) -> Callable[[], dict[str, Any]]:
+def sb3_ppo(open_things: ExitStack, config: Utils.PPD) -> Callable[[], dict[str, Any]]:
     """Return what makes one rollout and its updates with Stable-Baselines3's PPO: same frames, network and batches."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     task = TASKS["Pusher"]
-    student = untrained_student(task, mode)
+    student = untrained_student(task, config.mode, torch.device("cpu"))
     assert student.backbone is not None
 
     class Seen(gym.Wrapper):
@@ -190,19 +191,19 @@ def sb3_ppo(
         def forward(self, obs: Observation) -> torch.Tensor:
             return torch.cat([self.backbone(obs["Frame"]), self.lift(obs["PartialState"])], dim=1)
 
-    env = DummyVecEnv([lambda: Seen(make_env(task))] * num_envs)
+    env = DummyVecEnv([lambda: Seen(make_env(task))] * config.num_envs)
     open_things.callback(env.close)
     hidden: int = student.arguments["hidden"]
     model = PPO(
         "MultiInputPolicy",
         env,
-        n_steps=rollout_steps,
-        batch_size=minibatch_size,
-        n_epochs=4,
-        clip_range=0.3,
-        gamma=0.999,
-        gae_lambda=0.9,
-        device=device,
+        n_steps=config.rollout_steps,
+        batch_size=config.minibatch_size,
+        n_epochs=config.epochs,
+        clip_range=config.clip,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        device=config.device,
         policy_kwargs={
             "features_extractor_class": Features,
             "net_arch": [hidden, hidden],
@@ -211,7 +212,7 @@ def sb3_ppo(
     )
 
     def call() -> dict[str, Any]:
-        model.learn(rollout_steps * num_envs, reset_num_timesteps=False)
+        model.learn(config.rollout_steps * config.num_envs, reset_num_timesteps=False)
         return {}
 
     return call

@@ -88,7 +88,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer steps and sizes, under a minute")
     arguments = parser.parse_args()
     task, n, quick = TASKS[arguments.task], arguments.num_envs, arguments.quick
-    os.environ["MUJOCO_GL"] = choose_gl_backend()
     repeats = 1 if quick else 3
     cores = len(os.sched_getaffinity(0))
 
@@ -130,7 +129,7 @@ def main() -> None:
     result = {
         "what": f"environment steps a second, {task.env_id}, {n} environments",
         "machine": machine(),
-        "gl": os.environ["MUJOCO_GL"],
+        "gl": choose_gl_backend(),
         "frames": frames,
         "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in ("stock", "async")},
         "state_only": state,

@@ -42,11 +42,10 @@ from Distillation.Experiment import make_trainer
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import resolve_device, resolve_precision
+from Models.Base_Model import resolve_device
 from Models.Model_Pusher import get_Teacher_model
 
 MODE = "ImpaalaMid"
-TEST_EVERY = 1_000
 # What is timed, and under which name; time within another part counts there alone.
 PARTS: list[tuple[Any, str, str]] = [
     (PPO, "collect", "inference"),
@@ -107,8 +106,7 @@ def build(
     if isinstance(config, Utils.Cloning | Utils.DAgger):
         dataset = open_dataset(folder)
         priorities = Priorities(len(dataset), config.alpha, config.beta).state_dict()
-    student = untrained_student(task, MODE).to(device)
-    student.precision = resolve_precision("auto", device)
+    student = DefaultStudent.of(task, MODE, device) if stock else untrained_student(task, MODE, device)
 
     def environments(count: int) -> WorkerVectorEnv:
         env: Any = StockVectorEnv(task, count) if stock else make_vector_env(task, count)
@@ -118,8 +116,7 @@ def build(
     own = Path(open_things.enter_context(tempfile.TemporaryDirectory()))
     if stock:
         assert isinstance(config, Utils.PPD)
-        default = DefaultStudent.of(task, MODE, device)
-        trainer: Any = StockPPD(default, environments(config.num_envs), task, config, 0, teacher=teacher)
+        trainer: Any = StockPPD(student, environments(config.num_envs), task, config, 0, teacher=teacher)
     else:
         trainer = make_trainer(config, task, student, teacher, dataset, priorities, environments, own)
     trainer.start()
@@ -165,9 +162,9 @@ def build(
     return call
 
 
-def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float) -> dict[str, Any]:
-    """Put the measurements of a method in relation to 1,000 updates."""
-    scale = TEST_EVERY / counts["updates"]
+def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float, test_every: int) -> dict[str, Any]:
+    """Put the measurements of a method in relation to the updates from one test to the next."""
+    scale = test_every / counts["updates"]
     training = scale * seconds
     total = sum(counts["parts"].values())
     shares = {part: training * value / total for part, value in counts["parts"].items()}
@@ -178,7 +175,7 @@ def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float) -
     return {
         "env_steps_per_s": round(counts["collected"] * scale / whole, 1),
         "samples_per_s": round(counts["seen"] * scale / whole, 1),
-        "updates_per_s": round(TEST_EVERY / whole, 2),
+        "updates_per_s": round(test_every / whole, 2),
         "share": {part: round(value / whole, 3) for part, value in shares.items()},
     }
 
@@ -215,11 +212,10 @@ def main() -> None:
         samples = 1_000 if quick else 10_000
         with closing(make_vector_env(task, 10 if quick else 50)) as env:
             collect_dataset(folder, env, get_Teacher_model(), samples, 2.0, {})
-        batches = (ppd.num_envs, ppd.rollout_steps, ppd.minibatch_size)
         baselines: dict[str, dict[str, tuple[Any, ...]]] = {
             "PPD": {
                 "stock": (build, ppd, folder, rollout_updates, True),
-                "Stable-Baselines3 PPO": (sb3_ppo, MODE, device, *batches),
+                "Stable-Baselines3 PPO": (sb3_ppo, ppd),
             },
             "BC": {"DataLoader": (dataloader_cloning, MODE, device, folder, 64, updates)},
             "BC, batches of 256": {"DataLoader": (dataloader_cloning, MODE, device, folder, 256, updates // 4)},
@@ -239,7 +235,7 @@ def main() -> None:
                     for other, candidate in baselines.get(name, {}).items()
                 }
                 seconds = in_turn({"ours": call, **others}, repeats)
-                results[name] = describe(counts, ours(True), seconds["ours"])
+                results[name] = describe(counts, ours(True), seconds["ours"], config.test_every)
                 for other in others:
                     results[name][f"over {other}"] = round(seconds[other] / seconds["ours"], 2)
     result = {"what": f"training {MODE} from end to end", "device": device, "machine": machine()}

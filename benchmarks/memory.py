@@ -26,7 +26,6 @@ from Algorithm.Utils import open_dataset
 from Distillation import Utils
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import resolve_precision
 from Models.Model_Pusher import get_Teacher_model
 
 MIB = 2**20
@@ -67,8 +66,7 @@ def write_dataset(folder: Path, samples: int) -> None:
 
 def cloning(_: ExitStack, folder: Path, alpha: float) -> Callable[[int], dict[str, float]]:
     """Return what makes so many updates of cloning and returns the memory after them."""
-    student = untrained_student(TASKS["Pusher"], "ImpaalaMid")
-    student.precision = resolve_precision("auto", torch.device("cpu"))
+    student = untrained_student(TASKS["Pusher"], "ImpaalaMid", torch.device("cpu"))
     config = Utils.Cloning(mode="ImpaalaMid", alpha=alpha)
     trainer = BehaviouralCloning(student, open_dataset(folder).fields, TASKS["Pusher"], config, 0)
     trainer.start()
@@ -88,8 +86,7 @@ def distillation(open_things: ExitStack) -> Callable[[int], dict[str, float]]:
     The rollout buffer's bytes stand beside.
     """
     task = TASKS["Pusher"]
-    student = untrained_student(task, "ImpaalaMid")
-    student.precision = resolve_precision("auto", torch.device("cpu"))
+    student = untrained_student(task, "ImpaalaMid", torch.device("cpu"))
     config = Utils.PPD(mode="ImpaalaMid")
     env = open_things.enter_context(closing(make_vector_env(task, config.num_envs)))
     trainer = PPD(student, env, task, config, 0, teacher=get_Teacher_model())

@@ -35,9 +35,7 @@ def build(_: ExitStack, mode: str, precision: str, device: torch.device) -> Call
     `precision` is fp32, bf16, or default: `DefaultStudent`.
     """
     task = TASKS["Pusher"]
-    student = (
-        DefaultStudent.of(task, mode, device) if precision == "default" else untrained_student(task, mode).to(device)
-    )
+    student = DefaultStudent.of(task, mode, device) if precision == "default" else untrained_student(task, mode, device)
     student.precision = precision
     batches: dict[int, Observation] = {}
 
@@ -66,9 +64,9 @@ def build(_: ExitStack, mode: str, precision: str, device: torch.device) -> Call
     return call
 
 
-def product(_: ExitStack, precision: str, device: torch.device, size: int = 2048) -> Callable[[], None]:
+def product(_: ExitStack, precision: str, device: torch.device) -> Callable[[], None]:
     """Return what multiplies two matrices."""
-    a, b = (torch.randn(size, size, device=device).to(PRECISIONS[precision]) for _ in range(2))
+    a, b = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE, device=device).to(PRECISIONS[precision]) for _ in range(2))
 
     def call() -> None:
         a @ b
@@ -78,7 +76,7 @@ def product(_: ExitStack, precision: str, device: torch.device, size: int = 2048
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PRODUCT_FLOP = 2 * 2048**3
+PRODUCT_SIZE = 2048
 
 
 def measure(
@@ -100,7 +98,7 @@ def measure(
             flops = students["default"](batch, what, True)
             calls = {name: functools.partial(student, batch, what) for name, student in students.items()}
             seconds = in_turn({**calls, **products}, repeats)
-            rates = {name: PRODUCT_FLOP / seconds[f"product {name}"] for name in PRECISIONS}
+            rates = {name: 2 * PRODUCT_SIZE**3 / seconds[f"product {name}"] for name in PRECISIONS}
             results.append(
                 {
                     "mode": mode,
