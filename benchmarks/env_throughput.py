@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer steps and sizes, under a minute")
     arguments = parser.parse_args()
     task, n, quick = TASKS[arguments.task], arguments.num_envs, arguments.quick
+    gl = choose_gl_backend()
     repeats = 1 if quick else 3
     cores = len(os.sched_getaffinity(0))
 
@@ -129,7 +130,7 @@ def main() -> None:
     result = {
         "what": f"environment steps a second, {task.env_id}, {n} environments",
         "machine": machine(),
-        "gl": choose_gl_backend(),
+        "gl": gl,
         "frames": frames,
         "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in ("stock", "async")},
         "state_only": state,
