@@ -6,13 +6,12 @@ from typing import Any
 import torch
 
 from Models.Base_Model import BadFile, load_tensors, save_tensors
-
-VERSION = 1
+from Models.Model_Pusher import build_policy
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write everything resume needs; the previous checkpoint stays until the new one is whole."""
-    save_tensors(path, {"format": "checkpoint", "version": VERSION, **content})
+    save_tensors(path, "checkpoint", content)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -21,10 +20,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         BadFile: the file is missing, damaged, not a checkpoint, or of another version.
     """
-    content = load_tensors(path, "checkpoint")
-    if content.get("version") != VERSION:
-        raise BadFile(f"{path}: a checkpoint of version {content.get('version')}; this code reads version {VERSION}")
-    return content
+    return load_tensors(path, "checkpoint")
+
+
+def load_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Load a teacher, a student, or the student in a run's checkpoint; returns it and its card.
+
+    Raises:
+        BadFile: the file is missing, damaged, none of them, or of another version.
+    """
+    content = load_tensors(path, "teacher", "student", "checkpoint")
+    if content["format"] == "teacher":
+        return build_policy(path, content, device), {"task": content.get("task"), "method": "SAC", "mode": "teacher"}
+    if content["format"] == "checkpoint":
+        try:
+            student = {**content["student"], "weights": content["trainer"]["student"]}
+        except (KeyError, TypeError):
+            raise BadFile(f"{path}: not a complete checkpoint") from None
+        content = {"format": "student", **student}
+    card = content.get("card")
+    return build_policy(path, content, device), card if isinstance(card, dict) else {}
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

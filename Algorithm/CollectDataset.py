@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,13 @@ def label(teacher: SquashedGaussian) -> Arrays:
 
 
 def collect_dataset(
-    folder: Path, env: WorkerVectorEnv, teacher: GaussianPolicy, samples: int, noise: float, meta: dict[str, Any]
+    folder: Path,
+    env: WorkerVectorEnv,
+    teacher: GaussianPolicy,
+    samples: int,
+    noise: float,
+    meta: dict[str, Any],
+    quiet: bool = False,
 ) -> None:
     """Collect the teacher's episodes from seed 2000 up into `folder`, or go on with a collection that was cut off.
 
@@ -95,6 +102,7 @@ def collect_dataset(
         samples: at least so many, in whole episodes.
         noise: the actions taken have the teacher's standard deviation times this; labels are its policy all the same.
         meta: what the data depend on besides: task, teacher, render settings.
+        quiet: show no progress.
 
     Raises:
         OSError: the disk is full, or the like; what was collected can be gone on with.
@@ -116,7 +124,8 @@ def collect_dataset(
     partial = folder.with_name(folder.name + ".partial")
     writer = SampleWriter(partial, json.loads(json.dumps(meta)))
     first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]
-    with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name) as bar:
+    disable = quiet or not sys.stderr.isatty()
+    with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name, disable=disable) as bar:
         for part in collect(env, first_seed, samples - writer.meta["samples"], act):
             writer.append(part)
             bar.update(len(part["seed"]))

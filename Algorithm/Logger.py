@@ -2,13 +2,17 @@
 
 import csv
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+PARTS = ("ID", "OD")  # sets of test seeds
+WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name
+REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 AXES = ("x_axis/optimization_steps", "x_axis/samples_collected", "x_axis/samples_seen")
 
 
@@ -19,14 +23,16 @@ def start_wandb(
     *,
     group: str,
     name: str,
+    tags: Sequence[str] = (),
     entity: str | None = None,
     project: str | None = None,
+    run_id: str | None = None,
 ) -> Any:
     """Start a W&B run that writes below `folder`; returns None when disabled.
 
     `auto` is what `WANDB_MODE` says if it is set, else online when logged in, else offline; nothing ever prompts. Entity
     and project, where not given, are those of `WANDB_ENTITY` and `WANDB_PROJECT`, the latter by default
-    `policy-distillation`.
+    `policy-distillation`. With the `run_id` of an earlier spell its curves are gone on with.
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
@@ -45,8 +51,11 @@ def start_wandb(
         project=project or os.environ.get("WANDB_PROJECT", "policy-distillation"),
         dir=folder,
         mode=mode,  # type: ignore[arg-type]
+        id=run_id,
+        resume=None if run_id is None else "allow",
         group=group,
         name=name,
+        tags=tags,
         config=config,
         settings=wandb.Settings(silent=True, console="off"),
     )
@@ -64,6 +73,22 @@ def log_video(wandb_run: Any, path: Path) -> None:
         wandb_run.log({"test/video": wandb.Video(str(path), format="mp4")})
 
 
+def log_artifact(wandb_run: Any, kind: str, name: str, paths: Sequence[Path], metadata: dict[str, Any]) -> None:
+    """Hand files to W&B as a versioned artifact; a folder (a dataset) is only referred to, by its files' checksums."""
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]", "_", name), kind, metadata=metadata)
+    for path in paths:
+        if path.is_dir():
+            artifact.add_reference(path.resolve().as_uri())
+        else:
+            artifact.add_file(str(path))
+    if kind == "dataset":
+        wandb_run.use_artifact(artifact)
+    else:
+        wandb_run.log_artifact(artifact)
+
+
 class MetricsFile:
     """A CSV file of metrics whose columns may grow; what a run does not measure at a row is left empty.
 
@@ -71,16 +96,19 @@ class MetricsFile:
         path: the file.
         keep: rows to keep of a file that exists; later ones were written after the checkpoint that is resumed.
         columns: the first columns.
+
+    Attributes:
+        found: rows there were.
+        rows: rows there are.
     """
 
     def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES):
         self._path, self._columns = path, list(columns)
-        rows: list[dict[str, Any]] = []
-        if keep:
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or columns)
-                rows = list(reader)[:keep]
+        found = self.read() if keep else []
+        self.found = len(found)
+        if found:
+            self._columns = list(found[0])
+        rows = found[:keep]
         self._rewrite(rows)
         self.rows = len(rows)
 
@@ -92,12 +120,16 @@ class MetricsFile:
             writer.writerows(rows)
         os.replace(temporary, self._path)
 
+    def read(self) -> list[dict[str, str]]:
+        """Return the rows as they stand in the file."""
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; new keys become new columns."""
         new = [key for key in row if key not in self._columns]
         if new:
-            with self._path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = self.read()
             self._columns += new
             self._rewrite(rows)
         with self._path.open("a", newline="") as file:
@@ -106,51 +138,116 @@ class MetricsFile:
 
 
 class RunLogger:
-    """Writes every log event of a run to `metrics.csv`, to W&B if there is a run, and to a progress bar.
+    """Writes every log event of a run to `metrics.csv`, to W&B if there is a run, and to the terminal.
+
+    A terminal shows a progress bar; anything else gets plain lines, one for every test.
 
     Args:
         folder: the run's folder.
         total: optimization steps the run is to make.
         wandb_run: from `start_wandb`, or None.
+        done: optimization steps made before, when resuming.
         keep: rows of `metrics.csv` to keep when resuming.
+        quiet: show nothing.
     """
 
-    def __init__(self, folder: Path, total: int, wandb_run: Any = None, keep: int = 0):
+    def __init__(
+        self, folder: Path, total: int, wandb_run: Any = None, done: int = 0, keep: int = 0, quiet: bool = False
+    ):
         self.metrics = MetricsFile(folder / "metrics.csv", keep)
         self._wandb = wandb_run
-        # Without a terminal the bar is left out, and a line for every test remains.
-        self._bar = tqdm(total=total, unit="update", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._sent = (
+            self.metrics.found
+        )  # W&B has these rows; those among them that are measured again come out the same
+        self._quiet = quiet
+        self._bar = tqdm(
+            total=total, initial=done, unit="update", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True
+        )
+        self._tests: list[dict[str, float]] = []
+        for row in self.metrics.read():
+            self._remember(row)
+        self._shown: dict[str, str] = {}  # beside the bar
+        self._titled = False
+
+    @property
+    def wandb_id(self) -> str | None:
+        """The id under which W&B knows the run."""
+        return None if self._wandb is None else self._wandb.id
 
     def log(self, row: dict[str, float]) -> None:
         """Write one row."""
         self.metrics.write(row)
-        if self._wandb is not None:
-            self._wandb.log(row)
-        step = int(row[AXES[0]])
-        self._bar.n = step
-        shown = {
-            "return": row.get("training/episode_return"),
-            "loss": row.get("training/loss"),
-            "env steps/s": row.get("time/env_steps_per_s"),
-        }
-        self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items() if value is not None})
-        if "test/OD/return" in row:
-            self._bar.write(
-                f"{step:>7} updates  {int(row[AXES[1]]):>8} samples  return "
-                + "  ".join(
-                    f"{part} {row[f'test/{part}/return']:.1f} (teacher {row[f'test/{part}/teacher_return']:.1f}, "
-                    f"normalized {row[f'test/{part}/normalized_return']:.2f}, success {row[f'test/{part}/success']:.2f})"
-                    for part in ("ID", "OD")
-                ),
-                file=sys.stdout,
-            )
-            sys.stdout.flush()
+        tested = self._remember(row)
+        if self._wandb is not None and self.metrics.rows > self._sent:
+            self._wandb.log(row | self._charts() if tested else row)
+        if "time/env_steps_per_s" in row:
+            self._shown["speed"] = f"{row['time/env_steps_per_s']:.0f} env steps/s"
+        if tested:
+            returns = "  ".join(f"{part} {row[f'test/{part}/return']:.1f}" for part in PARTS)
+            self._shown["return"] = f"return {returns}, teacher {row['test/OD/teacher_return']:.1f}"
+        self._bar.n = int(row[AXES[0]])
+        self._bar.set_postfix_str(", ".join(self._shown.values()))
+        if tested and not self._quiet:
+            self._print_test(row)
 
-    def summarize(self, summary: dict[str, Any], video: Path) -> None:
-        """Hand the closing figures and the video to W&B."""
+    def _remember(self, row: Mapping[str, Any]) -> bool:
+        """Keep the row for the W&B chart if it holds a test; returns whether it does."""
+        tested = row.get("test/OD/return", "") != ""
+        if tested:
+            self._tests.append({key: float(row[key]) for key in (AXES[0], *REFERENCES)})
+        return tested
+
+    def _charts(self) -> dict[str, Any]:
+        """Draw the student's return between its teacher's and standing still, for W&B."""
+        import wandb
+
+        return {
+            f"test/chart/{part}_return": wandb.plot.line_series(
+                xs=[test[AXES[0]] for test in self._tests],
+                ys=[[test[f"test/{part}/{who}return"] for test in self._tests] for who in WHO.values()],
+                keys=list(WHO),
+                title=f"{part} return",
+                xname="updates",
+            )
+            for part in PARTS
+        }
+
+    def _print_test(self, row: Mapping[str, float]) -> None:
+        def line(first: str, values: Callable[[str], tuple[float, float, float]]) -> str:
+            return first + "".join("{:12.2f}{:12.3f}{:9.2f}".format(*values(f"test/{part}/")) for part in PARTS)
+
+        lines = []
+        if not self._titled:
+            title = "".join(f"{part + ' return':>12}{'normalized':>12}{'success':>9}" for part in PARTS)
+            lines.append(f"{'updates':>9}{'samples':>10}{title}")
+            lines.append(
+                line(f"{'teacher':>19}", lambda t: (row[t + "teacher_return"], 1.0, row[t + "teacher_success"]))
+            )
+            self._titled = True
+        lines.append(
+            line(
+                f"{int(row[AXES[0]]):>9}{int(row[AXES[1]]):>10}",
+                lambda t: (row[t + "return"], row[t + "normalized_return"], row[t + "success"]),
+            )
+        )
+        self._bar.write("\n".join(lines), file=sys.stdout)
+        sys.stdout.flush()
+
+    def video(self, path: Path) -> None:
+        """Hand a video to W&B."""
+        log_video(self._wandb, path)
+
+    def dataset(self, folder: Path, meta: dict[str, Any]) -> None:
+        """Tell W&B which dataset the run learns from, when online."""
+        if self._wandb is not None and not self._wandb.offline:
+            log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
+
+    def summarize(self, summary: dict[str, Any], students: Sequence[Path]) -> None:
+        """Hand the closing figures to W&B, and when online the students."""
         if self._wandb is not None:
             self._wandb.summary.update(summary)
-        log_video(self._wandb, video)
+            if not self._wandb.offline:
+                log_artifact(self._wandb, "student", self._wandb.name, students, summary)
 
     def close(self) -> None:
         """End the bar and the W&B run; nothing is lost if it is never called."""

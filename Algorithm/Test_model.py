@@ -84,7 +84,12 @@ def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation)
 
 @dataclass
 class Recording:
-    """The first round of episodes as `evaluate` saw it: for each step `actions` [N, A] and `stacks` uint8 [N, stack, ...]."""
+    """The first round of episodes of an `evaluate`.
+
+    Attributes:
+        actions: [N, A] for each step.
+        stacks: what a policy that sees was shown, uint8 [N, stack, rows, columns] for each step.
+    """
 
     actions: list[np.ndarray] = field(default_factory=list)
     stacks: list[np.ndarray] = field(default_factory=list)
@@ -116,11 +121,13 @@ def evaluate(
     """
     cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
     acting = [who for who in (policy, driver) if who is not None]
-    sees = recording is not None or any("Frame" in getattr(who, "inputs", ("Frame",)) for who in acting)
+    sees = "Frame" in env.single_observation_space.spaces and any(
+        "Frame" in getattr(who, "inputs", ("Frame",)) for who in acting
+    )
     # An evaluation repeats itself and leaves training's random numbers alone.
     with env.rendering(sees), torch.random.fork_rng(cuda):
         torch.manual_seed(0)
-        return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, recording)
+        return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, sees, recording)
 
 
 def _run_episodes(
@@ -131,11 +138,12 @@ def _run_episodes(
     teacher: Policy | None,
     driver: Policy | None,
     deterministic: bool,
+    sees: bool,
     recording: Recording | None,
 ) -> Evaluation:
     space = env.single_action_space
     half_range = (space.high - space.low) / 2
-    stacker = FrameStacker(task.stack, task.stack_stride) if "Frame" in env.single_observation_space.spaces else None
+    stacker = FrameStacker(task.stack, task.stack_stride) if sees else None
     returns, distances, squares, entropies, lengths = (np.zeros(len(seeds)) for _ in range(5))
     scored = entropy = np.empty(0)
 
@@ -150,7 +158,7 @@ def _run_episodes(
         action = scored if driver is None else driver.act(obs, deterministic)
         if recording is not None and start == 0:
             recording.actions.append(action)
-            if stacker:
+            if sees:
                 recording.stacks.append(obs["Frame"])
         return action
 
@@ -200,19 +208,21 @@ class StudentTest:
             "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, self._seeds),
         }
 
-    def __call__(self, student: Policy) -> dict[str, float]:
-        """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy."""
-        result = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher)
+    def __call__(self, student: Policy, recording: Recording | None = None) -> dict[str, float]:
+        """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy; `recording` takes its episodes."""
+        result = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording)
         metrics: dict[str, float] = {}
         for name, part in self._parts.items():
-            episodes, teacher = result[part], self._baselines["teacher"][part]
+            episodes, teacher, zero = result[part], self._baselines["teacher"][part], self._baselines["zero"][part]
             metrics |= {
                 f"test/{name}/return": float(episodes.returns.mean()),
-                f"test/{name}/normalized_return": normalized_return(episodes, self._baselines["zero"][part], teacher),
+                f"test/{name}/normalized_return": normalized_return(episodes, zero, teacher),
                 f"test/{name}/success": float(episodes.success.mean()),
                 f"test/{name}/action_accuracy": float(episodes.action_accuracy.mean()),
                 f"test/{name}/entropy": float(episodes.entropy.mean()),
                 f"test/{name}/teacher_return": float(teacher.returns.mean()),
+                f"test/{name}/teacher_success": float(teacher.success.mean()),
+                f"test/{name}/zero_return": float(zero.returns.mean()),
             }
         return metrics
 
@@ -253,11 +263,14 @@ def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[s
 
 
 def table(report: dict[str, dict[str, float]]) -> str:
-    """Lay out `[who][figure]` as a small table for the terminal."""
-    lines = [f"{'':<12}{'return':>16}{'normalized':>12}{'success':>9}"]
+    """Lay out `[who][figure]` as a small table for the terminal: return with its standard deviation over episodes,
+    success, mean distance at the end, accuracy of actions."""
+    lines = [f"{'':<9}{'return':>16}{'normalized':>12}{'success':>9}{'distance':>11}{'accuracy':>10}"]
     for who, row in report.items():
+        accuracy = f"{row['action_accuracy']:10.4f}" if "action_accuracy" in row else ""
         lines.append(
-            f"{who:<12}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
+            f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
+            f"{row['final_distance']:>9.3f} m{accuracy}"
         )
     return "\n".join(lines)
 

@@ -3,12 +3,13 @@
 import contextlib
 import ctypes
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from Algorithm.Checkpoint import save_checkpoint
 from Algorithm.Logger import AXES, RunLogger
-from Algorithm.Test_model import StudentTest
+from Algorithm.Test_model import Recording, StudentTest
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import save_student
 
@@ -59,9 +60,11 @@ def train(
     *,
     optimization_steps: int,
     test_every: int,
+    film: Callable[[Recording, str], object] | None = None,
+    film_every: int = 0,
     resume: dict[str, Any] | None = None,
 ) -> float:
-    """Train until `optimization_steps` updates are made; returns the seconds spent, those of earlier spells included.
+    """Train until `optimization_steps` updates are made; returns the seconds that training took, without tests.
 
     Args:
         trainer: the method.
@@ -71,6 +74,8 @@ def train(
         card: what is written into a student's file beside its weights.
         optimization_steps: updates in all.
         test_every: updates between tests.
+        film: gets the episodes of a test, and a name for them, every `film_every` updates.
+        film_every: updates between films; 0: none.
         resume: the checkpoint to go on from.
     """
     last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
@@ -81,9 +86,11 @@ def train(
     else:
         trainer.load_state_dict(resume["trainer"])
         elapsed, best_return, next_test = resume["elapsed_s"], resume["best_return"], resume["next_test"]
+        card = card | {"scores": resume["student"]["card"].get("scores")}
+    films = trainer.optimization_steps // film_every if film_every else 0
 
     def log(stats: dict[str, float]) -> None:
-        nonlocal best_return, next_test
+        nonlocal best_return, next_test, films, card
         counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
         finished = trainer.optimization_steps >= optimization_steps
         if trainer.optimization_steps >= next_test or finished:
@@ -92,10 +99,17 @@ def train(
             next_test = (trainer.optimization_steps // every + 1) * every
             if early:
                 next_test = min(next_test, test_every)
-            stats = stats | test(trainer.student)
+            filming = film is not None and film_every and trainer.optimization_steps // film_every > films
+            recording = Recording() if filming and not finished else None
+            scores = test(trainer.student, recording)
+            card = card | {"scores": {"optimization_steps": trainer.optimization_steps, **scores}}
+            if film is not None and recording is not None:
+                films = trainer.optimization_steps // film_every
+                film(recording, f"{trainer.optimization_steps:07d}")
+            stats = stats | scores
             if stats["test/ID/return"] > best_return:
                 best_return = stats["test/ID/return"]
-                save_student(best, trainer.student, card | {"optimization_steps": trainer.optimization_steps})
+                save_student(best, trainer.student, card)
         logger.log({**dict(zip(AXES, counters)), **stats})
 
     def save() -> None:
@@ -108,11 +122,12 @@ def train(
                 "best_return": best_return,
                 "next_test": next_test,
                 "rows": logger.metrics.rows,
+                "wandb_id": logger.wandb_id,
             },
         )
 
     if resume is None:
-        log({})
+        log({"time/elapsed_s": 0.0})
         save()
     saved = time.monotonic()
     while trainer.optimization_steps < optimization_steps:
@@ -122,8 +137,9 @@ def train(
         if trainer.samples_collected > collected:
             stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
         stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
+        elapsed += seconds
+        stats["time/elapsed_s"] = elapsed
         log(stats)
-        elapsed += time.monotonic() - started
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             save()
             saved = time.monotonic()

@@ -1,7 +1,7 @@
-"""The video of episodes: the scene in full quality beside what the student sees."""
+"""The video of episodes: the student's scene beside its teacher's, and below them the frames the student sees."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +9,150 @@ import cv2
 import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
+from PIL import Image
 
-from Algorithm.Test_model import Recording
+from Algorithm.Test_model import Policy, Recording
 from Enviroment.Renderer import FrameRenderer
-from Enviroment.Tasks import Task
+from Enviroment.Tasks import Camera, Task
 
-SIZE = 480  # rows and columns of the scene; the student's frames stand beside it, as high together
+MARGIN = 70  # pixels of the camera's view that are shown around what a student sees of it
+WHITE, GREEN = (235, 235, 235), (120, 230, 120)  # green: it would be a success if it ended here
+STRIP = 28  # rows for a line of text
+GIF_BYTES = 1_000_000
+GIF_WIDTHS = (800, 640, 480, 320)  # the first that stays below GIF_BYTES
 
 
 def write_video(
-    path: Path, task: Task, seeds: Sequence[int], recording: Recording, first: int = 0, episodes: int = 3
+    path: Path,
+    task: Task,
+    seeds: Sequence[int],
+    recording: Recording,
+    *,
+    name: str = "student",
+    teacher: Policy | None = None,
+    first: int = 0,
+    episodes: int = 3,
 ) -> None:
-    """Write an mp4 of `episodes` of the recorded episodes, from number `first` on.
+    """Write `episodes` of the recorded episodes, from number `first` on: an mp4, or a GIF of less than 1 MB.
 
     The environments are stepped again with the recorded actions, which repeats the episodes exactly, and drawn in full
     quality, but for shadows, as they go.
 
     Args:
-        path: file to write; its folder is made.
+        path: file to write, its name ending in `.mp4` or `.gif`; its folder is made.
         task: the task.
         seeds: of the recorded episodes, in their order.
         recording: from `evaluate`.
+        name: who was recorded.
+        teacher: shown beside the student, on the same seeds.
         first: number of the first episode shown.
         episodes: how many.
+
+    Raises:
+        ValueError: the recording holds none of these episodes.
     """
+    last = min(first + episodes, len(seeds), len(recording.actions[0]) if recording.actions else 0)
+    if last <= first:
+        raise ValueError(f"no episode to show in {path}: nothing was recorded")
     path.parent.mkdir(parents=True, exist_ok=True)
-    env = gym.make(task.env_id, disable_env_checker=True)
-    simulation: Any = env.unwrapped
-    simulation.model.light_castshadow[:] = 0  # four fifths of the time that a frame takes in software
-    whole = (0, task.camera.view)
-    camera = dataclasses.replace(task.camera, rows=whole, columns=whole)
-    renderer = FrameRenderer(simulation.model, camera, (SIZE, SIZE), "full")
     temporary = path.with_name(f"writing_{path.name}")
-    with imageio.get_writer(temporary, fps=simulation.metadata["render_fps"], macro_block_size=None) as video:
-        for n in range(first, min(first + episodes, len(seeds), len(recording.actions[0]))):
-            state, _ = env.reset(seed=seeds[n])
-            total, done, t = 0.0, False, 0
-            while not done and t < len(recording.actions):
-                scene = renderer.rgb(simulation.data).copy()
-                caption = f"seed {seeds[n]}  return {total:6.1f}  distance {task.success_distance(state):.2f} m"
-                cv2.putText(
-                    scene, caption, (10, SIZE - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA
-                )
-                seen = [scene]
-                if recording.stacks:
-                    seen.append(_stack_picture(recording.stacks[t][n]))
-                video.append_data(np.concatenate(seen, axis=1))  # type: ignore[attr-defined]
-                state, reward, terminated, truncated, _ = env.step(recording.actions[t][n])
-                total, done, t = total + float(reward), terminated or truncated, t + 1
-    temporary.replace(path)
-    renderer.close()
-    env.close()
+    names = [name] if teacher is None else [name, "teacher"]
+    envs = [gym.make(task.env_id, disable_env_checker=True) for _ in names]
+    fps = envs[0].metadata["render_fps"]
+    camera = _surroundings(task.camera)
+    size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]
+    model: Any = envs[0].unwrapped.model  # type: ignore[attr-defined]
+    model.light_castshadow[:] = 0  # four fifths of the time that a frame takes in software
+    renderer = FrameRenderer(model, camera, size, "full")
+    pictures = (
+        picture
+        for n in range(first, last)
+        for picture in _episode(dict(zip(names, envs)), n, seeds[n], renderer, task, recording, teacher)
+    )
+    try:
+        if path.suffix == ".gif":
+            _write_gif(temporary, list(pictures)[::2], 2000 // fps)
+        else:
+            with imageio.get_writer(temporary, fps=fps, macro_block_size=2) as video:
+                for picture in pictures:
+                    video.append_data(picture)  # type: ignore[attr-defined]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        renderer.close()
+        for env in envs:
+            env.close()
 
 
-def _stack_picture(stack: np.ndarray) -> np.ndarray:
-    """Draw a stack, newest frame on top, as RGB of the scene's height."""
-    height = SIZE // len(stack)
-    width = 2 * (height * stack.shape[2] // stack.shape[1] // 2)
-    frames = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST) for frame in stack[::-1]]
-    picture = np.concatenate(frames)
-    picture = np.pad(picture, ((0, SIZE - len(picture)), (0, 0)))
+def _surroundings(camera: Camera) -> Camera:
+    def widen(span: tuple[int, int]) -> tuple[int, int]:
+        return max(span[0] - MARGIN, 0), min(span[1] + MARGIN, camera.view)
+
+    return dataclasses.replace(camera, rows=widen(camera.rows), columns=widen(camera.columns))
+
+
+def _episode(
+    envs: dict[str, gym.Env],
+    n: int,
+    seed: int,
+    renderer: FrameRenderer,
+    task: Task,
+    recording: Recording,
+    teacher: Policy | None,
+) -> Iterator[np.ndarray]:
+    """Step the recorded episode `n`, and the teacher's beside it, and draw uint8 [rows, columns, 3] at every step."""
+    states = [env.reset(seed=seed)[0] for env in envs.values()]
+    returns, done = [0.0 for _ in envs], False
+    for t, recorded in enumerate(recording.actions):
+        if done:
+            return
+        scenes = []
+        for (name, env), state, total in zip(envs.items(), states, returns):
+            distance = task.success_distance(state)
+            text = f"{name}   return {total:6.1f}   distance {distance:.2f} m"
+            scene = renderer.rgb(env.unwrapped.data)  # type: ignore[attr-defined]
+            colour = GREEN if distance < task.success_radius else WHITE
+            scenes.append(np.concatenate([_strip(text, scene.shape[1], colour), scene]))
+        picture = np.concatenate(scenes, axis=1)
+        text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if recording.stacks else "")
+        parts = [picture, _strip(text, picture.shape[1], WHITE)]
+        if recording.stacks:
+            parts.append(_frames(recording.stacks[t][n], picture.shape[1]))
+        yield np.concatenate(parts)
+        for i, env in enumerate(envs.values()):
+            action = recorded[n]
+            if i > 0 and teacher is not None:  # beside the student, and not recorded: it acts as it goes
+                action = teacher.act({"State": states[i][None].astype(np.float32)})[0]
+            states[i], reward, terminated, truncated, _ = env.step(action)
+            returns[i] += float(reward)
+            done |= terminated or truncated
+
+
+def _strip(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarray:
+    strip = np.full((STRIP, width, 3), 24, np.uint8)
+    cv2.putText(strip, text, (10, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    return strip
+
+
+def _frames(stack: np.ndarray, width: int) -> np.ndarray:
+    """Draw a stack uint8 [stack, rows, columns] side by side, as RGB of a given width."""
+    columns = width // len(stack)
+    rows = columns * stack.shape[1] // stack.shape[2]
+    frames = [cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_NEAREST) for frame in stack]
+    for frame in frames[:-1]:
+        frame[:, -1] = 24
+    picture = np.concatenate(frames, axis=1)
+    picture = np.pad(picture, ((0, 0), (0, width - picture.shape[1])))
     return np.repeat(picture[:, :, None], 3, axis=2)
+
+
+def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
+    for width in GIF_WIDTHS:
+        small = [Image.fromarray(p).resize((width, p.shape[0] * width // p.shape[1])) for p in pictures]
+        palette = small[len(small) // 2].quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
+        frames[0].save(
+            path, "gif", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=True
+        )
+        if path.stat().st_size < GIF_BYTES:
+            return

@@ -1,7 +1,9 @@
 """One experiment from its settings to its summary."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 
 from Algorithm import PPD, BehaviouralCloning, StudentTeacher_distillation
-from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Checkpoint import load_checkpoint, load_policy
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import BadInput
 from Algorithm.Logger import RunLogger, start_wandb
@@ -22,8 +24,8 @@ from Algorithm.Training import Trainer, train
 from Algorithm.Utils import Dataset, find_dataset, open_dataset
 from Algorithm.Video import write_video
 from Distillation import Utils
-from Distillation.Play import load_policy
-from Distillation.Plot import draw_curve
+from Distillation.Page import write_page
+from Distillation.Plot import draw
 from Distillation.Utils import (
     CommonConfig,
     ExperimentConfig,
@@ -39,6 +41,8 @@ from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
 from Models.Model_Pusher import SHIPPED_TEACHER, Teacher, get_Teacher_model, make_student
 
+# What a student's file says of it, beside its scores.
+CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")
 AGGREGATED = "aggregated"  # folder of what DAgger added
 
 
@@ -48,6 +52,13 @@ def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None
     Raises:
         BadInput, BadDevice, BadFile, NoGLBackend: before anything is written.
     """
+    with contextlib.ExitStack() as stack:
+        if config.quiet:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        _run(config, task, resume, overwrite)
+
+
+def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
     device = resolve_device(config.device)
     config = dataclasses.replace(config, device=str(device))
     teacher_path = Path(config.teacher) if config.teacher else SHIPPED_TEACHER
@@ -96,7 +107,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
         with closing(
             make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
         ) as env:
-            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta)
+            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet)
         seconds = time.monotonic() - started
         dataset = open_dataset(folder)
         returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
@@ -242,10 +253,7 @@ def distil(
         shutil.rmtree(folder)
     finished.unlink(missing_ok=True)
     write_json(folder / "config.json", description)
-    print(
-        f"{config.method}: {config.mode} on {device} ({config.precision}), {config.optimization_steps} updates, run {folder}",
-        flush=True,
-    )
+    print(heading(config, teacher_path, folder, resume), flush=True)
     started = time.monotonic()
     sets = {
         "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
@@ -273,34 +281,47 @@ def distil(
             ).to(device)
         student.precision = config.precision
         trainer = make_trainer(config, task, student, teacher, dataset, priorities, environments, folder)
+        traits = [config.method, config.mode, *([description["dataset"]] if dataset is not None else [])]
         wandb_run = start_wandb(
             config.wandb_mode,
             folder,
             description,
-            group=f"{config.method}_{config.mode}",
+            group="_".join(traits),
             name=config.name,
+            tags=[task.name, *traits, f"run{config.run_index}"],
             entity=config.wandb_entity,
             project=config.wandb_project,
+            run_id=checkpoint.get("wandb_id") if checkpoint else None,
         )
-        logger = RunLogger(folder, config.optimization_steps, wandb_run, checkpoint["rows"] if checkpoint else 0)
+        done, rows = (checkpoint["trainer"]["counters"][0], checkpoint["rows"]) if checkpoint else (0, 0)
+        logger = RunLogger(folder, config.optimization_steps, wandb_run, done, rows, config.quiet)
         open_things.callback(logger.close)
+        if dataset is not None:
+            logger.dataset(dataset.folder, dataset.meta)
         test = StudentTest(test_env, task, teacher, sets)  # the workers, which were starting meanwhile, are needed now
+
+        def film(recording: Recording, name: str) -> Path:
+            video, seeds = folder / "videos" / f"{name}_OD.mp4", [*sets["ID"], *sets["OD"]]
+            write_video(video, task, seeds, recording, teacher=teacher, first=config.episodes)
+            logger.video(video)
+            return video
+
         seconds = train(
             trainer,
             test,
             logger,
             folder,
-            {key: description[key] for key in ("task", "mode", "method", "precision", "render")},
+            {key: description[key] for key in CARD},
             optimization_steps=config.optimization_steps,
             test_every=config.test_every,
+            film=film,
+            film_every=config.video_every,
             resume=checkpoint,
         )
 
         recording = Recording()
         report = test.report(student, recording)
-        video = folder / "videos" / "final_OD.mp4"
-        write_video(video, task, [*sets["ID"], *sets["OD"]], recording, first=config.episodes)
-        curve = draw_curve(folder)
+        video = film(recording, "final")
         summary = {
             "optimization_steps": trainer.optimization_steps,
             "samples_collected": trainer.samples_collected,
@@ -309,7 +330,32 @@ def distil(
         }
         write_json(finished, summary)
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
-        logger.summarize(summary, video)
-        print(f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}")
-        print(f"\nvideo    {video}\ncurve    {curve}\nstudent  {folder / 'checkpoints' / 'last.pt'}")
-        print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
+        students = [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")]
+        logger.summarize(summary, students)
+        curve = draw([folder], folder / "curve")
+        page = write_page([folder], folder / "page.html")
+        print(
+            f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
+        )
+        outcome: dict[str, Any] = {"video": video, "curve": curve, "page": page, "student": students[0]}
+        if wandb_run is not None and wandb_run.offline:
+            outcome["W&B"] = f"wandb leet {folder / 'wandb'}"
+        print(columns({**outcome, "minutes": f"{(time.monotonic() - started) / 60:.1f} in all"}))
+
+
+def heading(config: ExperimentConfig, teacher: Path, folder: Path, resume: bool) -> str:
+    """Say what runs, on what, and where it writes."""
+    what = f"{config.title.partition(':')[0]} of {teacher.name} into {config.mode}"
+    return columns(
+        {
+            f"{config.method}": what,
+            "updates": f"{config.optimization_steps}, tested every {config.test_every} on {config.episodes} ID and OD episodes",
+            "on": f"{config.device} in {config.precision}",
+            "run": f"{folder}{' (resumed)' if resume else ''}",
+        }
+    )
+
+
+def columns(lines: dict[str, Any]) -> str:
+    """Lay out names and values below one another."""
+    return "\n".join(f"{name:<16}{value}" for name, value in lines.items())

@@ -1,32 +1,97 @@
-"""Evaluate a student or a teacher on given seeds, beside the shipped teacher and standing still."""
+"""Evaluate a student or a teacher on given seeds, beside the shipped teacher and standing still; film it, or watch it."""
 
 import json
+import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from Distillation.Utils import BadInput, OneLineParser
 
+if TYPE_CHECKING:  # PyTorch is loaded when the command line is known to be right
+    from Algorithm.Test_model import Recording
+    from Enviroment.Tasks import Task
+    from Models.Base_Model import GaussianPolicy
 
-def load_policy(path: Path, device: Any) -> tuple[Any, dict[str, Any]]:
-    """Load a teacher, a student, or the student in a run's checkpoint; returns it and its card.
+
+def score(
+    policy: "GaussianPolicy",
+    teacher: "GaussianPolicy",
+    task: "Task",
+    seeds: Sequence[int],
+    *,
+    render_quality: Any = "fast",
+    num_workers: int = 0,
+    deterministic: bool = True,
+    recording: "Recording | None" = None,
+) -> dict[str, dict[str, float]]:
+    """Return the figures `[policy, teacher or zero][figure]` of one episode for each seed (see `Test_model.figures`).
+
+    The policy also has `action_accuracy_on_teacher_states`, of its mean actions. `recording` takes its first episodes.
+    """
+    from Algorithm.Test_model import ZeroPolicy, evaluate, figures
+    from Enviroment.Utils import make_vector_env
+
+    sees = "Frame" in policy.inputs
+    env = make_vector_env(task, min(len(seeds), 20), num_workers, frames=sees, render_quality=render_quality)
+    try:
+        results = {
+            "policy": evaluate(
+                policy, env, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording
+            ),
+            "teacher": evaluate(teacher, env, task, seeds),
+            "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, seeds),
+        }
+        guided = evaluate(policy, env, task, seeds, teacher=teacher, driver=teacher)
+    finally:
+        env.close()
+    report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
+    report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
+    return report
+
+
+def watch(
+    policy: "GaussianPolicy", task: "Task", seeds: Sequence[int], render_quality: Any, deterministic: bool
+) -> None:
+    """Show the episodes in MuJoCo's viewer, as fast as they happen, until its window is closed.
 
     Raises:
-        BadFile: it is none of them.
+        BadInput: there is no display.
     """
-    from Algorithm.Checkpoint import load_checkpoint
-    from Models.Base_Model import ActorCritic, file_format
-    from Models.Model_Pusher import file_task, get_Teacher_model, load_student, student_card
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise BadInput("--window needs a display (DISPLAY is not set); --video writes a file instead")
+    import mujoco.viewer
+    import numpy as np
 
-    kind = file_format(path)
-    if kind == "teacher":
-        return get_Teacher_model(path, device), {"task": file_task(path)}
-    if kind == "checkpoint":
-        content = load_checkpoint(path)
-        student = ActorCritic(**content["student"]["arguments"])
-        student.load_state_dict(content["trainer"]["student"])
-        return student.to(device).eval(), content["student"]["card"]
-    return load_student(path, device), student_card(path)
+    from Enviroment.Utils import make_env
+    from Models.Utils import FrameStacker
+
+    env = make_env(task, "Frame" in policy.inputs, render_quality)
+    stacker = FrameStacker(task.stack, task.stack_stride)
+    simulation: Any = env.unwrapped
+    with mujoco.viewer.launch_passive(simulation.model, simulation.data) as viewer:
+        viewer.cam.lookat[:] = task.camera.lookat
+        viewer.cam.distance, viewer.cam.azimuth, viewer.cam.elevation = task.camera.distance, task.camera.azimuth, -50
+        for seed in seeds:
+            obs, _ = env.reset(seed=seed)
+            total, done, first = 0.0, False, True
+            while not done and viewer.is_running():
+                started = time.monotonic()
+                batch = {key: value[None] for key, value in obs.items()}
+                if "Frame" in batch:
+                    frame = batch["Frame"]
+                    batch["Frame"] = stacker.reset(frame) if first else stacker.push(frame, np.zeros(1, bool))
+                obs, reward, terminated, truncated, _ = env.step(policy.act(batch, deterministic)[0])
+                total, done, first = total + float(reward), terminated or truncated, False
+                viewer.sync()
+                time.sleep(max(0.0, simulation.dt - (time.monotonic() - started)))
+            if not viewer.is_running():
+                break
+            distance = task.success_distance(obs["State"])
+            print(f"seed {seed}  return {total:.2f}  distance {distance:.3f} m", flush=True)
+    env.close()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +99,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a teacher, a student, or a run's last.pt")
     parser.add_argument("--seeds", default="1900-1999", help="for example 1900-1999 or 1900,1907 (default: 1900-1999)")
-    parser.add_argument("--video", type=Path, help="write an mp4 of the first three episodes")
+    parser.add_argument(
+        "--video", type=Path, help="film the first episodes beside the teacher's: an .mp4, or a .gif below 1 MB"
+    )
+    parser.add_argument("--window", action="store_true", help="watch the episodes in MuJoCo's viewer instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
     parser.add_argument("--teacher", type=Path, help="whom to compare with; the shipped teacher unless given")
@@ -48,14 +116,13 @@ def main(argv: list[str] | None = None) -> None:
         choose_gl_backend()
     except NoGLBackend as error:
         parser.error(str(error))
-    from Algorithm.Test_model import Recording, ZeroPolicy, evaluate, figures, parse_seeds, table
+    from Algorithm.Checkpoint import load_policy
+    from Algorithm.Test_model import Recording, parse_seeds, table
     from Algorithm.Video import write_video
     from Enviroment.Tasks import TASKS
-    from Enviroment.Utils import make_vector_env
     from Models.Base_Model import BadDevice, BadFile, resolve_device, resolve_precision
     from Models.Model_Pusher import get_Teacher_model
 
-    env = None
     try:
         try:
             seeds = parse_seeds(arguments.seeds)
@@ -63,44 +130,39 @@ def main(argv: list[str] | None = None) -> None:
             raise BadInput(f"--seeds: {error}") from None
         if arguments.num_workers < 0:
             raise BadInput(f"--num_workers {arguments.num_workers}: 0 (one for each core) or more is needed")
-        if arguments.video is not None and arguments.video.suffix != ".mp4":
-            raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 is needed")
+        if arguments.video is not None and arguments.video.suffix not in (".mp4", ".gif"):
+            raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 or .gif is needed")
+        if arguments.window and (arguments.video or arguments.json):
+            raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
         device = resolve_device(arguments.device)
         policy, card = load_policy(arguments.checkpoint, device)
         if card.get("task") not in TASKS:
             raise BadInput(f"{arguments.checkpoint}: of an unknown task; {', '.join(TASKS)} are known")
         task = TASKS[card["task"]]
         teacher = get_Teacher_model(arguments.teacher, device, task.name)
-        sees = "Frame" in policy.inputs
-        if sees:
+        if "Frame" in policy.inputs:
             policy.precision = resolve_precision(card.get("precision", "auto"), device)
         quality = card.get("render", {}).get("quality", "fast")
-        frames = sees or arguments.video is not None
-        env = make_vector_env(task, min(len(seeds), 20), arguments.num_workers, frames=frames, render_quality=quality)
+        if arguments.window:
+            watch(policy, task, seeds, quality, not arguments.stochastic)
+            return
         recording = Recording() if arguments.video else None
-        results = {
-            "policy": evaluate(
-                policy,
-                env,
-                task,
-                seeds,
-                teacher=teacher,
-                deterministic=not arguments.stochastic,
-                recording=recording,
-            ),
-            "teacher": evaluate(teacher, env, task, seeds),
-            "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, seeds),
-        }
-        guided = evaluate(policy, env, task, seeds, teacher=teacher, driver=teacher)
-        report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
-        report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
+        report = score(
+            policy,
+            teacher,
+            task,
+            seeds,
+            render_quality=quality,
+            num_workers=arguments.num_workers,
+            deterministic=not arguments.stochastic,
+            recording=recording,
+        )
         if recording is not None:
-            write_video(arguments.video, task, seeds, recording)
+            alone = card["mode"] == "teacher"
+            name = "teacher" if alone else "student"
+            write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
     except (BadInput, BadFile, BadDevice, NoGLBackend) as error:
         parser.error(str(error))
-    finally:
-        if env is not None:
-            env.close()
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
         return

@@ -1,48 +1,386 @@
-"""Draw a run: return against updates, with its teacher and standing still."""
+"""Draw and compare runs: return and success against updates, samples and time, and a table of final scores.
+
+Runs that differ in nothing but their seeds are one curve: the interquartile mean over the runs and its 95 % bootstrap
+interval (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
+"""
 
 import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from Distillation.Utils import OneLineParser
+import numpy as np
+
+from Algorithm.Config import BadInput
+from Distillation.Utils import CommonConfig, OneLineParser
+
+NAMES = {
+    "PPD": "PPD",
+    "Sdistillation": "student distillation",
+    "Tdistillation": "teacher distillation",
+    "BC_phase": "BC",
+    "Dagger_phase": "DAgger",
+}
+COLOURS = dict(
+    zip(NAMES, ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#882E9E"))
+)  # told apart by colour-blind eyes too
+STYLES = {"State": ":", "ImpaalaSmall": "--", "ImpaalaMid": "-", "ImpaalaBig": "-."}
+SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of one method and mode
+AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
+    "x_axis/optimization_steps": ("gradient updates", 1),
+    "x_axis/samples_collected": ("samples collected", 1),
+    "time/elapsed_s": ("minutes of training", 60),
+}
+# Settings that do not make two runs different experiments.
+SEEDS_AND_PLACES = CommonConfig.free | {
+    *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions")
+}
+WHAT = ("return", "training", "buffer")
 
 
-def draw_curve(folder: Path) -> Path:
-    """Draw `curve.png` from a run's `metrics.csv`; returns its path."""
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: the folder.
+        config: its `config.json`.
+        metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+
+    def series(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and y of the rows that have both."""
+        if x not in self.metrics or y not in self.metrics:
+            return np.empty(0), np.empty(0)
+        there = np.isfinite(self.metrics[x]) & np.isfinite(self.metrics[y])
+        return self.metrics[x][there], self.metrics[y][there]
+
+    def last(self, metric: str) -> float:
+        """Return what was measured last, NaN if nothing was."""
+        values = self.metrics.get(metric, np.empty(0))
+        values = values[np.isfinite(values)]
+        return float(values[-1]) if len(values) else float("nan")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that makes it another experiment, those of DAgger's parent included as far as that is still there."""
+        own = {key: value for key, value in self.config.items() if key not in SEEDS_AND_PLACES}
+        parent = self.config.get("folder_Dagger")
+        if parent is not None:
+            try:
+                before = json.loads((Path(parent) / "config.json").read_text())
+                own |= {f"parent's {key}": before[key] for key in before if key not in SEEDS_AND_PLACES}
+            except (OSError, ValueError):
+                own["parent"] = Path(parent).name
+        return own
+
+
+def read_run(folder: Path) -> Run | None:
+    """Read a run, also one that is under way or was cut off; None if the folder holds none that was ever tested."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        with (folder / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file, restval=""))
+        columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
+    except (OSError, ValueError, csv.Error):
+        return None
+    run = Run(folder, config, columns) if isinstance(config, dict) and config.get("method") in NAMES else None
+    return run if run and np.isfinite(run.last("test/OD/return")) else None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):  # empty, or a row that was cut
+        return float("nan")
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Read the runs in some folders, each a run's own or one with runs somewhere below.
+
+    Raises:
+        BadInput: a folder holds none.
+    """
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        folders = [path] if (path / "metrics.csv").is_file() else sorted(p.parent for p in path.rglob("metrics.csv"))
+        found = {folder.resolve(): run for folder in folders if (run := read_run(folder))}
+        if not found:
+            raise BadInput(f"{path}: no run (a folder with config.json and a metrics.csv that holds a test is needed)")
+        runs |= found
+    return list(runs.values())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seeds."""
+
+    label: str
+    method: str
+    mode: str
+    runs: list[Run]
+    shade: float
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Put runs of one experiment together, and name each by what sets it apart from the others."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    named: dict[tuple[str, str], list[list[Run]]] = {}
+    for members in groups.values():
+        named.setdefault((members[0].config["method"], members[0].config["mode"]), []).append(members)
+    result = []
+    for (method, mode), alike in sorted(named.items(), key=lambda item: list(NAMES).index(item[0][0])):
+        settings = [members[0].settings for members in alike]
+        keys = dict.fromkeys(key for each in settings for key in each)
+        telling = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
+        for i, members in enumerate(alike):
+            words = [NAMES[method], mode]
+            if "dataset" in settings[i] and "dataset" not in telling:
+                words.append(settings[i]["dataset"])
+            words += [f"{key} {_short(settings[i].get(key))}" for key in telling]
+            result.append(Group(" ".join(words), method, mode, members, SHADES[i % len(SHADES)]))
+    return result
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return the mean of the middle half along an axis; of fewer than four values the mean."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the interquartile mean of runs [n, ...] and its 95 % percentile-bootstrap interval, low and high [...].
+
+    NaN of fewer than two runs.
+    """
+    from scipy.stats import bootstrap
+
+    middle = interquartile_mean(values)
+    if len(values) < 2:
+        return middle, np.full_like(middle, np.nan), np.full_like(middle, np.nan)
+    limits = bootstrap(
+        (values,), interquartile_mean, axis=0, n_resamples=2000, method="percentile", vectorized=True, rng=0
+    ).confidence_interval
+    return middle, limits.low, limits.high
+
+
+def aggregate(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """Join the curves of runs: x, interquartile mean, low and high, float [points] each.
+
+    Where runs were measured at the same x, these are taken as they are, from the runs that came so far; else curves are
+    interpolated between their points.
+    """
+    series = [(x, y) for x, y in series if len(x)]
+    longest = max((x for x, _ in series), key=len)
+    if not all(np.array_equal(x, longest[: len(x)]) for x, _ in series):
+        longest = np.linspace(min(x[0] for x, _ in series), max(x[-1] for x, _ in series), 100)
+        series = [(longest, np.interp(longest, x, y, left=np.nan, right=np.nan)) for x, y in series]
+    values = np.full((len(series), len(longest)), np.nan)
+    for row, (_, y) in zip(values, series):
+        row[: len(y)] = y
+    parts = []
+    there = np.isfinite(values)
+    for runs in np.unique(there, axis=1).T:  # the points that the same runs have, at once
+        points = (there == runs[:, None]).all(0)
+        if runs.any():
+            parts.append(np.stack([longest[points], *interval(values[runs][:, points]), np.flatnonzero(points)]))
+    joined = np.concatenate(parts, axis=1)
+    return tuple(joined[:4, np.argsort(joined[4])])
+
+
+def draw(folders: Sequence[Path], base: Path, what: str = "return") -> Path:
+    """Draw runs into `base.png` and `base.svg`; returns the first.
+
+    Args:
+        folders: of runs, or with runs below.
+        base: where to, without the ending; its folder is made.
+        what: `return` (and success), or all metrics of `training` or `buffer`.
+
+    Raises:
+        BadInput: there is no run, or none that has what is asked for.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    with (folder / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("test/OD/return")]
-    steps = [float(row["x_axis/optimization_steps"]) for row in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for part, colour, label in (
-        ("ID", "tab:blue", "seeds of the dataset (ID)"),
-        ("OD", "tab:orange", "other seeds (OD)"),
-    ):
-        left.plot(steps, [float(row[f"test/{part}/return"]) for row in rows], color=colour, marker=".", label=label)
-        left.axhline(float(rows[0][f"test/{part}/teacher_return"]), color=colour, linestyle="--", linewidth=1)
-        right.plot(steps, [float(row[f"test/{part}/success"]) for row in rows], color=colour, marker=".", label=label)
-    left.plot([], [], color="gray", linestyle="--", linewidth=1, label="teacher on the same seeds")
-    left.set(xlabel="gradient updates", ylabel="return")
-    right.set(xlabel="gradient updates", ylabel="success", ylim=(-0.03, 1.03))
-    left.legend(fontsize=8)
-    figure.suptitle(folder.name, fontsize=10)
-    path = folder / "curve.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    groups = group_runs(find_runs(folders))
+    style: dict[Any, Any] = {
+        "font.size": 11,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.spines.top": False,
+        "svg.fonttype": "none",
+    }
+    with plt.rc_context(style):
+        figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+        if what == "return":
+            _draw_scores(figure, groups)
+        else:
+            _draw_metrics(figure, groups, what)
+        handles: dict[str, Any] = {}
+        for axes in figure.axes:
+            handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 3), frameon=False
+        )
+        base.parent.mkdir(parents=True, exist_ok=True)
+        for ending in ("png", "svg"):
+            figure.savefig(f"{base}.{ending}", dpi=110)
+        plt.close(figure)
+    return Path(f"{base}.png")
 
 
-def main() -> None:
+def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
+    runs = [run for group in groups for run in group.runs]
+    timed = any(len(run.series("time/elapsed_s", "test/OD/return")[0]) for run in runs)
+    xs = [axis for axis in AXES if timed or axis != "time/elapsed_s"]
+    panels = figure.subplots(2, len(xs), sharex="col", sharey="row", squeeze=False)
+    # One experiment: its other set of seeds beside it. Several: the seeds that none of them saw.
+    parts = {"OD": "seeds never seen (OD)", "ID": "seeds of the dataset (ID)"} if len(groups) == 1 else {"OD": ""}
+    for column, x in enumerate(xs):
+        for row, metric in enumerate(("normalized_return", "success")):
+            axes = panels[row, column]
+            for group in groups:
+                for part, called in parts.items():
+                    _curve(axes, group, x, f"test/{part}/{metric}", called, faint=part == "ID")
+        panels[1, column].set_xlabel(AXES[x][0])
+        panels[0, column].axhline(1, color="black", linestyle=(0, (6, 3)), linewidth=1.2, label="teacher")
+        panels[0, column].axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
+        for success in {run.last("test/OD/teacher_success") for run in runs} - {float("nan")}:
+            panels[1, column].axhline(success, color="black", linestyle=(0, (6, 3)), linewidth=1.2)
+    panels[0, 0].set_ylabel("normalized return")
+    lowest = min(np.min(run.series("x_axis/optimization_steps", "test/OD/normalized_return")[1]) for run in runs)
+    panels[0, 0].set_ylim(bottom=max(min(lowest, 0) - 0.05, -1.0))  # what comes below is of a policy that flails
+    panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
+    references = {(run.last("test/OD/zero_return"), run.last("test/OD/teacher_return")) for run in runs}
+    if len(references) == 1:
+        ((zero, teacher),) = references
+        if np.isfinite(zero):
+            right = panels[0, -1].secondary_yaxis(
+                "right", (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
+            )
+            right.set_ylabel("return")
+
+
+def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
+    names = dict.fromkeys(
+        name
+        for group in groups
+        for run in group.runs
+        for name in run.metrics
+        if name.startswith(f"{what}/") and np.isfinite(run.last(name))
+    )
+    if not names:
+        raise BadInput(f"--what {what}: none of these runs measured it")
+    columns = min(4, len(names))
+    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False).flatten()
+    for axes, name in zip(panels, names):
+        for group in groups:
+            _curve(axes, group, "x_axis/optimization_steps", name)
+        axes.set_title(name.partition("/")[2].replace("_", " "), fontsize=11)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    figure.supxlabel("gradient updates", fontsize=11)
+
+
+def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: bool = False) -> None:
+    """Draw a group's curve, if any of its runs has these columns."""
+    from matplotlib.colors import to_rgb
+
+    series = [(at / AXES[x][1], values) for at, values in (run.series(x, y) for run in group.runs) if len(at)]
+    if not series:
+        return
+    at, middle, low, high = aggregate(series)
+    other = 1.0 if group.shade > 0 else 0.0
+    colour = [(1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(COLOURS[group.method])]
+    runs = f" ({len(group.runs)} runs)" if len(group.runs) > 1 else ""
+    label = f"{group.label}{runs}{', ' if called else ''}{called}"
+    marker = "." if len(at) < 30 else None
+    style = {"color": colour, "linestyle": STYLES.get(group.mode, "-"), "marker": marker, "alpha": 0.45 if faint else 1}
+    axes.plot(at, middle, label=label, **style)
+    if np.isfinite(low).any() and np.ptp(at) > 0:
+        axes.fill_between(at, low, high, color=colour, alpha=0.08 if faint else 0.2, linewidth=0)
+
+
+def scores(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the table of final scores on OD seeds, the best first: its head, then a row for each experiment.
+
+    Each figure is the interquartile mean over the runs' last tests, with its interval.
+    """
+    columns = {
+        "return": ("test/OD/return", 2, 1.0),
+        "normalized": ("test/OD/normalized_return", 3, 1.0),
+        "success": ("test/OD/success", 2, 1.0),
+        "action accuracy": ("test/OD/action_accuracy", 4, 1.0),
+        "minutes": ("time/elapsed_s", 1, 1 / 60),
+    }
+    rows = []
+    for group in group_runs(runs):
+        updates = {f"{run.last('x_axis/optimization_steps'):.0f}" for run in group.runs}
+        row = [group.label, str(len(group.runs)), min(updates) if len(updates) == 1 else "differ"]
+        for metric, digits, scale in columns.values():
+            values = np.array([run.last(metric) * scale for run in group.runs])
+            middle, low, high = interval(values[np.isfinite(values)]) if np.isfinite(values).any() else [np.nan] * 3
+            text = f"{middle:.{digits}f}" if np.isfinite(middle) else ""
+            row.append(text + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) else ""))
+        best = interquartile_mean(np.array([run.last("test/OD/normalized_return") for run in group.runs]))
+        rows.append((float(best), row))
+    rows.sort(key=lambda entry: -entry[0])
+    return [["", "runs", "updates", *columns], *(row for _, row in rows)]
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Lay out a table with its head in the first row."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in table]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, help="a run's folder")
-    arguments = parser.parse_args()
-    if not (arguments.run / "metrics.csv").is_file():
-        parser.error(f"{arguments.run}: no run (a folder with metrics.csv is needed)")
-    print(draw_curve(arguments.run))
+    parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or with runs below")
+    parser.add_argument("--what", choices=WHAT, default="return", help="what to draw (default: return, and success)")
+    parser.add_argument(
+        "--output", type=Path, help="files to write, without the ending (default: curve in the folder given, or here)"
+    )
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one page that holds everything")
+    arguments = parser.parse_args(argv)
+    base = arguments.output or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / (
+        "curve" if arguments.what == "return" else arguments.what
+    )
+    try:
+        runs = find_runs(arguments.runs)
+        picture = draw(arguments.runs, base, arguments.what)
+        table = markdown(scores(runs))
+        Path(f"{base}.md").write_text(table + "\n")
+        if arguments.html:
+            from Distillation.Page import write_page
+
+            write_page(arguments.runs, arguments.html)
+    except BadInput as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
+    if arguments.html:
+        print(arguments.html)
 
 
 if __name__ == "__main__":

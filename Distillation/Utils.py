@@ -38,7 +38,7 @@ class CommonConfig(Config):
     title: ClassVar[str]
     # What may differ between a run and its resumption: none of it changes what is computed.
     free: ClassVar[frozenset[str]] = frozenset(
-        {"num_workers", "results_dir", "teacher", "wandb_mode", "wandb_entity", "wandb_project"}
+        {"num_workers", "results_dir", "teacher", "quiet", "video_every", "wandb_mode", "wandb_entity", "wandb_project"}
     )
     inherited: ClassVar[frozenset[str]] = frozenset()  # settings that another run decides: no flags
 
@@ -47,6 +47,7 @@ class CommonConfig(Config):
     render_quality: Literal["fast", "full"] = setting("fast", "of the frames", choices=("fast", "full"))
     teacher: str | None = setting(None, "teacher file; the shipped one unless given")
     results_dir: str = setting("Results", "where results are written; relative to the repository")
+    quiet: bool = setting(False, "show nothing but errors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,9 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         1_000, "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)", at_least=1
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
+    video_every: int = setting(
+        10_000, "updates between videos of a test, beside the one that closes the run; 0: none", at_least=0
+    )
     grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
     run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
     wandb_mode: str = setting(

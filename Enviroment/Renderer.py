@@ -16,6 +16,9 @@ from Enviroment.GL import choose_gl_backend
 from Enviroment.Tasks import Camera
 
 Quality = Literal["fast", "full"]
+# What `fast` sets in the model's `vis.quality`, and which flags of the scene it turns off.
+FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
+FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
 
 class FrameRenderer:
@@ -41,9 +44,8 @@ class FrameRenderer:
         self._model = copy.copy(model)
         vis = self._model.vis
         if quality == "fast":
-            vis.quality.shadowsize = 0
-            vis.quality.offsamples = 0
-            vis.quality.numslices, vis.quality.numstacks, vis.quality.numquads = 10, 6, 1
+            for name, value in FAST.items():
+                setattr(vis.quality, name, value)
         rows, columns = size
         vis.global_.offwidth, vis.global_.offheight = columns, rows
 
@@ -51,8 +53,7 @@ class FrameRenderer:
         self._make_current()
         self._scene = mujoco.MjvScene(self._model, maxgeom=1000)
         if quality == "fast":
-            for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
-                self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
+            self._scene.flags[list(map(int, FAST_OFF))] = 0
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)

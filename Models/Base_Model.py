@@ -250,9 +250,12 @@ class ActorCritic(GaussianPolicy):
         return self.critic(self.features(obs)).squeeze(-1)
 
 
-def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
+VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 1}  # of the kinds of files, counted up when one changes
+
+
+def save_tensors(path: Path | str, kind: str, content: dict[str, Any]) -> None:
     """Write tensors and plain values to `path` so that it holds the old content or the new one, never a part."""
-    path = Path(path)
+    path, content = Path(path), {"format": kind, "version": VERSIONS[kind], **content}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     buffer = io.BytesIO()  # torch.save hides what is wrong with a disk behind errors of its own
@@ -264,34 +267,24 @@ def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def file_format(path: Path | str) -> str:
-    """Return which `format` a file of `save_tensors` says it is.
+def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
+    """Read what `save_tensors` wrote, executing nothing; its kind stands in `format`.
 
     Raises:
-        BadFile: the file is missing, damaged, or foreign.
+        BadFile: the file is missing, damaged, or of another kind or version than is wanted.
     """
-    return _read(Path(path), "teacher, student or checkpoint")["format"]
-
-
-def load_tensors(path: Path | str, kind: str) -> dict[str, Any]:
-    """Read what `save_tensors` wrote, executing nothing, and check that its `format` is `kind`.
-
-    Raises:
-        BadFile: the file is missing, damaged, or of another kind.
-    """
-    content = _read(Path(path), kind)
-    if content["format"] != kind:
-        raise BadFile(f"{path}: a {content['format']} file where a {kind} file is needed")
-    return content
-
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
+    path, wanted = Path(path), " or ".join(kinds)
     if not path.is_file():
-        raise BadFile(f"{path}: no such file (a {kind} file is needed)")
+        raise BadFile(f"{path}: no such file (a {wanted} file is needed)")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise BadFile(f"{path}: damaged, or not a {kind} file") from error
-    if not isinstance(content, dict) or not isinstance(content.get("format"), str):
-        raise BadFile(f"{path}: a foreign file where a {kind} file is needed")
+        raise BadFile(f"{path}: damaged, or not a {wanted} file") from error
+    if not isinstance(content, dict) or content.get("format") not in VERSIONS:
+        raise BadFile(f"{path}: a foreign file where a {wanted} file is needed")
+    kind, version = content["format"], content.get("version")
+    if kind not in kinds:
+        raise BadFile(f"{path}: a {kind} file where a {wanted} file is needed")
+    if version != VERSIONS[kind]:
+        raise BadFile(f"{path}: a {kind} file of version {version}; this code reads version {VERSIONS[kind]}")
     return content

@@ -109,21 +109,22 @@ class Teacher(GaussianPolicy):
 
     def save(self, path: Path | str, task: str) -> None:
         """Write the teacher of a task as plain tensors."""
-        save_tensors(path, {**_content("teacher", self), "task": task})
+        save_tensors(path, "teacher", {"arguments": self.arguments, "weights": self.state_dict(), "task": task})
 
 
-def _content(kind: str, model: Any) -> dict[str, Any]:
-    return {"format": kind, "version": 1, "arguments": model.arguments, "weights": model.state_dict()}
+def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.device = "cpu") -> Any:
+    """Build the teacher or student that a file's `content` holds.
 
-
-def _load(path: Path | str, kind: str, build: Any, device: str | torch.device) -> tuple[Any, dict[str, Any]]:
-    content = load_tensors(path, kind)
+    Raises:
+        BadFile: it is not complete; `path` is for the message.
+    """
+    kind = content["format"]
     try:
-        model = build(**content["arguments"])
-        model.load_state_dict(content["weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise BadFile(f"{path}: not a complete {kind} file of this version ({str(error).splitlines()[0]})") from error
-    return model.to(device).eval(), content
+        policy = {"teacher": Teacher, "student": ActorCritic}[kind](**content["arguments"])
+        policy.load_state_dict(content["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise BadFile(f"{path}: not a complete {kind} file ({str(error).splitlines()[0]})") from error
+    return policy.to(device).eval()
 
 
 def get_Teacher_model(
@@ -135,7 +136,8 @@ def get_Teacher_model(
         BadFile: the file is missing, damaged, not a teacher, or of another task than `task`.
     """
     path = path or SHIPPED_TEACHER
-    teacher, content = _load(path, "teacher", Teacher, device)
+    content = load_tensors(path, "teacher")
+    teacher = build_policy(path, content, device)
     if task is not None and content.get("task") != task:
         raise BadFile(f"{path}: a teacher of {content.get('task')} where one of {task} is needed")
     return teacher.requires_grad_(False)
@@ -179,7 +181,7 @@ def make_student(
 
 def save_student(path: Path | str, student: ActorCritic, card: dict[str, Any]) -> None:
     """Write a student as plain tensors, with `card`: task, mode, render settings, scores, whatever says what it is."""
-    save_tensors(path, {**_content("student", student), "card": card})
+    save_tensors(path, "student", {"arguments": student.arguments, "weights": student.state_dict(), "card": card})
 
 
 def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorCritic:
@@ -188,22 +190,4 @@ def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorC
     Raises:
         BadFile: the file is missing, damaged, or not a student.
     """
-    return _load(path, "student", ActorCritic, device)[0]
-
-
-def student_card(path: Path | str) -> dict[str, Any]:
-    """Return the card that `save_student` wrote.
-
-    Raises:
-        BadFile: the file is missing, damaged, or not a student.
-    """
-    return load_tensors(path, "student")["card"]
-
-
-def file_task(path: Path | str) -> str | None:
-    """Return the task that a teacher was trained on.
-
-    Raises:
-        BadFile: the file is missing, damaged, or not a teacher.
-    """
-    return load_tensors(path, "teacher").get("task")
+    return build_policy(path, load_tensors(path, "student"), device)

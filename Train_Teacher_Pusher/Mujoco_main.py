@@ -10,6 +10,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -124,6 +125,8 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     parser.add_argument("--results-dir", type=Path, default=RUNS, help="where runs are written (default: %(default)s)")
     parser.add_argument("--run-name", default="sac", help="folder of the run in there (default: sac)")
     parser.add_argument("--wandb_mode", choices=["auto", "online", "offline", "disabled"], default="auto")
+    parser.add_argument("--wandb_entity", help="W&B entity, else WANDB_ENTITY")
+    parser.add_argument("--wandb_project", help="W&B project, else WANDB_PROJECT, else policy-distillation")
     parser.add_argument("--resume", action="store_true", help="continue the run of this name")
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
     arguments = parser.parse_args(argv)
@@ -146,6 +149,7 @@ def main() -> None:
     except BadDevice as error:
         parser.error(str(error))
     written = folder / "config.json"
+    before: dict[str, Any] = {}
     if arguments.resume:
         if not written.is_file():
             parser.error(f"--resume: nothing to resume in {folder}")
@@ -168,7 +172,19 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     write_json(written, asdict(config))
 
-    run = start_wandb(arguments.wandb_mode, folder, asdict(config), group="Teacher", name=arguments.run_name)
+    run = start_wandb(
+        arguments.wandb_mode,
+        folder,
+        asdict(config),
+        group="Teacher",
+        name=arguments.run_name,
+        tags=[TASK.name, "SAC"],
+        entity=arguments.wandb_entity,
+        project=arguments.wandb_project,
+        run_id=before.get("wandb_id"),
+    )
+    if run is not None:
+        write_json(written, asdict(config) | {"wandb_id": run.id})
     env = make_vector_env(TASK, num_envs=25, num_workers=1, frames=False)
     callback = EvaluationCallback(model, folder, TASK, env, arguments.eval_freq, arguments.checkpoint_freq, run)
     try:

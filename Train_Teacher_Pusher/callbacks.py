@@ -56,6 +56,7 @@ class EvaluationCallback(BaseCallback):
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
         rows = list(csv.DictReader(metrics.open())) if metrics.is_file() else []
+        self._sent = int(rows[-1]["timesteps"]) if rows else -1  # W&B has the evaluations up to there
         if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
@@ -89,7 +90,7 @@ class EvaluationCallback(BaseCallback):
         evaluate(teacher, self._env, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
         try:
-            write_video(video, self._task, seeds, recording)
+            write_video(video, self._task, seeds, recording, name="teacher")
         except NoGLBackend as error:
             print(f"no video of the best checkpoint: {error}")
             return
@@ -117,7 +118,7 @@ class EvaluationCallback(BaseCallback):
             else None,
         }
         self._metrics.write(row)
-        if self._run is not None:
+        if self._run is not None and self.num_timesteps > self._sent:
             self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if row["return"] > self._best:

@@ -1,0 +1,211 @@
+"""Take a policy away: an ONNX model that needs neither PyTorch nor this repository, or one small `.pt`; and its card."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from Distillation.Utils import BadInput, OneLineParser
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+EXAMPLE = "examples/onnx_student.py"
+TOLERANCE = 1e-4  # between the exported model's actions and PyTorch's
+
+
+def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, Any]:
+    """Return the card of an exported policy: what it is, what it is fed with, what comes out."""
+    from Enviroment.Renderer import FAST, FAST_OFF
+
+    entries = list(task.proprioception) if policy.inputs[0] == "PartialState" else list(range(_width(policy)))
+    name = "proprioception" if policy.inputs[0] == "PartialState" else "state"
+    inputs: dict[str, Any] = {name: {"dtype": "float32", "shape": ["batch", len(entries)], "state_entries": entries}}
+    described = {key: value for key, value in card.items() if key not in ("render", "precision")}
+    if "Frame" in policy.inputs:
+        shape = ["batch", *policy.arguments["frame_shape"]]
+        steps = [-k * task.stack_stride for k in range(task.stack - 1, -1, -1)]
+        inputs["frames"] = {"dtype": "uint8", "shape": shape, "steps": steps}
+        fast = card["render"]["quality"] == "fast"
+        opengl = {"vis_quality": FAST if fast else {}, "flags_off": [int(flag) for flag in FAST_OFF] if fast else []}
+        described["render"] = {**card["render"], **opengl}
+    low, high = policy.arguments["action_low"], policy.arguments["action_high"]
+    output = {"action": {"dtype": "float32", "shape": ["batch", len(low)], "low": low, "high": high}}
+    return {**described, "env_id": task.env_id, "inputs": inputs, "outputs": output}
+
+
+def _width(policy: Any) -> int:
+    return len(policy.arguments.get("vector_mean") or policy.arguments["mean"])
+
+
+def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
+    """Write a policy's mean action as an ONNX model, its preprocessing and the card inside.
+
+    Args:
+        policy: a student or teacher on the CPU, in fp32.
+        card: from `describe_policy`; it becomes the model's metadata `card`, as JSON.
+        path: file to write.
+
+    Returns:
+        The largest difference to PyTorch's actions on random input, in the action's units.
+
+    Raises:
+        BadInput: an optional package is missing, or the model's actions differ by more than 1e-4.
+    """
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BadInput(f"export to ONNX needs {' '.join(missing)}: pip install {' '.join(missing)}")
+    import onnx
+    import onnxruntime
+    import torch
+
+    class MeanAction(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.policy = policy
+
+        def forward(self, vector: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
+            obs = {policy.inputs[0]: vector} | ({} if frames is None else {"Frame": frames})
+            distribution = policy.distribution(obs)
+            return distribution.action(distribution.mean)
+
+    generator = torch.Generator().manual_seed(0)
+
+    def example(batch: int) -> tuple[torch.Tensor, ...]:
+        parts = [torch.randn((batch, _width(policy)), generator=generator)]
+        if "frames" in card["inputs"]:
+            shape = (batch, *card["inputs"]["frames"]["shape"][1:])
+            parts.append(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+        return tuple(parts)
+
+    names, inputs = list(card["inputs"]), example(2)
+    batch = torch.export.Dim("batch")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision's absence, among others
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            MeanAction().eval(),
+            inputs,
+            input_names=names,
+            output_names=list(card["outputs"]),
+            dynamic_shapes=tuple({0: batch} for _ in names),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {"card": json.dumps(card)})
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    inputs = example(7)
+    (actions,) = session.run(None, {name: part.numpy() for name, part in zip(names, inputs)})
+    with torch.no_grad():
+        difference = float((torch.from_numpy(actions) - MeanAction()(*inputs)).abs().max())
+    if not difference <= TOLERANCE:
+        raise BadInput(f"{path}: not written, for the exported model's actions differ by {difference:.1e}")
+    temporary = path.with_name(f"writing_{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return difference
+
+
+def card_text(card: dict[str, Any], name: str) -> str:
+    """Return a card in Markdown, for people."""
+    from Algorithm.Test_model import table
+
+    scores = card.get("scores")
+    lines = [f"# {name}", "", f"A policy for `{card['env_id']}`: {card['mode']}, by {card['method']}.", ""]
+    if scores and "figures" in scores:
+        lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"]), "```", ""]
+    elif scores:
+        lines += [
+            "Its last test while it trained:",
+            "",
+            *(f"- {key}: {value:.4g}" for key, value in scores.items()),
+            "",
+        ]
+    lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
+    for way in ("inputs", "outputs"):
+        for key, spec in card[way].items():
+            what = f"in the environment's units, from {_brief(spec.get('low'))} to {_brief(spec.get('high'))}"
+            if "steps" in spec:
+                what = f"grayscale 0-255 of steps {spec['steps']} from now, an episode's first for those before it"
+            elif "state_entries" in spec:
+                first, last = spec["state_entries"][0], spec["state_entries"][-1]
+                which = f"{first}-{last}" if spec["shape"][1] == last - first + 1 else str(spec["state_entries"])
+                what = f"entries {which} of the environment's observation, as they are"
+            lines.append(f"| {way[:-1]} | `{key}` | {spec['dtype']} | {spec['shape']} | {what} |")
+    if name.endswith(".onnx") and "frames" in card["inputs"]:
+        lines += ["", f"`{EXAMPLE}` runs it in plain Gymnasium, its frames drawn by MuJoCo alone."]
+    return "\n".join([*lines, "", "```json", json.dumps(card, indent=2), "```", ""])
+
+
+def _brief(values: Sequence[float] | None) -> str:
+    return f"{values[0]:g}" if values and len(set(values)) == 1 else str(values)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = OneLineParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("checkpoint", type=Path, help="a student, a run's last.pt, or a teacher")
+    parser.add_argument(
+        "--output", type=Path, help="an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
+    )
+    parser.add_argument("--seeds", help="score it on these episodes for the card, for example 1900-1999")
+    arguments = parser.parse_args(argv)
+    output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
+
+    from Enviroment.GL import NoGLBackend, choose_gl_backend
+
+    try:
+        choose_gl_backend()
+    except NoGLBackend as error:
+        parser.error(str(error))
+    from Algorithm.Checkpoint import load_policy
+    from Algorithm.Test_model import parse_seeds
+    from Distillation.Play import score
+    from Enviroment.Tasks import TASKS
+    from Models.Base_Model import ActorCritic, BadFile, resolve_device, resolve_precision
+    from Models.Model_Pusher import get_Teacher_model, save_student
+
+    try:
+        if output.suffix not in (".onnx", ".pt"):
+            raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
+        if output.resolve() == arguments.checkpoint.resolve():
+            raise BadInput(f"--output {output} is the checkpoint itself; give another name")
+        policy, card = load_policy(arguments.checkpoint)
+        if card.get("task") not in TASKS:
+            raise BadInput(f"{arguments.checkpoint}: of an unknown task; {', '.join(TASKS)} are known")
+        task = TASKS[card["task"]]
+        if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
+            raise BadInput(f"{arguments.checkpoint}: a teacher is as small as it gets; --output to an .onnx is for it")
+        if arguments.seeds:
+            if output.suffix == ".pt" and "Frame" in policy.inputs:
+                policy.precision = resolve_precision(card.get("precision", "auto"), resolve_device("cpu"))
+            quality = card.get("render", {}).get("quality", "fast")
+            try:
+                seeds = parse_seeds(arguments.seeds)
+            except ValueError as error:
+                raise BadInput(f"--seeds: {error}") from None
+            report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
+            card = card | {"scores": {"seeds": arguments.seeds, "figures": report}}
+            policy.precision = "fp32"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        described = describe_policy(policy, card, task)
+        if output.suffix == ".onnx":
+            difference = export_onnx(policy, described, output)
+            print(f"actions equal PyTorch's to {difference:.0e}")
+        else:
+            save_student(output, policy, card)
+        written = output.with_suffix(".md")
+        written.write_text(card_text(described, output.name))
+    except (BadInput, BadFile, NoGLBackend) as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
+
+
+if __name__ == "__main__":
+    main()
