@@ -87,7 +87,7 @@ def collect_dataset(
     teacher: GaussianPolicy,
     samples: int,
     noise: float,
-    meta: dict[str, Any],
+    meta: dict[str, Any] | None = None,
     quiet: bool = False,
 ) -> None:
     """Collect the teacher's episodes from seed 2000 up into `folder`, or go on with a collection that was cut off.
@@ -113,7 +113,7 @@ def collect_dataset(
         "teacher_noise": noise,
         "requested_samples": samples,
         "num_envs": env.num_envs,
-        **meta,
+        **(meta or {}),
     }
 
     @torch.no_grad()

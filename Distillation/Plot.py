@@ -37,6 +37,7 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
 SEEDS_AND_PLACES = CommonConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions")
 }
+TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
 WHAT = ("return", "training", "buffer")
 
 
@@ -62,10 +63,9 @@ class Run:
         return self.metrics[x][there], self.metrics[y][there]
 
     def last(self, metric: str) -> float:
-        """Return what was measured last, NaN if nothing was."""
-        values = self.metrics.get(metric, np.empty(0))
-        values = values[np.isfinite(values)]
-        return float(values[-1]) if len(values) else float("nan")
+        """Return a figure of the row with the last test, NaN without one."""
+        tests = np.flatnonzero(np.isfinite(self.metrics.get("test/OD/return", np.empty(0))))
+        return float(self.metrics[metric][tests[-1]]) if len(tests) and metric in self.metrics else float("nan")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             words = [NAMES[method], mode]
             if "dataset" in settings[i] and "dataset" not in telling:
                 words.append(settings[i]["dataset"])
-            words += [f"{key} {_short(settings[i].get(key))}" for key in telling]
+            words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}" for key in telling]
             result.append(Group(" ".join(words), method, mode, members, SHADES[i % len(SHADES)]))
     return result
 
@@ -224,6 +224,7 @@ def draw(folders: Sequence[Path], base: Path, what: str = "return") -> Path:
         "axes.grid": True,
         "grid.alpha": 0.3,
         "axes.spines.top": False,
+        "axes.spines.right": False,
         "svg.fonttype": "none",
     }
     with plt.rc_context(style):
@@ -283,7 +284,7 @@ def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
         for group in groups
         for run in group.runs
         for name in run.metrics
-        if name.startswith(f"{what}/") and np.isfinite(run.last(name))
+        if name.startswith(f"{what}/") and np.isfinite(run.metrics[name]).any()
     )
     if not names:
         raise BadInput(f"--what {what}: none of these runs measured it")
@@ -293,9 +294,9 @@ def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
         for group in groups:
             _curve(axes, group, "x_axis/optimization_steps", name)
         axes.set_title(name.partition("/")[2].replace("_", " "), fontsize=11)
+        axes.set_xlabel(AXES["x_axis/optimization_steps"][0])
     for axes in panels[len(names) :]:
         axes.remove()
-    figure.supxlabel("gradient updates", fontsize=11)
 
 
 def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: bool = False) -> None:
