@@ -83,10 +83,7 @@ def log_artifact(wandb_run: Any, kind: str, name: str, paths: Sequence[Path], me
             artifact.add_reference(path.resolve().as_uri())
         else:
             artifact.add_file(str(path))
-    if kind == "dataset":
-        wandb_run.use_artifact(artifact)
-    else:
-        wandb_run.log_artifact(artifact)
+    wandb_run.log_artifact(artifact)
 
 
 class MetricsFile:

@@ -39,7 +39,7 @@ from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
-from Models.Model_Pusher import SHIPPED_TEACHER, Teacher, get_Teacher_model, make_student
+from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_student
 
 # What a student's file says of it, beside its scores.
 CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")
@@ -61,7 +61,7 @@ def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None
 def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
     device = resolve_device(config.device)
     config = dataclasses.replace(config, device=str(device))
-    teacher_path = Path(config.teacher) if config.teacher else SHIPPED_TEACHER
+    teacher_path = Path(config.teacher) if config.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
     teacher = get_Teacher_model(teacher_path, device, task.name)
     if isinstance(config, Utils.Collection):
         if resume:
@@ -81,7 +81,7 @@ def rendering(config: CommonConfig, task: Task) -> dict[str, Any]:
 def dataset_folder(config: CommonConfig, task: Task, samples: int) -> Path:
     """Return where a dataset of so many samples is."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
-    return task_folder(config, task.name) / "Teacher" / f"dataset_{size}"
+    return task_folder(config) / "Teacher" / f"dataset_{size}"
 
 
 def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
@@ -91,7 +91,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
         BadInput: there is one already, and no export is wanted, or the one there has other settings.
     """
     folder = dataset_folder(config, task, config.num_data)
-    description = describe(config, task.name, teacher_path, rendering(config, task))
+    description = describe(config, teacher_path, rendering(config, task))
     if folder.exists() and not overwrite:
         if config.export_minari is None:
             raise BadInput(f"{folder} is there already; --overwrite collects it anew")
@@ -169,6 +169,8 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
         parent = json.loads((folder / "config.json").read_text())
         if parent["method"] != Utils.Cloning.method:
             raise BadInput(f"--folder_Dagger {folder}: a run of --{parent['method']}; one of --BC_phase is needed")
+        if parent["task"] != config.task:
+            raise BadInput(f"--folder_Dagger {folder}: a run on {parent['task']}; --task {parent['task']} is for it")
         inherited = {name: parent[name] for name in config.inherited}
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadInput):
@@ -231,8 +233,8 @@ def distil(
     start = priorities = None
     if isinstance(config, Utils.DAgger):
         config, start, priorities = inherit(config)
-    description = describe(config, task.name, teacher_path, rendering(config, task))
-    folder = task_folder(config, task.name) / config.folder / config.name
+    description = describe(config, teacher_path, rendering(config, task))
+    folder = task_folder(config) / config.folder / config.name
     if start is not None:
         description["start_sha256"] = file_hash(start)
     check_folder(folder, description, config.free, resume, overwrite)

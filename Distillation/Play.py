@@ -1,8 +1,8 @@
 """Evaluate a student or a teacher on given seeds, beside the shipped teacher and standing still; film it, or watch it."""
 
 import json
-import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,18 +60,23 @@ def watch(
     Raises:
         BadInput: there is no display.
     """
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise BadInput("--window needs a display (DISPLAY is not set); --video writes a file instead")
+    import glfw
     import mujoco.viewer
     import numpy as np
 
     from Enviroment.Utils import make_env
     from Models.Utils import FrameStacker
 
+    others = set(threading.enumerate())
+    glfw.ERROR_REPORTING = "ignore"
+    if not glfw.init():
+        raise BadInput("--window needs a display, and none can be opened here; --video writes a file instead")
     env = make_env(task, "Frame" in policy.inputs, render_quality)
     stacker = FrameStacker(task.stack, task.stack_stride)
     simulation: Any = env.unwrapped
-    with mujoco.viewer.launch_passive(simulation.model, simulation.data) as viewer:
+    with mujoco.viewer.launch_passive(
+        simulation.model, simulation.data, show_left_ui=False, show_right_ui=False
+    ) as viewer:
         viewer.cam.lookat[:] = task.camera.lookat
         viewer.cam.distance, viewer.cam.azimuth, viewer.cam.elevation = task.camera.distance, task.camera.azimuth, -50
         for seed in seeds:
@@ -91,6 +96,8 @@ def watch(
                 break
             distance = task.success_distance(obs["State"])
             print(f"seed {seed}  return {total:.2f}  distance {distance:.3f} m", flush=True)
+    for thread in set(threading.enumerate()) - others:
+        thread.join(5)  # the viewer's own: X has it that it is still drawing
     env.close()
 
 

@@ -90,7 +90,7 @@ def read_run(folder: Path) -> Run | None:
         columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
     except (OSError, ValueError, csv.Error):
         return None
-    run = Run(folder, config, columns) if isinstance(config, dict) and config.get("method") in NAMES else None
+    run = Run(folder, config, columns) if isinstance(config, dict) and {"method", "mode"} <= config.keys() else None
     return run if run and np.isfinite(run.last("test/OD/return")) else None
 
 
@@ -137,12 +137,13 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for members in groups.values():
         named.setdefault((members[0].config["method"], members[0].config["mode"]), []).append(members)
     result = []
-    for (method, mode), alike in sorted(named.items(), key=lambda item: list(NAMES).index(item[0][0])):
+    order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
+    for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings for members in alike]
         keys = dict.fromkeys(key for each in settings for key in each)
         telling = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
         for i, members in enumerate(alike):
-            words = [NAMES[method], mode]
+            words = [NAMES.get(method, method), mode]
             if "dataset" in settings[i] and "dataset" not in telling:
                 words.append(settings[i]["dataset"])
             words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}" for key in telling]
@@ -308,7 +309,9 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
         return
     at, middle, low, high = aggregate(series)
     other = 1.0 if group.shade > 0 else 0.0
-    colour = [(1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(COLOURS[group.method])]
+    colour = [
+        (1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(COLOURS.get(group.method, "#555555"))
+    ]
     runs = f" ({len(group.runs)} runs)" if len(group.runs) > 1 else ""
     label = f"{group.label}{runs}{', ' if called else ''}{called}"
     marker = "." if len(at) < 30 else None

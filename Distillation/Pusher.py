@@ -1,4 +1,4 @@
-"""Distil the Pusher teacher into a student: one command line, one experiment, one folder."""
+"""Distil a teacher into a student, Pusher's unless told otherwise: one command line, one experiment, one folder."""
 
 import argparse
 import dataclasses
@@ -9,7 +9,6 @@ from typing import Any
 from Algorithm.Config import BadInput
 from Distillation.Utils import METHODS, CommonConfig, OneLineParser
 
-TASK = "Pusher"
 GO_ON = "--resume in place of --overwrite goes on with a run, the same command with a collection"
 
 
@@ -93,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     except NoGLBackend as error:
         _fail(str(error))
     try:
-        run(config, TASKS[TASK], arguments.resume, arguments.overwrite)
+        run(config, TASKS[config.task], arguments.resume, arguments.overwrite)
     except (BadInput, BadDevice, BadFile) as error:
         _fail(str(error))
     except OSError as error:

@@ -25,6 +25,7 @@ from Algorithm.Config import (
     changed,
     setting,
 )
+from Enviroment.Tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET_SIZES = ("5k", "10k", "50k", "100k")
@@ -42,10 +43,11 @@ class CommonConfig(Config):
     )
     inherited: ClassVar[frozenset[str]] = frozenset()  # settings that another run decides: no flags
 
+    task: str = setting("Pusher", "task; its teacher is the one in Results/<task>/Teacher", choices=tuple(TASKS))
     device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N")
     num_workers: int = setting(0, "processes that step the environments; 0: one for each core", at_least=0)
     render_quality: Literal["fast", "full"] = setting("fast", "of the frames", choices=("fast", "full"))
-    teacher: str | None = setting(None, "teacher file; the shipped one unless given")
+    teacher: str | None = setting(None, "teacher file; the task's unless given")
     results_dir: str = setting("Results", "where results are written; relative to the repository")
     quiet: bool = setting(False, "show nothing but errors")
 
@@ -228,18 +230,17 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def task_folder(config: CommonConfig, task: str) -> Path:
-    """Return where a task's results are; a relative `results_dir` lies below the repository."""
-    return ROOT / Path(config.results_dir).expanduser() / task
+def task_folder(config: CommonConfig) -> Path:
+    """Return where the task's results are; a relative `results_dir` lies below the repository."""
+    return ROOT / Path(config.results_dir).expanduser() / config.task
 
 
-def describe(config: CommonConfig, task: str, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `config.json`: settings, task, what is rendered, teacher and package versions."""
+def describe(config: CommonConfig, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `config.json`: settings, what is rendered, teacher and package versions."""
     packages = ("torch", "gymnasium", "mujoco", "numpy")
     description = {
         "method": config.method,
         **dataclasses.asdict(config),
-        "task": task,
         "teacher_sha256": file_hash(teacher),
         "render": render,
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},

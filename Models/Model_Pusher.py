@@ -26,7 +26,8 @@ FILTERS: dict[str, tuple[int, ...]] = {
     "ImpaalaMid": (16, 32, 32),
     "ImpaalaBig": (32, 64, 64),
 }
-SHIPPED_TEACHER = Path(__file__).resolve().parents[1] / "Results" / "Pusher" / "Teacher" / "teacher.pt"
+RESULTS = Path(__file__).resolve().parents[1] / "Results"
+SHIPPED_TEACHER = RESULTS / "Pusher" / "Teacher" / "teacher.pt"
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,12 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
 def get_Teacher_model(
     path: Path | str | None = None, device: str | torch.device = "cpu", task: str | None = None
 ) -> Teacher:
-    """Load a teacher; without a path the shipped one.
+    """Load a teacher; without a path the one of `task` in `Results/<task>/Teacher`, by default the shipped one.
 
     Raises:
         BadFile: the file is missing, damaged, not a teacher, or of another task than `task`.
     """
-    path = path or SHIPPED_TEACHER
+    path = path or (RESULTS / task / "Teacher" / "teacher.pt" if task else SHIPPED_TEACHER)
     content = load_tensors(path, "teacher")
     teacher = build_policy(path, content, device)
     if task is not None and content.get("task") != task:

@@ -22,17 +22,16 @@ from Distillation.Utils import OneLineParser, write_json
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import BadDevice, BadFile, resolve_device
+from Models.Model_Pusher import RESULTS
 from Train_Teacher_Pusher.callbacks import EvaluationCallback, save_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
-
-TASK = TASKS["Pusher"]
-RUNS = Path(__file__).resolve().parents[1] / "Results" / "Pusher" / "Teacher" / "runs"
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
     """Settings of a teacher run; the field names are the flags."""
 
+    task: str = "Pusher"
     total_timesteps: int = 3_000_000
     seed: int = 0
     num_envs: int = 32
@@ -54,6 +53,7 @@ class TeacherConfig:
 
 
 HELP = {
+    "task": f"one of {', '.join(TASKS)}",
     "total_timesteps": "environment steps in all",
     "num_envs": "environments stepped together",
     "learning_rate_end": "learning rate at the end; it falls over the second half",
@@ -69,7 +69,10 @@ HELP = {
 def make_training_env(config: TeacherConfig) -> DummyVecEnv:
     """Make the state-only training environments, which need no renderer and no process of their own."""
     env = DummyVecEnv(
-        [lambda: gym.make(TASK.env_id, reward_dist_weight=config.reward_dist_weight) for _ in range(config.num_envs)]
+        [
+            lambda: gym.make(TASKS[config.task].env_id, reward_dist_weight=config.reward_dist_weight)
+            for _ in range(config.num_envs)
+        ]
     )
     env.seed(config.seed)
     return env
@@ -122,7 +125,9 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     parser.add_argument(
         "--checkpoint-freq", type=int, default=500_000, help="steps between checkpoints (default: 500000)"
     )
-    parser.add_argument("--results-dir", type=Path, default=RUNS, help="where runs are written (default: %(default)s)")
+    parser.add_argument(
+        "--results-dir", type=Path, help="where runs are written (default: Results/<task>/Teacher/runs)"
+    )
     parser.add_argument("--run-name", default="sac", help="folder of the run in there (default: sac)")
     parser.add_argument("--wandb_mode", choices=["auto", "online", "offline", "disabled"], default="auto")
     parser.add_argument("--wandb_entity", help="W&B entity, else WANDB_ENTITY")
@@ -131,6 +136,9 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
     arguments = parser.parse_args(argv)
     config = TeacherConfig(**{name: getattr(arguments, name) for name in asdict(TeacherConfig())})
+    if config.task not in TASKS:
+        parser.error(f"--task {config.task}: one of {', '.join(TASKS)} is needed")
+    arguments.results_dir = arguments.results_dir or RESULTS / config.task / "Teacher" / "runs"
     for name in ("total_timesteps", "num_envs", "batch_size", "gradient_steps", "hidden", "buffer_size"):
         if getattr(config, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed")
@@ -178,15 +186,17 @@ def main() -> None:
         asdict(config),
         group="Teacher",
         name=arguments.run_name,
-        tags=[TASK.name, "SAC"],
+        tags=[config.task, "SAC"],
         entity=arguments.wandb_entity,
         project=arguments.wandb_project,
         run_id=before.get("wandb_id"),
     )
     if run is not None:
         write_json(written, asdict(config) | {"wandb_id": run.id})
-    env = make_vector_env(TASK, num_envs=25, num_workers=1, frames=False)
-    callback = EvaluationCallback(model, folder, TASK, env, arguments.eval_freq, arguments.checkpoint_freq, run)
+    env = make_vector_env(TASKS[config.task], num_envs=25, num_workers=1, frames=False)
+    callback = EvaluationCallback(
+        model, folder, TASKS[config.task], env, arguments.eval_freq, arguments.checkpoint_freq, run
+    )
     try:
         # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
         model.learn(config.total_timesteps - model.num_timesteps, callback, reset_num_timesteps=not arguments.resume)

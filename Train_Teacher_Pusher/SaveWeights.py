@@ -8,8 +8,9 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
 from Distillation.Utils import OneLineParser
+from Enviroment.Tasks import TASKS
 from Models.Base_Model import BadFile
-from Models.Model_Pusher import SHIPPED_TEACHER, Teacher
+from Models.Model_Pusher import RESULTS, Teacher
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
 
@@ -65,15 +66,17 @@ def main() -> None:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="NAME.zip, with NAME_vecnormalize.pkl beside it")
     parser.add_argument(
-        "--output", type=Path, default=SHIPPED_TEACHER, help="default: the teacher the students learn from"
+        "--task", choices=list(TASKS), default="Pusher", help="what it was trained on (default: Pusher)"
     )
+    parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
     try:
         model, statistics = load_sac(arguments.checkpoint)
     except BadFile as error:
         parser.error(str(error))
-    teacher_from_sac(model, statistics).save(arguments.output, task="Pusher")
-    print(f"wrote {arguments.output}")
+    output = arguments.output or RESULTS / arguments.task / "Teacher" / "teacher.pt"
+    teacher_from_sac(model, statistics).save(output, arguments.task)
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":
