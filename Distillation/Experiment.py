@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
-from Algorithm import PPD, BehaviouralCloning, StudentTeacher_distillation
+from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.Checkpoint import load_checkpoint, load_policy
 from Algorithm.CollectDataset import collect_dataset
-from Algorithm.Config import BadInput
+from Algorithm.Config import BadInput, PPOConfig
 from Algorithm.Logger import RunLogger, start_wandb
+from Algorithm.PPD import PPD
+from Algorithm.PPO import GuidedPPO
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
+from Algorithm.StudentTeacher_distillation import OnlineDistillation
 from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Trainer, train
 from Algorithm.Utils import Dataset, find_dataset, open_dataset
@@ -43,6 +46,11 @@ from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_studen
 
 # What a student's file says of it, beside its scores.
 CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")
+ON_POLICY: dict[type, type[GuidedPPO]] = {  # what trains by rollouts, and with which settings
+    Utils.PPD: PPD,
+    Utils.StudentDistillation: OnlineDistillation,
+    Utils.TeacherDistillation: OnlineDistillation,
+}
 AGGREGATED = "aggregated"  # folder of what DAgger added
 
 
@@ -201,11 +209,11 @@ def make_trainer(
     if isinstance(config, Utils.Cloning):
         assert dataset is not None
         seed = training_seed("BC", config.run_index)
-        return BehaviouralCloning.BehaviouralCloning(student, dataset.fields, task, config, seed)
+        return BehaviouralCloning(student, dataset.fields, task, config, seed)
     if isinstance(config, Utils.DAgger):
         assert dataset is not None
         assert priorities is not None
-        return BehaviouralCloning.DAgger(
+        return DAgger(
             student,
             dataset.fields,
             task,
@@ -216,12 +224,9 @@ def make_trainer(
             priorities=priorities,
             folder=folder / AGGREGATED,
         )
-    assert isinstance(config, Utils.PPD | Utils.StudentDistillation | Utils.TeacherDistillation)
+    assert isinstance(config, PPOConfig)
     seed = training_seed("training", config.run_index)
-    env = environments(config.num_envs)
-    if isinstance(config, Utils.PPD):
-        return PPD.PPD(student, env, task, config, seed, teacher=teacher)
-    return StudentTeacher_distillation.OnlineDistillation(student, env, task, config, seed, teacher=teacher)
+    return ON_POLICY[type(config)](student, environments(config.num_envs), task, config, seed, teacher=teacher)
 
 
 def distil(
