@@ -65,12 +65,12 @@ def start_wandb(
     return run
 
 
-def log_video(wandb_run: Any, path: Path) -> None:
-    """Hand an mp4 to W&B, if there is a run."""
+def log_video(wandb_run: Any, path: Path, step: int) -> None:
+    """Hand an mp4 to W&B, if there is a run, as of optimization step `step`."""
     if wandb_run is not None:
         import wandb
 
-        wandb_run.log({"test/video": wandb.Video(str(path), format="mp4")})
+        wandb_run.log({AXES[0]: step, "test/video": wandb.Video(str(path), format="mp4")})
 
 
 def log_artifact(wandb_run: Any, kind: str, name: str, paths: Sequence[Path], metadata: dict[str, Any]) -> None:
@@ -230,9 +230,9 @@ class RunLogger:
         self._bar.write("\n".join(lines), file=sys.stdout)
         sys.stdout.flush()
 
-    def video(self, path: Path) -> None:
-        """Hand a video to W&B."""
-        log_video(self._wandb, path)
+    def video(self, path: Path, step: int) -> None:
+        """Hand a video to W&B, of optimization step `step`."""
+        log_video(self._wandb, path, step)
 
     def dataset(self, folder: Path, meta: dict[str, Any]) -> None:
         """Tell W&B which dataset the run learns from, when online."""

@@ -60,7 +60,7 @@ def train(
     *,
     optimization_steps: int,
     test_every: int,
-    film: Callable[[Recording, str], object] | None = None,
+    film: Callable[[Recording, int], object] | None = None,
     film_every: int = 0,
     resume: dict[str, Any] | None = None,
 ) -> float:
@@ -74,7 +74,7 @@ def train(
         card: what is written into a student's file beside its weights.
         optimization_steps: updates in all.
         test_every: updates between tests.
-        film: gets the episodes of a test, and a name for them, every `film_every` updates.
+        film: gets the episodes of a test, and the update it stands at, every `film_every` updates.
         film_every: updates between films; 0: none.
         resume: the checkpoint to go on from.
     """
@@ -92,25 +92,25 @@ def train(
     def log(stats: dict[str, float]) -> None:
         nonlocal best_return, next_test, films, card
         counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
-        finished = trainer.optimization_steps >= optimization_steps
+        finished, recording = trainer.optimization_steps >= optimization_steps, None
         if trainer.optimization_steps >= next_test or finished:
             early = trainer.optimization_steps < test_every
             every = EARLY_TEST_EVERY if early else test_every
             next_test = (trainer.optimization_steps // every + 1) * every
             if early:
                 next_test = min(next_test, test_every)
-            filming = film is not None and film_every and trainer.optimization_steps // film_every > films
-            recording = Recording() if filming and not finished else None
+            if film_every and trainer.optimization_steps // film_every > films and not finished:
+                recording = Recording()
             scores = test(trainer.student, recording)
             card = card | {"scores": {"optimization_steps": trainer.optimization_steps, **scores}}
-            if film is not None and recording is not None:
-                films = trainer.optimization_steps // film_every
-                film(recording, f"{trainer.optimization_steps:07d}")
             stats = stats | scores
             if stats["test/ID/return"] > best_return:
                 best_return = stats["test/ID/return"]
                 save_student(best, trainer.student, card)
         logger.log({**dict(zip(AXES, counters)), **stats})
+        if film is not None and recording is not None:
+            films = trainer.optimization_steps // film_every
+            film(recording, trainer.optimization_steps)
 
     def save() -> None:
         save_checkpoint(

@@ -307,10 +307,11 @@ def distil(
             logger.dataset(dataset.folder, dataset.meta)
         test = StudentTest(test_env, task, teacher, sets)  # the workers, which were starting meanwhile, are needed now
 
-        def film(recording: Recording, name: str) -> Path:
+        def film(recording: Recording, step: int) -> Path:
+            name = f"{step:07d}" if step < config.optimization_steps else "final"
             video, seeds = folder / "videos" / f"{name}_OD.mp4", [*sets["ID"], *sets["OD"]]
             write_video(video, task, seeds, recording, teacher=teacher, first=config.episodes)
-            logger.video(video)
+            logger.video(video, step)
             return video
 
         seconds = train(
@@ -328,7 +329,7 @@ def distil(
 
         recording = Recording()
         report = test.report(student, recording)
-        video = film(recording, "final")
+        video = film(recording, trainer.optimization_steps)
         summary = {
             "optimization_steps": trainer.optimization_steps,
             "samples_collected": trainer.samples_collected,

@@ -94,7 +94,7 @@ class EvaluationCallback(BaseCallback):
         except NoGLBackend as error:
             print(f"no video of the best checkpoint: {error}")
             return
-        log_video(self._run, video)
+        log_video(self._run, video, self._sac._n_updates)
 
     @property
     def _sac(self) -> SAC:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -79,11 +80,20 @@ def test_a_tiny_run_leaves_the_promised_folder(finished):
     assert summary["OD"]["teacher"]["normalized_return"] == 1
     assert load_student(folder / "checkpoints" / "best_ID.pt").inputs == ("PartialState", "Frame")
     torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-    for picture in ("videos/final_OD.mp4", "curve.png"):
+    for picture in ("videos/final_OD.mp4", "curve.png", "curve.svg", "page.html"):
         assert (folder / picture).stat().st_size > 10_000
+    for picture in ("videos/final_OD.mp4", "curve.png", "page.html"):
         assert str(folder / picture) in run.stdout
-    for word in ("student", "teacher", "zero", "normalized", "success"):
-        assert word in run.stdout
+    lines = run.stdout.splitlines()
+    assert " ".join(lines[0].split()) == "PPD proximal policy distillation of teacher.pt into ImpaalaSmall"
+    assert str(folder) in lines[3]
+    title = next(i for i, line in enumerate(lines) if line.split()[:4] == ["updates", "samples", "ID", "return"])
+    assert lines[title + 1].split()[:3] == ["teacher", f"{float(rows[0]['test/ID/teacher_return']):.2f}", "1.000"]
+    tests = [line.split()[:3] for line in lines[title + 2 : title + 5]]
+    columns = ("x_axis/optimization_steps", "x_axis/samples_collected")
+    assert tests == [[*(row[name] for name in columns), f"{float(row['test/ID/return']):.2f}"] for row in rows]
+    assert [line.split()[0] for line in lines[title + 8 : title + 11]] == ["student", "teacher", "zero"]
+    assert not run.stderr
 
 
 def test_same_seed_same_metrics_and_a_cut_run_resumes_exactly(finished, tmp_path):
@@ -94,6 +104,70 @@ def test_same_seed_same_metrics_and_a_cut_run_resumes_exactly(finished, tmp_path
     resumed = pusher(*TINY, "--results_dir", tmp_path, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(tmp_path / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0") == expected
+
+
+def wandb_history(folder):
+    """The rows of an offline W&B run, as its own tool reads them; and the run's record."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", folder]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    records = [json.loads(line) for line in read.stdout.splitlines()]
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    return [row for row in rows if "time/elapsed_s" in row], next(r for r in records if r["type"] == "run")
+
+
+def test_wandb_gets_every_row_once_and_a_resumed_run_goes_on(tmp_path):
+    small = flags("PPD", ONLINE, mode="State", results_dir=tmp_path, wandb_mode="offline", video_every=2)
+    assert pusher(*small, "--optimization_steps", 4).returncode == 0
+    resumed = pusher(*small, "--optimization_steps", 8, "--resume", "--quiet")
+    assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, "", "")
+    folder = run_folder(tmp_path)
+    spells = sorted(folder.glob("wandb/offline-run-*"))
+    assert len(spells) == 2
+    assert len({spell.name.rpartition("-")[2] for spell in spells}) == 1
+    histories = [wandb_history(spell) for spell in spells]
+    rows = [row for history, _ in histories for row in history]
+    written = metrics(folder)
+    steps = [row["x_axis/optimization_steps"] for row in rows]
+    assert steps == [int(row["x_axis/optimization_steps"]) for row in written] == [0, 2, 4, 6, 8]
+    for name in ("test/OD/return", "test/OD/teacher_return", "test/OD/zero_return", "training/loss"):
+        assert [row.get(name) for row in rows] == pytest.approx(
+            [float(row[name]) if row[name] else None for row in written]
+        )
+    record = str(histories[0][1])
+    for word in ("PPD_State", "Pusher", "run0", "teacher_sha256"):
+        assert word in record
+    videos = {path.name for path in (folder / "videos").iterdir()}
+    assert videos == {"0000002_OD.mp4", "0000006_OD.mp4", "final_OD.mp4"}
+    assert list(spells[1].rglob("*.mp4"))
+    assert list(spells[1].rglob("OD_return*.json"))  # the chart of student, teacher and standing still
+
+
+def test_an_artifact_holds_a_student_or_refers_to_a_dataset(tmp_path, monkeypatch):
+    from Algorithm.Logger import log_artifact, start_wandb
+
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    run = start_wandb("offline", tmp_path, {}, group="g", name="PPD+ä")
+    log_artifact(run, "student", run.name, [SHIPPED_TEACHER], {"return": -25})
+    log_artifact(run, "dataset", "dataset_5k", [SHIPPED_TEACHER.parent], {})
+    run.finish()
+    read = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", next(tmp_path.glob("wandb/offline-run-*"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    for word in ("PPD__", "teacher.pt", "dataset_5k", SHIPPED_TEACHER.parent.as_uri()):
+        assert word in read
+
+
+def test_the_readme_names_every_flag():
+    from Distillation.Utils import METHODS as EXPERIMENTS
+
+    readme = (ROOT / "README.md").read_text()
+    names = {f.name for config in EXPERIMENTS.values() for f in dataclasses.fields(config)} | {*EXPERIMENTS}
+    assert not [
+        name for name in names | {"resume", "overwrite"} if f"--{name}`" not in readme and f"--{name} " not in readme
+    ]
 
 
 def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
