@@ -55,12 +55,12 @@ class Run:
     config: dict[str, Any]
     metrics: dict[str, np.ndarray]
 
-    def series(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return x and y of the rows that have both."""
-        if x not in self.metrics or y not in self.metrics:
-            return np.empty(0), np.empty(0)
-        there = np.isfinite(self.metrics[x]) & np.isfinite(self.metrics[y])
-        return self.metrics[x][there], self.metrics[y][there]
+    def series(self, *names: str) -> np.ndarray:
+        """Return columns of the rows that have them all, float [names, rows]."""
+        if any(name not in self.metrics for name in names):
+            return np.empty((len(names), 0))
+        values = np.stack([self.metrics[name] for name in names])
+        return values[:, np.isfinite(values).all(0)]
 
     def last(self, metric: str) -> float:
         """Return a figure of the row with the last test, NaN without one."""
@@ -179,28 +179,27 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return middle, limits.low, limits.high
 
 
-def aggregate(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
-    """Join the curves of runs: x, interquartile mean, low and high, float [points] each.
+def aggregate(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the curves of runs: mean x, interquartile mean of y, low and high, float [4, points].
 
-    Where runs were measured at the same x, these are taken as they are, from the runs that came so far; else curves are
-    interpolated between their points.
+    Args:
+        curves: of each run, updates, x and y, float [3, points]. What was measured at the same updates is taken as it is,
+            from the runs that came so far; else x and y are interpolated between a run's own updates.
     """
-    series = [(x, y) for x, y in series if len(x)]
-    longest = max((x for x, _ in series), key=len)
-    if not all(np.array_equal(x, longest[: len(x)]) for x, _ in series):
-        longest = np.linspace(min(x[0] for x, _ in series), max(x[-1] for x, _ in series), 100)
-        series = [(longest, np.interp(longest, x, y, left=np.nan, right=np.nan)) for x, y in series]
-    values = np.full((len(series), len(longest)), np.nan)
-    for row, (_, y) in zip(values, series):
-        row[: len(y)] = y
-    parts = []
-    there = np.isfinite(values)
+    updates = max((curve[0] for curve in curves), key=len)
+    if not all(np.array_equal(curve[0], updates[: curve.shape[1]]) for curve in curves):
+        updates = np.unique(np.concatenate([curve[0] for curve in curves]))
+    values = np.full((len(curves), 2, len(updates)), np.nan)
+    for run, (at, *columns) in zip(values, curves):
+        for row, column in zip(run, columns):
+            row[:] = np.interp(updates, at, column, left=np.nan, right=np.nan)
+    there = np.isfinite(values[:, 1])
+    joined = np.empty((4, len(updates)))
+    joined[0] = np.nanmean(values[:, 0], axis=0)
     for runs in np.unique(there, axis=1).T:  # the points that the same runs have, at once
         points = (there == runs[:, None]).all(0)
-        if runs.any():
-            parts.append(np.stack([longest[points], *interval(values[runs][:, points]), np.flatnonzero(points)]))
-    joined = np.concatenate(parts, axis=1)
-    return tuple(joined[:4, np.argsort(joined[4])])
+        joined[1:, points] = interval(values[runs, 1][:, points])
+    return joined
 
 
 def draw(folders: Sequence[Path], base: Path, what: str = "return") -> Path:
@@ -249,7 +248,7 @@ def draw(folders: Sequence[Path], base: Path, what: str = "return") -> Path:
 
 def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     runs = [run for group in groups for run in group.runs]
-    timed = any(len(run.series("time/elapsed_s", "test/OD/return")[0]) for run in runs)
+    timed = any(run.series("time/elapsed_s", "test/OD/return").size for run in runs)
     xs = [axis for axis in AXES if timed or axis != "time/elapsed_s"]
     panels = figure.subplots(2, len(xs), sharex="col", sharey="row", squeeze=False)
     # One experiment: its other set of seeds beside it. Several: the seeds that none of them saw.
@@ -266,7 +265,7 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
         for success in {run.last("test/OD/teacher_success") for run in runs} - {float("nan")}:
             panels[1, column].axhline(success, color="black", linestyle=(0, (6, 3)), linewidth=1.2)
     panels[0, 0].set_ylabel("normalized return")
-    lowest = min(np.min(run.series("x_axis/optimization_steps", "test/OD/normalized_return")[1]) for run in runs)
+    lowest = min(np.min(run.series("test/OD/normalized_return")) for run in runs)
     panels[0, 0].set_ylim(bottom=max(min(lowest, 0) - 0.05, -1.0))  # what comes below is of a policy that flails
     panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
     references = {(run.last("test/OD/zero_return"), run.last("test/OD/teacher_return")) for run in runs}
@@ -304,10 +303,11 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
     """Draw a group's curve, if any of its runs has these columns."""
     from matplotlib.colors import to_rgb
 
-    series = [(at / AXES[x][1], values) for at, values in (run.series(x, y) for run in group.runs) if len(at)]
-    if not series:
+    curves = [run.series("x_axis/optimization_steps", x, y) for run in group.runs]
+    if not any(curve.size for curve in curves):
         return
-    at, middle, low, high = aggregate(series)
+    at, middle, low, high = aggregate([curve for curve in curves if curve.size])
+    at = at / AXES[x][1]
     other = 1.0 if group.shade > 0 else 0.0
     colour = [
         (1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(COLOURS.get(group.method, "#555555"))

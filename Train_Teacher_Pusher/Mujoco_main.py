@@ -61,19 +61,15 @@ HELP = {
     "tau": "how fast the target critic follows",
     "hidden": "width of the two layers of actor and critics",
     "learning_starts": "random steps before the first update",
-    "reward_dist_weight": "training's weight of the object-goal distance (the task's own, used in evaluation: 1)",
+    "reward_dist_weight": "training's weight of the distance to the goal; 1 is the task's own, used in evaluation",
     "device": "auto, cpu, cuda or cuda:N",
 }
 
 
 def make_training_env(config: TeacherConfig) -> DummyVecEnv:
     """Make the state-only training environments, which need no renderer and no process of their own."""
-    env = DummyVecEnv(
-        [
-            lambda: gym.make(TASKS[config.task].env_id, reward_dist_weight=config.reward_dist_weight)
-            for _ in range(config.num_envs)
-        ]
-    )
+    reward: dict[str, Any] = {} if config.reward_dist_weight == 1 else {"reward_dist_weight": config.reward_dist_weight}
+    env = DummyVecEnv([lambda: gym.make(TASKS[config.task].env_id, **reward) for _ in range(config.num_envs)])
     env.seed(config.seed)
     return env
 

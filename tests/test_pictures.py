@@ -69,18 +69,18 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
 
 
 def test_curves_measured_alike_are_joined_where_they_are_others_are_interpolated():
-    x = np.arange(4.0)
-    at, middle, low, _ = aggregate([(x, x), (x, x + 2), (x[:2], x[:2] + 4)])
-    assert at.tolist() == [0, 1, 2, 3]
-    assert middle.tolist() == [2, 3, 3, 4]  # the third was cut off after two points
-    assert np.isfinite(low).all()
-    at, middle, *_ = aggregate([(x, 2 * x), (x * 2, 2 * x)])
-    assert len(at) == 100
-    assert at[[0, -1]].tolist() == [0, 6]
-    assert middle[0] == 0
-    assert middle[-1] == 6  # only the slower one got there
-    early = at < 3
-    assert np.allclose(middle[early], 1.5 * at[early])
+    updates = np.arange(4.0)
+    minutes = [10 * updates, 30 * updates, 20 * updates[:2]]  # of a fast, a slow run, and one that was cut off
+    curves = [np.stack([updates[: len(x)], x, y + np.arange(len(x))]) for x, y in zip(minutes, (0, 2, 4))]
+    at, middle, low, high = aggregate(curves)
+    assert at.tolist() == [0, 20, 40, 60]  # the mean over the runs that came so far
+    assert middle.tolist() == [2, 3, 3, 4]
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    coarse = np.stack([2 * updates, 20 * updates, 2 * updates])
+    at, middle, *_ = aggregate([curves[0], coarse])
+    assert at.tolist() == [0, 10, 20, 30, 40, 60]
+    assert middle.tolist() == [0, 1, 2, 3, 4, 6]
 
 
 def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_path):
