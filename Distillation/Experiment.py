@@ -28,7 +28,7 @@ from Algorithm.Utils import Dataset, find_dataset, open_dataset
 from Algorithm.Video import write_video
 from Distillation import Utils
 from Distillation.Page import write_page
-from Distillation.Plot import draw
+from Distillation.Plot import draw, find_runs
 from Distillation.Utils import (
     CommonConfig,
     ExperimentConfig,
@@ -340,8 +340,8 @@ def distil(
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         students = [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")]
         logger.summarize(summary, students)
-        curve = draw([folder], folder / "curve")
-        page = write_page([folder], folder / "page.html")
+        runs = find_runs([folder])
+        curve, page = draw(runs, folder / "curve"), write_page(runs, folder / "page.html")
         print(
             f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
         )

@@ -10,27 +10,23 @@ from typing import Any
 from jinja2 import Environment
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import WHAT, draw, find_runs, group_runs, scores
+from Distillation.Plot import WHAT, Run, draw, group_runs, scores
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}
 VIDEOS = 12  # of a study's experiments one video each, up to so many
 
 
-def write_page(folders: Sequence[Path], path: Path) -> Path:
+def write_page(runs: Sequence[Run], path: Path) -> Path:
     """Write the page of some runs; returns its path.
 
     Args:
-        folders: of runs, or with runs below.
+        runs: from `find_runs`.
         path: file to write; its folder is made.
-
-    Raises:
-        BadInput: there is no run.
     """
-    runs = find_runs(folders)
     experiments: list[dict[str, Any]] = []
     for group in group_runs(runs):
         videos = (run.folder / "videos" / "final_OD.mp4" for run in group.runs)
-        video = next((path for path in videos if path.is_file()), None) if len(experiments) < VIDEOS else None
+        video = next((video for video in videos if video.is_file()), None) if len(experiments) < VIDEOS else None
         experiments.append({"group": group, "video": video and _embed(video, "video/mp4")})
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("page.html").read_text()
@@ -38,7 +34,7 @@ def write_page(folders: Sequence[Path], path: Path) -> Path:
     head, *rows = scores(runs)
     title = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
     page = template.render(
-        title=title, head=head, rows=rows, curves=_curves(folders), experiments=experiments, json=_pretty
+        title=title, head=head, rows=rows, curves=_curves(runs), experiments=experiments, json=_pretty
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
@@ -46,12 +42,12 @@ def write_page(folders: Sequence[Path], path: Path) -> Path:
     return temporary.replace(path)
 
 
-def _curves(folders: Sequence[Path]) -> dict[str, str]:
+def _curves(runs: Sequence[Run]) -> dict[str, str]:
     curves = {}
     with tempfile.TemporaryDirectory() as place:
         for what in WHAT:
             try:
-                picture = draw(folders, Path(place) / what, what)
+                picture = draw(runs, Path(place) / what, what)
             except BadInput:
                 continue  # not every method has a buffer
             curves[TITLES[what]] = _embed(picture.with_suffix(".svg"), "image/svg+xml")

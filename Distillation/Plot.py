@@ -202,23 +202,23 @@ def aggregate(curves: Sequence[np.ndarray]) -> np.ndarray:
     return joined
 
 
-def draw(folders: Sequence[Path], base: Path, what: str = "return") -> Path:
+def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
     """Draw runs into `base.png` and `base.svg`; returns the first.
 
     Args:
-        folders: of runs, or with runs below.
+        runs: from `find_runs`.
         base: where to, without the ending; its folder is made.
         what: `return` (and success), or all metrics of `training` or `buffer`.
 
     Raises:
-        BadInput: there is no run, or none that has what is asked for.
+        BadInput: none of them has what is asked for.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    groups = group_runs(find_runs(folders))
+    groups = group_runs(runs)
     style: dict[Any, Any] = {
         "font.size": 11,
         "axes.grid": True,
@@ -268,14 +268,22 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     lowest = min(np.min(run.series("test/OD/normalized_return")) for run in runs)
     panels[0, 0].set_ylim(bottom=max(min(lowest, 0) - 0.05, -1.0))  # what comes below is of a policy that flails
     panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
-    references = {(run.last("test/OD/zero_return"), run.last("test/OD/teacher_return")) for run in runs}
-    if len(references) == 1:
-        ((zero, teacher),) = references
-        if np.isfinite(zero):
-            right = panels[0, -1].secondary_yaxis(
-                "right", (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
-            )
-            right.set_ylabel("return")
+    known = references(runs)
+    if known:
+        zero, teacher, _ = known
+        right = panels[0, -1].secondary_yaxis(
+            "right", (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
+        )
+        right.set_ylabel("return")
+
+
+def references(runs: Sequence[Run]) -> tuple[float, float, float] | None:
+    """Return what standing still and the teacher earn on OD seeds and the teacher's success, if all runs agree on it."""
+    found = {
+        tuple(run.last(f"test/OD/{n}") for n in ("zero_return", "teacher_return", "teacher_success")) for run in runs
+    }
+    zero, teacher, success = found.pop()
+    return (zero, teacher, success) if not found and np.isfinite(zero) else None
 
 
 def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
@@ -322,7 +330,7 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
 
 
 def scores(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the table of final scores on OD seeds, the best first: its head, then a row for each experiment.
+    """Return the table of final scores on OD seeds: its head, then each experiment, the best first, then the teacher.
 
     Each figure is the interquartile mean over the runs' last tests, with its interval.
     """
@@ -345,7 +353,13 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
         best = interquartile_mean(np.array([run.last("test/OD/normalized_return") for run in group.runs]))
         rows.append((float(best), row))
     rows.sort(key=lambda entry: -entry[0])
-    return [["", "runs", "updates", *columns], *(row for _, row in rows)]
+    table = [["", "runs", "updates", *columns], *(row for _, row in rows)]
+    known = references(runs)
+    if known:
+        zero, teacher, success = known
+        table.append(["teacher", "", "", f"{teacher:.2f}", "1.000", f"{success:.2f}", "", ""])
+        table.append(["standing still", "", "", f"{zero:.2f}", "0.000", "", "", ""])
+    return table
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
@@ -371,13 +385,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     try:
         runs = find_runs(arguments.runs)
-        picture = draw(arguments.runs, base, arguments.what)
+        picture = draw(runs, base, arguments.what)
         table = markdown(scores(runs))
         Path(f"{base}.md").write_text(table + "\n")
         if arguments.html:
             from Distillation.Page import write_page
 
-            write_page(arguments.runs, arguments.html)
+            write_page(runs, arguments.html)
     except BadInput as error:
         parser.error(str(error))
     except OSError as error:

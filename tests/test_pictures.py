@@ -13,12 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from Algorithm.Config import BadInput
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import GIF_BYTES, write_video
 from Distillation import Export, Plot
 from Distillation.Page import write_page
-from Distillation.Plot import aggregate, draw, find_runs, group_runs, interquartile_mean, interval, scores
+from Distillation.Plot import aggregate, find_runs, group_runs, interquartile_mean, interval, scores
 from Enviroment.Utils import make_env, make_vector_env
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
 from Models.Utils import FrameStacker
@@ -105,8 +104,11 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     row = next(row for row in table if row[0] == "PPD State λ 5.0")
     assert row[1:3] == ["3", "300"]
     assert row[4].startswith("0.900 [0.8")
-    assert table[-1][0] == "PPD State λ 1.0"  # the worst comes last
-    assert table[-1][3:] == ["-40.00", "0.500", "0.25", "0.9000", "3.0"]
+    worst, teacher, zero = table[-3:]
+    assert worst[0] == "PPD State λ 1.0"
+    assert worst[3:] == ["-40.00", "0.500", "0.25", "0.9000", "3.0"]
+    assert teacher[3:6] == ["-25.00", "1.000", "0.95"]
+    assert zero[3:5] == ["-55.00", "0.000"]
 
 
 def test_one_command_compares_runs_also_one_that_was_cut(tmp_path, capsys):
@@ -160,7 +162,7 @@ def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     for k in range(2):
         run = write_run(tmp_path / "runs" / f"a<{k}>", run_index=k)
         write_video(run / "videos" / "final_OD.mp4", task, [1900, 1901], recording, episodes=1)
-    page = write_page([tmp_path / "runs"], tmp_path / "page.html")
+    page = write_page(find_runs([tmp_path / "runs"]), tmp_path / "page.html")
     content = page.read_text()
     assert "http" not in content.replace("http-equiv", "")  # nothing comes from elsewhere
     probe = """<script>addEventListener("load", async () => {
@@ -183,7 +185,7 @@ def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     assert seen["pictures"] == [True, True]
     assert seen["seconds"] == pytest.approx(0.4, abs=0.1)
     assert seen["width"] > 400
-    assert seen["rows"] == 1
+    assert seen["rows"] == 3
     assert not seen["overflow"]
     assert "a<1>" in seen["names"]
 
@@ -388,8 +390,3 @@ def test_the_quickstart_runs():
     assert "(20,)" in run.stdout
     body = (ROOT / "examples" / "quickstart.py").read_text().partition("place:\n")[2].partition("\n\n\n")[0]
     assert len(body.splitlines()) <= 10
-
-
-def test_drawing_nothing_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="no run"):
-        draw([tmp_path], tmp_path / "curve")
