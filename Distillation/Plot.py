@@ -236,9 +236,8 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
         handles: dict[str, Any] = {}
         for axes in figure.axes:
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 3), frameon=False
-        )
+        columns = max(1, min(3, 130 // (10 + max(map(len, handles)))))  # that many letters fit beside one another
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
         base.parent.mkdir(parents=True, exist_ok=True)
         for ending in ("png", "svg"):
             figure.savefig(f"{base}.{ending}", dpi=110)

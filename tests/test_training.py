@@ -180,10 +180,20 @@ def test_evaluation_repeats_itself_and_knows_its_figures(env, task, teacher):
     recording = Recording()
     perfect = evaluate(teacher, env, task, [1900, 1901], teacher=teacher, recording=recording)
     np.testing.assert_allclose(perfect.action_accuracy, 1)
-    assert len(recording.actions) == len(recording.stacks) == 100
+    assert (len(recording.actions), len(recording.stacks)) == (100, 0)  # it sees no frames, and none were rendered
     guided = evaluate(RandomPolicy(env.single_action_space), env, task, [1900, 1901], teacher=teacher, driver=teacher)
     np.testing.assert_array_equal(guided.returns, perfect.returns)
     assert (guided.action_accuracy < 1).all()
+
+
+def test_a_recording_holds_what_a_policy_that_sees_was_shown(env, task, statistics):
+    student = build(env, task, statistics).student
+    recording = Recording()
+    evaluate(student, env, task, [1900], recording=recording)
+    assert len(recording.actions) == len(recording.stacks) == 100
+    assert recording.stacks[0].shape == (2, 4, 64, 128)
+    assert (recording.stacks[0][0] == recording.stacks[0][0, -1]).all()  # the first frame fills the stack
+    assert (recording.stacks[6][0, 0] == recording.stacks[0][0, -1]).all()
 
 
 def test_an_evaluation_leaves_the_random_numbers_alone(env, task, teacher):
