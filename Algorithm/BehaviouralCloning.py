@@ -17,6 +17,7 @@ from Algorithm.Utils import Priorities, Samples, augment, cosine, linear, read_s
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Files import BadFile
 from Models.Utils import FrameStacker
 
 UPDATES_PER_STEP = 100  # and so for each row of metrics
@@ -134,6 +135,9 @@ class DAgger(BehaviouralCloning):
         teacher: labels, and acts with probability `beta_mix`.
         priorities: the dataset's, as behavioural cloning left them.
         folder: where the rollouts are kept for a resumption.
+
+    Raises:
+        BadFile: the priorities are of another dataset.
     """
 
     config: DAggerConfig
@@ -156,6 +160,8 @@ class DAgger(BehaviouralCloning):
         rollouts = -(-config.optimization_steps // config.rollout_updates)
         growth = rollouts * (config.rollout_samples + env.spec.max_episode_steps)
         super().__init__(student, data, task, config, seed, growth)
+        if len(priorities["error"]) != self.samples.size:
+            raise BadFile(f"priorities of {len(priorities['error'])} samples for a dataset of {self.samples.size}")
         self.priorities.load_state_dict(priorities | {"alpha": config.alpha, "beta": config.beta})
         self.env, self.task, self.teacher = env, task, teacher
         self._writer = SampleWriter(folder, {})

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +15,10 @@ from tqdm import tqdm
 
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
-from Algorithm.Utils import DATASET_VERSION, FIELDS, episode_ends, spaces
+from Algorithm.Utils import DATASET_VERSION, FIELDS, crc32, episode_ends, spaces
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy, SquashedGaussian
+from Models.Files import sync, write_text
 from Models.Utils import FrameStacker
 
 
@@ -143,10 +143,10 @@ class SampleWriter:
     def __init__(self, folder: Path, meta: dict[str, Any]):
         self.folder = folder
         self.meta = meta | {"complete": False, "samples": 0, "episodes": 0}
-        with contextlib.suppress(OSError, ValueError):  # nothing to go on with
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # nothing to go on with
             before = json.loads((folder / "meta.json").read_text())
-            if {**before, "samples": 0, "episodes": 0} == self.meta:
-                self.meta = before
+            if all(before[key] == value for key, value in meta.items()):
+                self.meta |= {"samples": int(before["samples"]), "episodes": int(before["episodes"])}
         if not self.meta["samples"]:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -166,28 +166,25 @@ class SampleWriter:
                 file.seek(len(header) + values[:1].nbytes * count)
                 file.write(np.ascontiguousarray(values).data)
                 file.truncate()
-                file.flush()
+                sync(file)
                 file.seek(0)
                 file.write(header)
+                sync(file)
         self.meta["samples"] += len(samples["seed"])
         self.meta["episodes"] += int(samples["episode_start"].sum())
         self._write_meta()
 
     def finish(self) -> None:
-        """Say that nothing is missing, and what there is, once everything is on the disk."""
-        for path in self.folder.glob("*.npy"):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        """Say that nothing is missing, and what there is."""
         fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
         self.meta["complete"] = True
         self.meta["spaces"] = spaces(fields)
+        self.meta["crc32"] = {name: crc32(values) for name, values in fields.items()}
         self.meta["episode_starts"] = np.flatnonzero(fields["episode_start"]).tolist()
         self._write_meta()
 
     def _write_meta(self) -> None:
-        temporary = self.folder / "meta.tmp"
-        temporary.write_text(json.dumps(self.meta, indent=2) + "\n")
-        temporary.replace(self.folder / "meta.json")
+        write_text(self.folder / "meta.json", json.dumps(self.meta, indent=2) + "\n")
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:

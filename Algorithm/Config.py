@@ -33,6 +33,15 @@ def changed(config: type, name: str, default: Any, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={**field.metadata, **limits})
 
 
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value, which may come from a file, is of the type that the default has."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str | None) if default is None else type(value) is type(default)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings that know what they may be."""
@@ -46,6 +55,8 @@ class Config:
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata
             shown = f"--{field.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            if not _alike(value, field.default):
+                raise BadInput(f"{shown}: something like {field.default} is needed")
             if limits["choices"] is not None and value not in limits["choices"]:
                 raise BadInput(f"{shown}: one of {', '.join(map(str, limits['choices']))} is needed")
             for number in value if isinstance(value, tuple) else (value,):

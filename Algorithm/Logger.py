@@ -1,6 +1,7 @@
 """A run's metrics: `metrics.csv`, Weights & Biases, and the console."""
 
 import csv
+import io
 import os
 import re
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from Models.Files import BadFile, sync, write_text
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name
@@ -97,12 +100,20 @@ class MetricsFile:
     Attributes:
         found: rows there were.
         rows: rows there are.
+
+    Raises:
+        BadFile: there are fewer rows than are to be kept.
     """
 
     def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES):
         self._path, self._columns = path, list(columns)
-        found = self.read() if keep else []
+        try:
+            found = self.read() if keep else []
+        except (OSError, ValueError, csv.Error) as error:
+            raise BadFile(f"{path}: damaged ({error})") from error
         self.found = len(found)
+        if self.found < keep or any(None in row or None in row.values() for row in found[:keep]):
+            raise BadFile(f"{path}: damaged: {keep} whole rows are needed to go on from the checkpoint")
         if found:
             self._columns = list(found[0])
         rows = found[:keep]
@@ -110,12 +121,11 @@ class MetricsFile:
         self.rows = len(rows)
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._path, text.getvalue())
 
     def read(self) -> list[dict[str, str]]:
         """Return the rows as they stand in the file."""
@@ -132,6 +142,11 @@ class MetricsFile:
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
         self.rows += 1
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk."""
+        with self._path.open("a") as file:
+            sync(file)
 
 
 class RunLogger:
@@ -153,16 +168,18 @@ class RunLogger:
     ):
         self.metrics = MetricsFile(folder / "metrics.csv", keep)
         self._wandb = wandb_run
-        self._sent = (
-            self.metrics.found
-        )  # W&B has these rows; those among them that are measured again come out the same
+        # W&B has these rows; those among them that are measured again come out the same.
+        self._sent = self.metrics.found
         self._quiet = quiet
         self._bar = tqdm(
             total=total, initial=done, unit="update", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True
         )
         self._tests: list[dict[str, float]] = []
-        for row in self.metrics.read():
-            self._remember(row)
+        try:
+            for row in self.metrics.read():
+                self._remember(row)
+        except (ValueError, KeyError) as error:
+            raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
         self._shown: dict[str, str] = {}  # beside the bar
         self._titled = False
 
@@ -229,6 +246,11 @@ class RunLogger:
         )
         self._bar.write("\n".join(lines), file=sys.stdout)
         sys.stdout.flush()
+
+    def warn(self, message: str) -> None:
+        """Show a warning."""
+        if not self._quiet:
+            self._bar.write(f"warning: {message}", file=sys.stderr)
 
     def video(self, path: Path, step: int) -> None:
         """Hand a video to W&B, of optimization step `step`."""

@@ -2,19 +2,64 @@
 
 import contextlib
 import ctypes
+import math
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from Algorithm.Checkpoint import save_checkpoint
+from Algorithm.Checkpoint import differences, save_checkpoint
 from Algorithm.Logger import AXES, RunLogger
 from Algorithm.Test_model import Recording, StudentTest
-from Models.Base_Model import ActorCritic
+from Enviroment.Vector_env import NonFinite
+from Models.Base_Model import LOG_STD_MIN, ActorCritic
+from Models.Files import BadFile
 from Models.Model_Pusher import save_student
 
-CHECKPOINT_EVERY_S = 30.0
 EARLY_TEST_EVERY = 1_000
+CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
+
+
+class Diverged(RuntimeError):
+    """Something is no longer finite; the message says what, at which updates, and what is still good."""
+
+
+class Stopped(Exception):
+    """A signal asked for a stop, and everything is saved.
+
+    Attributes:
+        number: the signal's.
+        optimization_steps: updates made.
+    """
+
+    def __init__(self, number: int, optimization_steps: int):
+        super().__init__(number, optimization_steps)
+        self.number, self.optimization_steps = number, optimization_steps
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list this gives, for a good moment to stop; a second one interrupts at once."""
+    requests: list[int] = []
+
+    def request(number: int, frame: Any) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+        print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
+        yield requests
+        return
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def keep_freed_memory() -> None:
@@ -24,6 +69,25 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+class CollapseWatch:
+    """Notices a policy that has become certain of the wrong actions: its entropy at its floor, its accuracy falling."""
+
+    def __init__(self, student: ActorCritic):
+        # A Gaussian's entropy with every log_std at its smallest, in the action's units; tanh only takes from it.
+        per_dimension = LOG_STD_MIN + 0.5 * math.log(2 * math.pi * math.e)
+        self._floor = float(student.scale.log().sum()) + (per_dimension + 0.1) * len(student.scale)
+        self._best, self.collapsed = -float("inf"), False
+
+    def __call__(self, stats: dict[str, float]) -> bool:
+        """Take the scalars of a step; returns whether it is the first with a collapsed policy."""
+        entropy, accuracy = stats.get("training/entropy"), stats.get("training/action_accuracy")
+        if entropy is None or accuracy is None or self.collapsed:
+            return False
+        self._best = max(self._best, accuracy)
+        self.collapsed = entropy < self._floor and accuracy < self._best - 0.05
+        return self.collapsed
 
 
 class Trainer(Protocol):
@@ -60,6 +124,8 @@ def train(
     *,
     optimization_steps: int,
     test_every: int,
+    checkpoint_every: float,
+    settings: dict[str, Any],
     film: Callable[[Recording, int], object] | None = None,
     film_every: int = 0,
     resume: dict[str, Any] | None = None,
@@ -74,17 +140,25 @@ def train(
         card: what is written into a student's file beside its weights.
         optimization_steps: updates in all.
         test_every: updates between tests.
+        checkpoint_every: seconds between checkpoints, or more where writing them would take 2 % of the time.
+        settings: kept in the checkpoint, to tell whose it is.
         film: gets the episodes of a test, and the update it stands at, every `film_every` updates.
         film_every: updates between films; 0: none.
         resume: the checkpoint to go on from.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; the step under way was finished and everything saved.
+        Diverged: a loss, gradient, reward or observation is not finite; `last.pt` is from before.
+        BadFile: `resume` is of another run.
     """
     last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
     keep_freed_memory()
+    collapse = CollapseWatch(trainer.student)
     elapsed, best_return, next_test = 0.0, -float("inf"), 0
     if resume is None:
         trainer.start()
     else:
-        trainer.load_state_dict(resume["trainer"])
+        _load(trainer, resume, last)
         elapsed, best_return, next_test = resume["elapsed_s"], resume["best_return"], resume["next_test"]
         card = card | {"scores": resume["student"]["card"].get("scores")}
     films = trainer.optimization_steps // film_every if film_every else 0
@@ -112,12 +186,16 @@ def train(
             films = trainer.optimization_steps // film_every
             film(recording, trainer.optimization_steps)
 
-    def save() -> None:
+    def save() -> float:
+        """Write the checkpoint; returns how long that took."""
+        started = time.monotonic()
+        logger.metrics.sync()  # a checkpoint counts on the rows from before it
         save_checkpoint(
             last,
             {
                 "trainer": trainer.state_dict(),
                 "student": {"arguments": trainer.student.arguments, "card": card},
+                "settings": settings,
                 "elapsed_s": elapsed,
                 "best_return": best_return,
                 "next_test": next_test,
@@ -125,23 +203,57 @@ def train(
                 "wandb_id": logger.wandb_id,
             },
         )
+        return time.monotonic() - started
 
-    if resume is None:
-        log({"time/elapsed_s": 0.0})
-        save()
-    saved = time.monotonic()
-    while trainer.optimization_steps < optimization_steps:
-        started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
-        stats = trainer.step(optimization_steps - trainer.optimization_steps)
-        seconds = time.monotonic() - started
-        if trainer.samples_collected > collected:
-            stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
-        stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
-        elapsed += seconds
-        stats["time/elapsed_s"] = elapsed
-        log(stats)
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            save()
-            saved = time.monotonic()
-    save()
+    def step() -> dict[str, float]:
+        before = trainer.optimization_steps
+        try:
+            stats = trainer.step(optimization_steps - before)
+            # The return is known once the first episode has ended.
+            odd = [k for k, value in stats.items() if not math.isfinite(value) and k != "training/episode_return"]
+            if odd:
+                raise NonFinite(f"{odd[0]} is {stats[odd[0]]}")
+        except NonFinite as error:
+            where = f"updates {before} to {max(trainer.optimization_steps, before + 1)}"
+            raise Diverged(f"{error} in {where}; {last} is from before, and is kept") from None
+        return stats
+
+    with stop_requests() as requests:
+        seconds_to_save = 0.0
+        if resume is None:
+            log({"time/elapsed_s": 0.0})
+            seconds_to_save = save()
+        saved = time.monotonic()
+        while trainer.optimization_steps < optimization_steps:
+            started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
+            stats = step()
+            seconds = time.monotonic() - started
+            if trainer.samples_collected > collected:
+                stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
+            stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
+            elapsed += seconds
+            stats["time/elapsed_s"] = elapsed
+            log(stats)
+            if collapse(stats):
+                logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
+            finished = trainer.optimization_steps >= optimization_steps
+            due = time.monotonic() - saved > max(checkpoint_every, seconds_to_save / CHECKPOINTS_SHARE)
+            if due or requests or finished:
+                seconds_to_save = save()
+                saved = time.monotonic()
+            if requests:
+                raise Stopped(requests[0], trainer.optimization_steps)
     return elapsed
+
+
+def _load(trainer: Trainer, checkpoint: dict[str, Any], path: Path) -> None:
+    try:
+        unlike = differences(checkpoint["student"]["arguments"], trainer.student.arguments)
+        if unlike:
+            raise BadFile(f"{path}: of another student: {unlike}")
+        trainer.load_state_dict(checkpoint["trainer"])
+    except BadFile:
+        raise
+    except Exception as error:  # whatever a foreign state breaks
+        first_line = (str(error) or repr(error)).splitlines()[0]
+        raise BadFile(f"{path}: not a checkpoint of this run ({first_line})") from error

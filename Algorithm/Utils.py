@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 
 from Algorithm.Episodes import Arrays
-from Models.Base_Model import BadFile, GaussianPolicy, Observation, SquashedGaussian
+from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
+from Models.Files import BadFile
 from Models.Utils import stack_ages
 
-DATASET_VERSION = 1
+DATASET_VERSION = 2
 FIELDS = {"Frame": "frame", "State": "state", "PartialState": "proprioception"}  # of observations, of samples
 
 
@@ -75,8 +77,13 @@ def spaces(fields: Arrays) -> dict[str, list[Any]]:
     return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
 
 
+def crc32(values: np.ndarray) -> int:
+    """Return the checksum of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
+
+
 def open_dataset(folder: Path) -> Dataset:
-    """Open a dataset; nothing is read before it is used.
+    """Open a dataset; its files are read through once, to compare them with their checksums.
 
     Raises:
         BadFile: it is not whole, or of another version.
@@ -92,6 +99,9 @@ def open_dataset(folder: Path) -> Dataset:
         for name, space in spaces(dataset.fields).items():
             if meta["spaces"][name] != space:
                 raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
+        for name, values in dataset.fields.items():
+            if crc32(values) != meta["crc32"][name]:
+                raise BadFile(f"{folder}: damaged samples ({name}.npy is not what was written); collect it anew")
         return dataset
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadFile):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
-from Algorithm.Checkpoint import load_checkpoint, load_policy
+from Algorithm.Checkpoint import check_fits, differences, load_checkpoint, load_policy
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import BadInput, PPOConfig
 from Algorithm.Logger import RunLogger, start_wandb
@@ -42,6 +43,7 @@ from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
+from Models.Files import BadFile, locked
 from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_student
 
 # What a student's file says of it, beside its scores.
@@ -71,19 +73,13 @@ def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> Non
     config = dataclasses.replace(config, device=str(device))
     teacher_path = Path(config.teacher) if config.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
     teacher = get_Teacher_model(teacher_path, device, task.name)
+    check_fits(teacher_path, teacher, task)
     if isinstance(config, Utils.Collection):
         if resume:
             raise BadInput("--resume is for runs; --C_data without it goes on with a collection that was cut off")
         collect(config, task, teacher, teacher_path, overwrite)
     elif isinstance(config, ExperimentConfig):
         distil(config, task, teacher, teacher_path, resume, overwrite)
-
-
-def rendering(config: CommonConfig, task: Task) -> dict[str, Any]:
-    """Return all that decides what a student sees."""
-    camera = dataclasses.asdict(task.camera)
-    seen = {"frame_size": task.frame_size, "stack": task.stack, "stack_stride": task.stack_stride}
-    return json.loads(json.dumps({"quality": config.render_quality, **camera, **seen}))
 
 
 def dataset_folder(config: CommonConfig, task: Task, samples: int) -> Path:
@@ -97,9 +93,10 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
 
     Raises:
         BadInput: there is one already, and no export is wanted, or the one there has other settings.
+        BadFile: another process is collecting it, or the one there is damaged.
     """
     folder = dataset_folder(config, task, config.num_data)
-    description = describe(config, teacher_path, rendering(config, task))
+    description = describe(config, teacher_path, task.rendering(config.render_quality))
     if folder.exists() and not overwrite:
         if config.export_minari is None:
             raise BadInput(f"{folder} is there already; --overwrite collects it anew")
@@ -112,9 +109,12 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
         meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
         folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
         started = time.monotonic()
-        with closing(
-            make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
-        ) as env:
+        with (
+            locked(folder),
+            closing(
+                make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
+            ) as env,
+        ):
             collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet)
         seconds = time.monotonic() - started
         dataset = open_dataset(folder)
@@ -154,13 +154,9 @@ def open_matching(
 
 def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
     """Raise `BadInput` where a dataset is not what was asked for."""
-    differences = [
-        f"{key} is {json.dumps(dataset.meta.get(key))}, not {json.dumps(description[key])}"
-        for key in keys
-        if dataset.meta.get(key) != description[key]
-    ]
-    if differences:
-        raise BadInput(f"{dataset.folder} has other settings than asked for: {'; '.join(differences)}")
+    unlike = differences(dataset.meta, description, keys)
+    if unlike:
+        raise BadInput(f"{dataset.folder} has other settings than asked for: {unlike}")
 
 
 def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
@@ -180,19 +176,39 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
         if parent["task"] != config.task:
             raise BadInput(f"--folder_Dagger {folder}: a run on {parent['task']}; --task {parent['task']} is for it")
         inherited = {name: parent[name] for name in config.inherited}
+        inherited["grid"] = tuple(inherited["grid"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"--folder_Dagger {folder}: no run of --BC_phase (no whole config.json)") from None
-    inherited["grid"] = tuple(inherited["grid"])
+    config = dataclasses.replace(config, folder_Dagger=str(folder), **inherited)
+    try:
+        config.check()
+    except BadInput as error:
+        raise BadInput(f"--folder_Dagger {folder}: its config.json is damaged ({error})") from None
+    config.check_sight()
     checkpoints = folder / "checkpoints"
     for name in ("last", config.start):
         if not (checkpoints / f"{name}.pt").is_file():
             raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
-    priorities = load_checkpoint(checkpoints / "last.pt")["trainer"]["priorities"]
-    config = dataclasses.replace(config, folder_Dagger=str(folder), **inherited)
-    config.check_sight()
-    return config, checkpoints / f"{config.start}.pt", priorities
+    parts = load_checkpoint(checkpoints / "last.pt")["trainer"]
+    if "priorities" not in parts:
+        raise BadFile(f"{checkpoints / 'last.pt'}: not of a run of --BC_phase (no priorities)")
+    return config, checkpoints / f"{config.start}.pt", parts["priorities"]
+
+
+def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
+    """Compare the settings of a run's checkpoint with those it is to go on with; `free` ones may differ.
+
+    Raises:
+        BadInput: others differ.
+    """
+    unlike = differences(before, now, [key for key in now if key not in free | {"versions"}])
+    if unlike:
+        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+    versions = differences(before.get("versions", {}), now["versions"])
+    if versions:
+        print(f"begun with other versions, so that numbers may differ in the last digits: {versions}", file=sys.stderr)
 
 
 def make_trainer(
@@ -235,38 +251,51 @@ def distil(
     """Train a student, test it, and write its folder."""
     device = torch.device(config.device)
     config = dataclasses.replace(config, precision=resolve_precision(config.precision, device))
-    start = priorities = None
+    start = priorities = student = checkpoint = dataset = None
     if isinstance(config, Utils.DAgger):
         config, start, priorities = inherit(config)
-    description = describe(config, teacher_path, rendering(config, task))
+    description = describe(config, teacher_path, task.rendering(config.render_quality))
     folder = task_folder(config) / config.folder / config.name
+    finished = folder / "summary.json"
     if start is not None:
         description["start_sha256"] = file_hash(start)
-    check_folder(folder, description, config.free, resume, overwrite)
-    checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt") if resume else None
-    finished = folder / "summary.json"
-    if checkpoint and finished.is_file() and checkpoint["trainer"]["counters"][0] >= config.optimization_steps:
-        print(f"the run in {folder} is finished")
-        print(table(json.loads(finished.read_text())["OD"]))
-        return
-    dataset = None
-    if isinstance(config, Utils.Cloning | Utils.DAgger):
-        dataset = open_matching(config, task, teacher_path, description)
-        description["data"] = {"samples": len(dataset), "teacher_noise": dataset.meta["teacher_noise"]}
-        if resume and json.loads((folder / "config.json").read_text()).get("data") != description["data"]:
-            raise BadInput(f"--resume: the run in {folder} began with another dataset than there is now")
-    student = None if start is None else load_policy(start, device)[0].train()
-    if not resume and folder.exists():
-        shutil.rmtree(folder)
-    finished.unlink(missing_ok=True)
-    write_json(folder / "config.json", description)
-    print(heading(config, teacher_path, folder, resume), flush=True)
     started = time.monotonic()
-    sets = {
-        "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
-        "OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.episodes),
-    }
     with ExitStack() as open_things:
+        check_folder(folder, resume, overwrite)
+        if resume:
+            open_things.enter_context(locked(folder))
+            checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt")
+            check_settings(folder, checkpoint["settings"], description, config.free)
+            if finished.is_file() and checkpoint["trainer"]["counters"][0] >= config.optimization_steps:
+                try:
+                    scores = table(json.loads(finished.read_text())["OD"])
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    raise BadFile(f"{finished}: damaged; --resume writes it anew once it is deleted") from None
+                print(f"the run in {folder} is finished\n{scores}")
+                return
+        if isinstance(config, Utils.Cloning | Utils.DAgger):
+            dataset = open_matching(config, task, teacher_path, description)
+            description["data"] = {"samples": len(dataset), "teacher_noise": dataset.meta.get("teacher_noise")}
+            if checkpoint and checkpoint["settings"].get("data") != description["data"]:
+                raise BadInput(f"--resume: the run in {folder} began with another dataset than there is now")
+        if start is not None:
+            student, of = load_policy(start, device)
+            check_fits(start, student, task)
+            unlike = differences(of, description, ("task", "mode", "teacher_sha256"))
+            if unlike:
+                raise BadFile(f"{start}: not of the run it lies in: {unlike}")
+            student.train()
+        if not resume:
+            open_things.enter_context(locked(folder))
+            check_folder(folder, resume, overwrite)  # nobody came first
+            shutil.rmtree(folder, ignore_errors=True)
+        finished.unlink(missing_ok=True)
+        write_json(folder / "config.json", description)
+        print(heading(config, teacher_path, folder, resume), flush=True)
+        sets = {
+            "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
+            "OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.episodes),
+        }
 
         def environments(count: int) -> WorkerVectorEnv:
             frames, quality = config.mode != "State", config.render_quality
@@ -298,7 +327,7 @@ def distil(
             tags=[task.name, *traits, f"run{config.run_index}"],
             entity=config.wandb_entity,
             project=config.wandb_project,
-            run_id=checkpoint.get("wandb_id") if checkpoint else None,
+            run_id=checkpoint["wandb_id"] if checkpoint else None,
         )
         done, rows = (checkpoint["trainer"]["counters"][0], checkpoint["rows"]) if checkpoint else (0, 0)
         logger = RunLogger(folder, config.optimization_steps, wandb_run, done, rows, config.quiet)
@@ -322,6 +351,8 @@ def distil(
             {key: description[key] for key in CARD},
             optimization_steps=config.optimization_steps,
             test_every=config.test_every,
+            checkpoint_every=config.checkpoint_every,
+            settings=description,
             film=film,
             film_every=config.video_every,
             resume=checkpoint,

@@ -19,8 +19,9 @@ def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, A
     """Return the card of an exported policy: what it is, what it is fed with, what comes out."""
     from Enviroment.Renderer import FAST, FAST_OFF
 
-    entries = list(task.proprioception) if policy.inputs[0] == "PartialState" else list(range(_width(policy)))
-    name = "proprioception" if policy.inputs[0] == "PartialState" else "state"
+    vector, (width,) = next(iter(policy.input_shapes.items()))
+    partial = vector == "PartialState"
+    name, entries = ("proprioception", list(task.proprioception)) if partial else ("state", list(range(width)))
     inputs: dict[str, Any] = {name: {"dtype": "float32", "shape": ["batch", len(entries)], "state_entries": entries}}
     described = {key: value for key, value in card.items() if key not in ("render", "precision")}
     if "Frame" in policy.inputs:
@@ -33,10 +34,6 @@ def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, A
     low, high = policy.arguments["action_low"], policy.arguments["action_high"]
     output = {"action": {"dtype": "float32", "shape": ["batch", len(low)], "low": low, "high": high}}
     return {**described, "env_id": task.env_id, "inputs": inputs, "outputs": output}
-
-
-def _width(policy: Any) -> int:
-    return len(policy.arguments.get("vector_mean") or policy.arguments["mean"])
 
 
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
@@ -73,7 +70,7 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        parts = [torch.randn((batch, _width(policy)), generator=generator)]
+        parts = [torch.randn((batch, *policy.input_shapes[policy.inputs[0]]), generator=generator)]
         if "frames" in card["inputs"]:
             shape = (batch, *card["inputs"]["frames"]["shape"][1:])
             parts.append(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
@@ -162,11 +159,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         choose_gl_backend()
     except NoGLBackend as error:
         parser.error(str(error))
-    from Algorithm.Checkpoint import load_policy
+    from Algorithm.Checkpoint import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score
-    from Enviroment.Tasks import TASKS
-    from Models.Base_Model import ActorCritic, BadFile, resolve_device, resolve_precision
+    from Models.Base_Model import ActorCritic
+    from Models.Files import BadFile
     from Models.Model_Pusher import get_Teacher_model, save_student
 
     try:
@@ -174,23 +171,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
         if output.resolve() == arguments.checkpoint.resolve():
             raise BadInput(f"--output {output} is the checkpoint itself; give another name")
-        policy, card = load_policy(arguments.checkpoint)
-        if card.get("task") not in TASKS:
-            raise BadInput(f"{arguments.checkpoint}: of an unknown task; {', '.join(TASKS)} are known")
-        task = TASKS[card["task"]]
+        policy, card, task = open_policy(arguments.checkpoint)
+        if output.suffix == ".onnx":
+            policy.precision = "fp32"  # of what is exported
         if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
             raise BadInput(f"{arguments.checkpoint}: a teacher is as small as it gets; --output to an .onnx is for it")
         if arguments.seeds:
-            if output.suffix == ".pt" and "Frame" in policy.inputs:
-                policy.precision = resolve_precision(card.get("precision", "auto"), resolve_device("cpu"))
-            quality = card.get("render", {}).get("quality", "fast")
+            quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
             try:
                 seeds = parse_seeds(arguments.seeds)
             except ValueError as error:
                 raise BadInput(f"--seeds: {error}") from None
             report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
             card = card | {"scores": {"seeds": arguments.seeds, "figures": report}}
-            policy.precision = "fp32"
         output.parent.mkdir(parents=True, exist_ok=True)
         described = describe_policy(policy, card, task)
         if output.suffix == ".onnx":

@@ -123,11 +123,11 @@ def main(argv: list[str] | None = None) -> None:
         choose_gl_backend()
     except NoGLBackend as error:
         parser.error(str(error))
-    from Algorithm.Checkpoint import load_policy
+    from Algorithm.Checkpoint import check_fits, open_policy
     from Algorithm.Test_model import Recording, parse_seeds, table
     from Algorithm.Video import write_video
-    from Enviroment.Tasks import TASKS
-    from Models.Base_Model import BadDevice, BadFile, resolve_device, resolve_precision
+    from Models.Base_Model import BadDevice, resolve_device
+    from Models.Files import BadFile
     from Models.Model_Pusher import get_Teacher_model
 
     try:
@@ -142,14 +142,10 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.window and (arguments.video or arguments.json):
             raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
         device = resolve_device(arguments.device)
-        policy, card = load_policy(arguments.checkpoint, device)
-        if card.get("task") not in TASKS:
-            raise BadInput(f"{arguments.checkpoint}: of an unknown task; {', '.join(TASKS)} are known")
-        task = TASKS[card["task"]]
+        policy, card, task = open_policy(arguments.checkpoint, device)
         teacher = get_Teacher_model(arguments.teacher, device, task.name)
-        if "Frame" in policy.inputs:
-            policy.precision = resolve_precision(card.get("precision", "auto"), device)
-        quality = card.get("render", {}).get("quality", "fast")
+        check_fits(arguments.teacher or Path("the teacher"), teacher, task)
+        quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
         if arguments.window:
             watch(policy, task, seeds, quality, not arguments.stochastic)
             return
@@ -165,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
             recording=recording,
         )
         if recording is not None:
-            alone = card["mode"] == "teacher"
+            alone = card.get("mode") == "teacher"
             name = "teacher" if alone else "student"
             write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
     except (BadInput, BadFile, BadDevice, NoGLBackend) as error:

@@ -3,11 +3,12 @@
 import argparse
 import dataclasses
 import errno
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from Algorithm.Config import BadInput
-from Distillation.Utils import METHODS, CommonConfig, OneLineParser
+from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line
 
 GO_ON = "--resume in place of --overwrite goes on with a run, the same command with a collection"
 
@@ -66,7 +67,8 @@ def _add_flag(group: Any, name: str, fields: dict[str, dataclasses.Field]) -> No
         options = {"type": int, "nargs": len(default), "action": _Tuple, "metavar": "N"}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
-    group.add_argument(f"--{name}", help=f"{field.metadata['meaning']} (default: {shown})", **options)
+    help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
+    group.add_argument(f"--{name}", help=help_text, **options)
 
 
 def _text(default: Any) -> str:
@@ -86,15 +88,27 @@ def main(argv: list[str] | None = None) -> None:
     try:
         choose_gl_backend()
         # Imported late: bad flags answer at once, and environment workers, which import this file, stay small.
+        from Algorithm.Training import Diverged, Stopped
         from Distillation.Experiment import run
         from Enviroment.Tasks import TASKS
-        from Models.Base_Model import BadDevice, BadFile
+        from Enviroment.Vector_env import WorkerError
+        from Models.Base_Model import BadDevice
+        from Models.Files import BadFile
     except NoGLBackend as error:
         _fail(str(error))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         run(config, TASKS[config.task], arguments.resume, arguments.overwrite)
     except (BadInput, BadDevice, BadFile) as error:
         _fail(str(error))
+    except Diverged as error:
+        _fail(str(error), status=1)
+    except WorkerError as error:  # with what it raised, if it did
+        print(f"Pusher.py: error: {error}\n{GO_ON}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stop:
+        print(f"stopped and saved at update {stop.optimization_steps}; {GO_ON}", file=sys.stderr)
+        sys.exit(128 + stop.number)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _fail(f"{error.strerror}; what was saved is whole, and {GO_ON}")
@@ -106,9 +120,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _fail(message: str) -> None:
-    print(f"Pusher.py: error: {message}", file=sys.stderr)
-    sys.exit(2)
+def _terminate(number: int, frame: Any) -> NoReturn:
+    print(f"stopped; {GO_ON}", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    print(f"Pusher.py: error: {one_line(message)}", file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Set
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from Algorithm.Config import (
 from Enviroment.Tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
+NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
 DATASET_SIZES = ("5k", "10k", "50k", "100k")
 
 
@@ -39,7 +39,8 @@ class CommonConfig(Config):
     title: ClassVar[str]
     # What may differ between a run and its resumption: none of it changes what is computed.
     free: ClassVar[frozenset[str]] = frozenset(
-        {"num_workers", "results_dir", "teacher", "quiet", "video_every", "wandb_mode", "wandb_entity", "wandb_project"}
+        {"num_workers", "results_dir", "teacher", "quiet", "video_every", "checkpoint_every"}
+        | {"wandb_mode", "wandb_entity", "wandb_project"}
     )
     inherited: ClassVar[frozenset[str]] = frozenset()  # settings that another run decides: no flags
 
@@ -68,6 +69,9 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     video_every: int = setting(
         10_000, "updates between videos of a test, beside the one that closes the run; 0: none", at_least=0
     )
+    checkpoint_every: float = setting(
+        30.0, "seconds between checkpoints, or more where writing them would take 2 % of the time", at_least=0
+    )
     grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
     run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
     wandb_mode: str = setting(
@@ -94,7 +98,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     def check(self) -> None:
         """Raise `BadInput` for the first setting that cannot be."""
         super().check()
-        if self.run_name is not None and not re.fullmatch(r"\w[\w.+-]*", self.run_name):
+        if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
             raise BadInput(f"--run_name {self.run_name!r}: letters, digits and . _ + - only")
         if "mode" not in self.inherited:
             self.check_sight()
@@ -221,12 +225,17 @@ METHODS: dict[str, type[CommonConfig]] = {
 }
 
 
+def one_line(message: str) -> str:
+    """Escape what is not to be printed, line breaks among it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
-        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -255,36 +264,21 @@ def file_hash(path: Path) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file of a run's folder, which is made if need be, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    from Models.Files import write_text  # loads PyTorch
+
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def check_folder(folder: Path, description: dict[str, Any], free: Set[str], resume: bool, overwrite: bool) -> None:
-    """Refuse what would lose a run, or continue it as another one; `free` settings may differ.
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse what would lose a run, or continue what is not there.
 
     Raises:
         BadInput: see the messages.
     """
-    written = folder / "config.json"
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
-    if not resume:
-        if folder.exists() and not overwrite:
-            state = "finished" if (folder / "summary.json").is_file() else "unfinished"
-            raise BadInput(f"{folder} holds a {state} run: --resume continues it, --overwrite replaces it")
-        return
-    if not written.is_file() or not (folder / "checkpoints" / "last.pt").is_file():
+    if resume and not (folder / "checkpoints" / "last.pt").is_file():
         raise BadInput(f"--resume: nothing to resume in {folder}")
-    try:
-        before = json.loads(written.read_text())
-    except ValueError:
-        raise BadInput(f"--resume: {written} is damaged; --overwrite starts the run anew") from None
-    differences = [
-        f"{key} was {json.dumps(before.get(key))}"
-        for key in description
-        if key not in free | {"versions"} and before.get(key) != description[key]
-    ]
-    if differences:
-        raise BadInput(f"--resume: the run in {folder} has other settings: {', '.join(differences)}")
+    if folder.exists() and not (resume or overwrite):
+        state = "finished" if (folder / "summary.json").is_file() else "unfinished"
+        raise BadInput(f"{folder} holds a {state} run: --resume continues it, --overwrite replaces it")

@@ -3,7 +3,7 @@
 import copy
 import importlib
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 # The software rasterizer stays on its caller's thread: the workers are the parallelism.
 os.environ.setdefault("LP_NUM_THREADS", "0")
@@ -16,6 +16,7 @@ from Enviroment.GL import choose_gl_backend
 from Enviroment.Tasks import Camera
 
 Quality = Literal["fast", "full"]
+QUALITIES = get_args(Quality)
 # What `fast` sets in the model's `vis.quality`, and which flags of the scene it turns off.
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))

@@ -1,7 +1,9 @@
 """Everything that distinguishes one task from another, as data."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,11 @@ class Task:
     frame_size: tuple[int, int] = (64, 128)
     stack: int = 4
     stack_stride: int = 2
+
+    def rendering(self, quality: str) -> dict[str, Any]:
+        """Return all that decides what a student sees, as plain values."""
+        seen = {"frame_size": self.frame_size, "stack": self.stack, "stack_stride": self.stack_stride}
+        return json.loads(json.dumps({"quality": quality, **asdict(self.camera), **seen}))
 
 
 def _pusher_distance(state: np.ndarray) -> np.ndarray:

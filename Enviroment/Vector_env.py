@@ -7,7 +7,9 @@ import multiprocessing as mp
 import os
 import select
 import signal
+import sys
 import traceback
+import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,13 +23,18 @@ from Enviroment.My_wrapper import observation_space
 from Enviroment.Renderer import FrameRenderer, Quality
 from Enviroment.Tasks import Task
 
-WORKER_TIMEOUT_S = 120.0  # starting a worker imports MuJoCo, which takes a while on a loaded machine
+START_TIMEOUT_S = 120.0  # starting a worker imports MuJoCo, which takes a while on a loaded machine
+SLOW_S, HUNG_S = 5.0, 30.0  # a worker that has not answered for so long is named, and given up
 
 _SIMULATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class WorkerError(RuntimeError):
     """An environment worker died, hung or raised; the message says which and why."""
+
+
+class NonFinite(ArithmeticError):
+    """A number is infinite or not a number; the message says which."""
 
 
 class _Shared:
@@ -152,7 +159,10 @@ def _hear(connection: Connection) -> tuple[str, Any] | None:
 
 
 def _worker(connection: Connection, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it closes the workers
+    # A batch system's SIGTERM, like Ctrl-C, may come to all processes of a job: it is the parent's to handle, which still
+    # needs its workers to save, and then closes them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     share = None
     try:
         share = _Share(*arguments)
@@ -170,6 +180,16 @@ def _worker(connection: Connection, *arguments: Any) -> None:
             share.close()
     except Exception:
         _say(connection, ("error", traceback.format_exc()))
+
+
+def _end(workers: Sequence[Any], connections: Sequence[Connection]) -> None:
+    for connection in connections:
+        connection.close()  # a worker that waits for a command leaves; one that works leaves after it
+    for worker in workers:
+        worker.join(5)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 class WorkerVectorEnv(gym.vector.VectorEnv):
@@ -230,6 +250,8 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         count = min(num_envs, num_workers or len(os.sched_getaffinity(0)))
         self._shares = [share.tolist() for share in np.array_split(np.arange(num_envs), count)]
         self._closed, self._starting = False, True  # the workers come up while the caller does something else
+        # Before `multiprocessing` ends what is still there by SIGTERM at exit, which workers ignore, and waits for it.
+        self._end = weakref.finalize(self, _end, self._workers, self._connections)
         try:
             for share in self._shares:
                 ours, theirs = context.Pipe()
@@ -255,12 +277,21 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         self._workers[number].join(5)
         return WorkerError(f"environment worker {number} died (exit code {self._workers[number].exitcode})")
 
+    def _wait(self, number: int, poller: Any) -> None:
+        """Wait for a worker's answer; name one that is slow, give up one that hangs."""
+        limit = START_TIMEOUT_S if self._starting else HUNG_S
+        if poller.poll(1000 * min(SLOW_S, limit)):
+            return
+        if not self._starting:
+            print(f"environment worker {number} has not answered for {SLOW_S:g} s", file=sys.stderr, flush=True)
+        if not poller.poll(1000 * max(limit - SLOW_S, 0)):
+            raise WorkerError(f"environment worker {number} hangs: no answer for {limit:g} s")
+
     def _gather(self) -> list[Any]:
         results = []
         for number, (connection, poller) in enumerate(zip(self._connections, self._pollers)):
             try:
-                if not poller.poll(1000 * WORKER_TIMEOUT_S):
-                    raise WorkerError(f"environment worker {number} has not answered for {WORKER_TIMEOUT_S:.0f} s")
+                self._wait(number, poller)
                 status, result = _hear(connection) or ("done", None)
             except (EOFError, OSError):
                 raise self._death(number) from None
@@ -306,16 +337,30 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step every environment with `actions` float [N, A], in the units of the action space."""
+        """Step every environment with `actions` float [N, A], in the units of the action space.
+
+        Raises:
+            NonFinite: an action, a reward or a state is infinite or not a number.
+            WorkerError: a worker died, hangs, or failed.
+        """
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions have shape {actions.shape}: {self.action_space.shape} is needed")
         self._arrays["action"][...] = actions
+        self._check_finite("action")
         self._call(None)
+        self._check_finite("reward", "State", "final_State")
         terminated, truncated = self._arrays["terminated"].copy(), self._arrays["truncated"].copy()
         done = terminated | truncated
         info = {"final_obs": self._observation("final_"), "_final_obs": done} if done.any() else {}
         return self._observation(), self._arrays["reward"].copy(), terminated, truncated, info
+
+    def _check_finite(self, *names: str) -> None:
+        for name in names:
+            values = self._arrays[name].reshape(self.num_envs, -1)
+            if not np.isfinite(values).all():
+                n = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+                raise NonFinite(f"{name.removeprefix('final_')} of environment {n} is not finite")
 
     @contextlib.contextmanager
     def rendering(self, wanted: bool) -> Iterator[None]:
@@ -338,21 +383,17 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         return [snapshot for share in self._call("get_state") for snapshot in share]
 
     def set_state(self, snapshots: Sequence[str]) -> None:
-        """Put every environment where `get_state` found it; the next call is `step`, the observation was the caller's."""
+        """Put every environment where `get_state` found it; the next call is `step`, the observation was the caller's.
+
+        Raises:
+            ValueError: they are not as many.
+        """
+        if len(snapshots) != self.num_envs:
+            raise ValueError(f"{len(snapshots)} snapshots for {self.num_envs} environments")
         self._call("set_state", list(snapshots))
 
     def close(self, **kwargs: Any) -> None:
         """Stop the workers, whatever state they are in; closing twice is harmless."""
-        if self._closed:
-            return
-        self._closed = True
-        for connection in self._connections:
-            connection.close()  # a worker that waits for a command leaves; one that works leaves after it
-        for worker in self._workers:
-            worker.join(5)
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-
-    def __del__(self) -> None:
-        self.close()
+        if not self._closed:
+            self._closed = True
+            self._end()

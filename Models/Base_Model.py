@@ -1,8 +1,6 @@
-"""Squashed-Gaussian policies: the distribution, the actor-critic that students are, and how policies are kept in files."""
+"""Squashed-Gaussian policies: the distribution, and the actor-critic that students are."""
 
-import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,9 @@ from Models.Utils import background, screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
 Observation = dict[str, torch.Tensor]
-
-
-class BadFile(ValueError):
-    """A file is missing, damaged, or not what it should be; the message says which and what would be right."""
 
 
 class BadDevice(ValueError):
@@ -98,6 +94,7 @@ class GaussianPolicy(nn.Module):
         action_high: highest action.
     """
 
+    arguments: dict[str, Any]  # what it was built with, in plain values
     scale: torch.Tensor
     shift: torch.Tensor
 
@@ -120,9 +117,14 @@ class GaussianPolicy(nn.Module):
         }
 
     @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """What of an observation this policy looks at, and the shape of one of each; frames are stacked."""
+        raise NotImplementedError
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The observation's keys this policy looks at."""
-        raise NotImplementedError
+        return tuple(self.input_shapes)
 
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
@@ -171,7 +173,7 @@ class ActorCritic(GaussianPolicy):
         lift: int = 64,
     ):
         super().__init__(action_low, action_high)
-        self.arguments: dict[str, Any] = {
+        self.arguments = {
             "vector": vector,
             "vector_mean": list(vector_mean),
             "vector_std": list(vector_std),
@@ -204,9 +206,10 @@ class ActorCritic(GaussianPolicy):
         self.critic = head(features, hidden, 1, gain=1.0)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The vector, and `Frame` if there is a backbone."""
-        return (self._vector,) if self.backbone is None else (self._vector, "Frame")
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The vector's, and that of `Frame` if there is a backbone."""
+        shapes = {self._vector: tuple(self.vector_mean.shape)}
+        return shapes if self.backbone is None else shapes | {"Frame": tuple(self.arguments["frame_shape"])}
 
     def learn_background(self, frames: np.ndarray) -> None:
         """Take the still parts out of what the backbone sees, for good; call it once, before training.
@@ -248,43 +251,3 @@ class ActorCritic(GaussianPolicy):
     def value(self, obs: Observation) -> torch.Tensor:
         """Return the value [B] alone."""
         return self.critic(self.features(obs)).squeeze(-1)
-
-
-VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 1}  # of the kinds of files, counted up when one changes
-
-
-def save_tensors(path: Path | str, kind: str, content: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path` so that it holds the old content or the new one, never a part."""
-    path, content = Path(path), {"format": kind, "version": VERSIONS[kind], **content}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    buffer = io.BytesIO()  # torch.save hides what is wrong with a disk behind errors of its own
-    torch.save(content, buffer)
-    with open(temporary, "wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
-    """Read what `save_tensors` wrote, executing nothing; its kind stands in `format`.
-
-    Raises:
-        BadFile: the file is missing, damaged, or of another kind or version than is wanted.
-    """
-    path, wanted = Path(path), " or ".join(kinds)
-    if not path.is_file():
-        raise BadFile(f"{path}: no such file (a {wanted} file is needed)")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise BadFile(f"{path}: damaged, or not a {wanted} file") from error
-    if not isinstance(content, dict) or content.get("format") not in VERSIONS:
-        raise BadFile(f"{path}: a foreign file where a {wanted} file is needed")
-    kind, version = content["format"], content.get("version")
-    if kind not in kinds:
-        raise BadFile(f"{path}: a {kind} file where a {wanted} file is needed")
-    if version != VERSIONS[kind]:
-        raise BadFile(f"{path}: a {kind} file of version {version}; this code reads version {VERSIONS[kind]}")
-    return content

@@ -10,15 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from Models.Base_Model import (
-    ActorCritic,
-    BadFile,
-    GaussianPolicy,
-    Observation,
-    SquashedGaussian,
-    load_tensors,
-    save_tensors,
-)
+from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
+from Models.Files import BadFile, load_tensors, save_tensors
 
 FILTERS: dict[str, tuple[int, ...]] = {
     "State": (),
@@ -71,7 +64,7 @@ class Teacher(GaussianPolicy):
         action_high: Sequence[float],
     ):
         super().__init__(action_low, action_high)
-        self.arguments: dict[str, Any] = {
+        self.arguments = {
             "mean": list(mean),
             "variance": list(variance),
             "epsilon": epsilon,
@@ -92,9 +85,9 @@ class Teacher(GaussianPolicy):
         self.log_std = nn.Linear(hidden[-1], len(action_low))
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The state."""
-        return ("State",)
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The state's."""
+        return {"State": tuple(self.mean.shape)}
 
     @property
     def statistics(self) -> StateStatistics:
@@ -123,8 +116,12 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
     try:
         policy = {"teacher": Teacher, "student": ActorCritic}[kind](**content["arguments"])
         policy.load_state_dict(content["weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        raise BadFile(f"{path}: not a complete {kind} file ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # whatever foreign content breaks
+        first_line = (str(error) or repr(error)).splitlines()[0]
+        raise BadFile(f"{path}: not a complete {kind} file ({first_line})") from error
+    odd = [name for name, value in (*policy.named_parameters(), *policy.named_buffers()) if not value.isfinite().all()]
+    if odd:
+        raise BadFile(f"{path}: {odd[0]} is not finite: nothing that can act")
     return policy.to(device).eval()
 
 

@@ -7,8 +7,10 @@ double in training, since the task's own lets a policy hover beside the object f
 
 import argparse
 import json
+import re
 import shutil
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +19,51 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from Algorithm.Checkpoint import differences
+from Algorithm.Config import BadInput, Config, setting
 from Algorithm.Logger import start_wandb
-from Distillation.Utils import OneLineParser, write_json
+from Algorithm.Training import Diverged, Stopped, stop_requests
+from Distillation.Utils import NAME, OneLineParser, write_json
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import BadDevice, BadFile, resolve_device
+from Models.Base_Model import BadDevice, resolve_device
+from Models.Files import BadFile, locked
 from Models.Model_Pusher import RESULTS
-from Train_Teacher_Pusher.callbacks import EvaluationCallback, save_checkpoint
+from Train_Teacher_Pusher.callbacks import EvaluationCallback
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 
-@dataclass(frozen=True)
-class TeacherConfig:
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(Config):
     """Settings of a teacher run; the field names are the flags."""
 
-    task: str = "Pusher"
-    total_timesteps: int = 3_000_000
-    seed: int = 0
-    num_envs: int = 32
-    learning_rate: float = 1e-3
-    learning_rate_end: float = 1e-4
-    batch_size: int = 256
-    gradient_steps: int = 8
-    gamma: float = 0.98
-    tau: float = 0.01
-    hidden: int = 128
-    buffer_size: int = 1_000_000
-    learning_starts: int = 5_000
-    reward_dist_weight: float = 2.0
-    device: str = "auto"
+    task: str = setting("Pusher", "what is learned", choices=tuple(TASKS))
+    total_timesteps: int = setting(3_000_000, "environment steps in all", at_least=1)
+    seed: int = setting(0, "of every random number", at_least=0, at_most=2**32 - 1)
+    num_envs: int = setting(32, "environments stepped together", at_least=1)
+    learning_rate: float = setting(1e-3, "Adam's, over the first half of training", above=0)
+    learning_rate_end: float = setting(1e-4, "at the end; it falls over the second half", at_least=0)
+    batch_size: int = setting(256, "samples in an update", at_least=1)
+    gradient_steps: int = setting(8, "updates after every step of all environments", at_least=1)
+    gamma: float = setting(0.98, "discount", at_least=0, at_most=1)
+    tau: float = setting(0.01, "how fast the target critic follows", above=0, at_most=1)
+    hidden: int = setting(128, "width of the two layers of actor and critics", at_least=1)
+    buffer_size: int = setting(1_000_000, "steps that are remembered", at_least=1)
+    learning_starts: int = setting(5_000, "random steps before the first update", at_least=0)
+    reward_dist_weight: float = setting(
+        2.0, "training's weight of the distance to the goal; 1 is the task's own, used in evaluation", at_least=0
+    )
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
     def schedule(self, remaining: float) -> float:
         """Learning rate by the share of training that remains: constant, then linear over the second half."""
         return self.learning_rate_end + (self.learning_rate - self.learning_rate_end) * min(1.0, 2 * remaining)
 
-
-HELP = {
-    "task": f"one of {', '.join(TASKS)}",
-    "total_timesteps": "environment steps in all",
-    "num_envs": "environments stepped together",
-    "learning_rate_end": "learning rate at the end; it falls over the second half",
-    "gradient_steps": "updates after every step of all environments",
-    "tau": "how fast the target critic follows",
-    "hidden": "width of the two layers of actor and critics",
-    "learning_starts": "random steps before the first update",
-    "reward_dist_weight": "training's weight of the distance to the goal; 1 is the task's own, used in evaluation",
-    "device": "auto, cpu, cuda or cuda:N",
-}
+    def check(self) -> None:
+        """Raise `BadInput` for the first setting that cannot be."""
+        super().check()
+        if self.buffer_size < self.num_envs:
+            raise BadInput(f"--buffer-size {self.buffer_size}: at least --num-envs {self.num_envs} is needed")
 
 
 def make_training_env(config: TeacherConfig) -> DummyVecEnv:
@@ -105,21 +105,23 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
         raise BadFile(f"{replay}: no such file, so the run cannot be continued")
     statistics.set_venv(make_training_env(config))
     model.set_env(statistics, force_reset=True)
-    model.load_replay_buffer(replay)
+    try:
+        model.load_replay_buffer(replay)
+    except Exception as error:  # pickle raises a dozen kinds for a damaged file
+        raise BadFile(f"{replay}: damaged ({error})") from error
     return model
 
 
 def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namespace, OneLineParser]:
     """Read the command line; both spellings, `--total-timesteps` and `--total_timesteps`, are understood."""
     parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for name, default in asdict(TeacherConfig()).items():
-        flags = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
-        parser.add_argument(
-            *flags, dest=name, type=type(default), default=default, help=f"{HELP.get(name, '')} (default: {default})"
-        )
+    for field in fields(TeacherConfig):
+        flags = dict.fromkeys([f"--{field.name.replace('_', '-')}", f"--{field.name}"])
+        text = f"{field.metadata['meaning']} (default: {field.default})"
+        parser.add_argument(*flags, dest=field.name, type=type(field.default), default=field.default, help=text)
     parser.add_argument("--eval-freq", type=int, default=100_000, help="steps between evaluations (default: 100000)")
     parser.add_argument(
-        "--checkpoint-freq", type=int, default=500_000, help="steps between checkpoints (default: 500000)"
+        "--checkpoint-freq", type=int, default=100_000, help="steps between checkpoints (default: 100000)"
     )
     parser.add_argument(
         "--results-dir", type=Path, help="where runs are written (default: Results/<task>/Teacher/runs)"
@@ -132,12 +134,13 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
     arguments = parser.parse_args(argv)
     config = TeacherConfig(**{name: getattr(arguments, name) for name in asdict(TeacherConfig())})
-    if config.task not in TASKS:
-        parser.error(f"--task {config.task}: one of {', '.join(TASKS)} is needed")
+    try:
+        config.check()
+    except BadInput as error:
+        parser.error(str(error))
     arguments.results_dir = arguments.results_dir or RESULTS / config.task / "Teacher" / "runs"
-    for name in ("total_timesteps", "num_envs", "batch_size", "gradient_steps", "hidden", "buffer_size"):
-        if getattr(config, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(config, name)}: at least 1 is needed")
+    if not re.fullmatch(NAME, arguments.run_name):
+        parser.error(f"--run-name {arguments.run_name!r}: letters, digits and . _ + - only")
     if min(arguments.eval_freq, arguments.checkpoint_freq) < 1:
         parser.error("--eval-freq, --checkpoint-freq: at least 1 step is needed")
     return config, arguments, parser
@@ -147,36 +150,54 @@ def main() -> None:
     """Command line."""
     config, arguments, parser = parse()
     folder = arguments.results_dir / arguments.run_name
-
     try:
         resolve_device(config.device)
-    except BadDevice as error:
+        if folder.exists() and not (arguments.resume or arguments.overwrite):
+            raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
+        if arguments.resume and not (folder / "config.json").is_file():
+            raise BadInput(f"--resume: nothing to resume in {folder}")
+        with locked(folder):
+            run(config, arguments, folder)
+    except (BadInput, BadFile, BadDevice) as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename or folder}: {error.strerror}; what was saved is whole, and --resume goes on")
+    except Diverged as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stop:
+        print(f"stopped and saved at update {stop.optimization_steps}; the same command with --resume goes on")
+        sys.exit(128 + stop.number)
+
+
+def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> None:
+    """Train a teacher, or go on with training it, and write its folder.
+
+    Raises:
+        BadInput: the run to go on with has other settings.
+        BadFile: it is damaged.
+        Stopped: SIGINT or SIGTERM came, and everything is saved.
+        Diverged: the policy is no longer finite.
+    """
     written = folder / "config.json"
     before: dict[str, Any] = {}
-    if arguments.resume:
-        if not written.is_file():
-            parser.error(f"--resume: nothing to resume in {folder}")
-        before = json.loads(written.read_text())
-        differences = {k: v for k, v in asdict(config).items() if k != "device" and v != before.get(k)}
-        differences.pop("total_timesteps", None)  # more of the same
-        if differences:
-            parser.error(
-                f"--resume: the run has other settings: {', '.join(f'{k} {before.get(k)}' for k in differences)}"
-            )
-    elif folder.exists() and not arguments.overwrite:
-        parser.error(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
-
     torch.set_num_threads(1)  # layers this small gain nothing from a second thread
-    try:
-        model = resume_model(folder, config) if arguments.resume else make_model(config)
-    except BadFile as error:
-        parser.error(str(error))
-    if not arguments.resume:
+    if arguments.resume:
+        try:
+            before = dict(json.loads(written.read_text()))
+        except (ValueError, TypeError) as error:
+            raise BadFile(f"{written}: damaged ({error})") from None
+        compared = asdict(config).keys() - {"device", "total_timesteps"}  # more of the same is fine
+        unlike = differences(before, asdict(config), sorted(compared))
+        if unlike:
+            raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+        model = resume_model(folder, config)
+    else:
+        model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)
     write_json(written, asdict(config))
 
-    run = start_wandb(
+    wandb_run = start_wandb(
         arguments.wandb_mode,
         folder,
         asdict(config),
@@ -187,22 +208,30 @@ def main() -> None:
         project=arguments.wandb_project,
         run_id=before.get("wandb_id"),
     )
-    if run is not None:
-        write_json(written, asdict(config) | {"wandb_id": run.id})
+    if wandb_run is not None:
+        write_json(written, asdict(config) | {"wandb_id": wandb_run.id})
     env = make_vector_env(TASKS[config.task], num_envs=25, num_workers=1, frames=False)
-    callback = EvaluationCallback(
-        model, folder, TASKS[config.task], env, arguments.eval_freq, arguments.checkpoint_freq, run
-    )
     try:
-        # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
-        model.learn(config.total_timesteps - model.num_timesteps, callback, reset_num_timesteps=not arguments.resume)
-    except KeyboardInterrupt:
-        save_checkpoint(model, folder, "last", replay=True)
-        print(f"stopped; the same command with --resume goes on from step {model.num_timesteps}")
+        with stop_requests() as requests:
+            callback = EvaluationCallback(
+                model,
+                folder,
+                TASKS[config.task],
+                env,
+                arguments.eval_freq,
+                arguments.checkpoint_freq,
+                requests,
+                wandb_run,
+            )
+            # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
+            steps = config.total_timesteps - model.num_timesteps
+            model.learn(steps, callback, reset_num_timesteps=not arguments.resume)
+            if requests:
+                raise Stopped(requests[0], model._n_updates)
     finally:
         env.close()
-        if run is not None:
-            run.finish()
+        if wandb_run is not None:
+            wandb_run.finish()
     print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
 
 

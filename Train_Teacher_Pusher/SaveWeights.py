@@ -1,6 +1,7 @@
 """Turn a Stable-Baselines3 SAC checkpoint into `teacher.pt`, plain tensors that load without Stable-Baselines3."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from Distillation.Utils import OneLineParser
 from Enviroment.Tasks import TASKS
-from Models.Base_Model import BadFile
+from Models.Files import BadFile
 from Models.Model_Pusher import RESULTS, Teacher
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
@@ -70,6 +71,11 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
+    if not arguments.checkpoint.resolve().is_relative_to(RESULTS):
+        print(
+            f"warning: {arguments.checkpoint} is not of this repository; .zip and .pkl files can carry code, which runs",
+            file=sys.stderr,
+        )
     try:
         model, statistics = load_sac(arguments.checkpoint)
     except BadFile as error:

@@ -3,6 +3,7 @@
 import csv
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,27 @@ from stable_baselines3.common.callbacks import BaseCallback
 from Algorithm.Logger import AXES, MetricsFile, log_video
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
+from Algorithm.Training import Diverged
 from Algorithm.Video import write_video
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
+from Models.Files import sync
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
 
 
 def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
-    """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and `NAME_replay.pkl`), each replacing the old one when whole."""
+    """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and `NAME_replay.pkl`), each replacing the old one when whole.
+
+    Raises:
+        Diverged: a weight is not finite; nothing is written.
+    """
+    if not all(parameter.isfinite().all() for parameter in model.policy.parameters()):
+        raise Diverged(
+            f"weights are not finite at step {model.num_timesteps}; the checkpoints in {folder} are from before"
+        )
     statistics = model.get_vec_normalize_env()
     assert statistics is not None
     writers: dict[str, Any] = {f"{name}_{STATISTICS}": statistics.save, f"{name}.zip": model.save}
@@ -31,11 +42,16 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
     for file, write in writers.items():
         temporary = folder / f"writing_{file}"
         write(temporary)
-        os.replace(temporary, folder / file)
+        with temporary.open("a") as opened:
+            sync(opened)
+    for file in writers:  # one right after the other: they belong together
+        os.replace(folder / f"writing_{file}", folder / file)
 
 
 class EvaluationCallback(BaseCallback):
     """Every `every` steps: scores the deterministic policy, writes `metrics.csv`, keeps `best.zip` and `last.zip`.
+
+    Ends training once there is something in `stop_requests`.
 
     The best is chosen by mean return on seeds that no published figure uses.
     """
@@ -48,10 +64,12 @@ class EvaluationCallback(BaseCallback):
         env: WorkerVectorEnv,
         every: int,
         checkpoint_every: int,
+        stop_requests: Sequence[int],
         run: Any = None,
     ):
         super().__init__()
         self._folder, self._task, self._env, self._run = folder, task, env, run
+        self._stop_requests = stop_requests
         self._every, self._checkpoint_every = every, checkpoint_every
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
@@ -76,9 +94,12 @@ class EvaluationCallback(BaseCallback):
         if self.num_timesteps >= self._next_checkpoint:
             self._next_checkpoint += self._checkpoint_every
             save_checkpoint(self._sac, self._folder, "last", replay=True)
-        return True
+        return not self._stop_requests
 
     def _on_training_end(self) -> None:
+        if self._stop_requests:
+            save_checkpoint(self._sac, self._folder, "last", replay=True)
+            return
         if self._evaluated != self.num_timesteps:
             self._evaluate()
         save_checkpoint(self._sac, self._folder, "last", replay=True)

@@ -35,7 +35,6 @@ from Algorithm.Logger import AXES, RunLogger
 from Algorithm.PPO import PPO
 from Algorithm.Rollout import Rollout
 from Algorithm.Test_model import StudentTest
-from Algorithm.Training import CHECKPOINT_EVERY_S
 from Algorithm.Utils import Priorities, Samples, open_dataset
 from Distillation import Utils
 from Distillation.Experiment import make_trainer
@@ -170,7 +169,7 @@ def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float, t
     shares = {part: training * value / total for part, value in counts["parts"].items()}
     shares["evaluation"] = beside["test"]
     shares["logging"] = scale * counts["steps"] * beside["row"]
-    shares["checkpoints"] = training / CHECKPOINT_EVERY_S * beside["checkpoint"]
+    shares["checkpoints"] = training / Utils.PPD.checkpoint_every * beside["checkpoint"]
     whole = sum(shares.values())
     return {
         "env_steps_per_s": round(counts["collected"] * scale / whole, 1),

@@ -270,7 +270,7 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(finished):
     before = (folder / "metrics.csv").read_bytes()
     for extra, hint in (
         ([], "--overwrite"),
-        (["--resume", "--clip", "0.2"], "clip was 0.3"),
+        (["--resume", "--clip", "0.2"], "clip is 0.3, not 0.2"),
         (["--resume", "--overwrite"], "give one"),
     ):
         run = pusher(*TINY, "--results_dir", results, *extra)
@@ -419,7 +419,7 @@ def cut(path, content):
         os._exit(9)
 
 
-training.save_checkpoint, training.CHECKPOINT_EVERY_S = cut, 0.0
+training.save_checkpoint = cut
 if __name__ == "__main__":
     pusher.main(sys.argv[1:])
 """
@@ -432,7 +432,7 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     assert run.returncode == 0, run.stderr
     cut = tmp_path / "kill.py"
     cut.write_text(KILL.format(at=200))
-    again = [*cloning, "--run_name", "again"]
+    again = [*cloning, "--run_name", "again", "--checkpoint_every", "0"]
     assert pusher(*again, script=cut).returncode == 9
     resumed = pusher(*again, "--resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -458,7 +458,7 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     assert [rows[i]["x_axis/samples_collected"] for i in (0, 1, -1)] == ["5000", "5200", "5400"]
     assert rows[-1]["buffer/new_share"] == "0.5"
     # Cut in the second rollout: the checkpoint is put back to what it was before the first.
-    again = {**settings, "run_name": "again"}
+    again = {**settings, "run_name": "again", "checkpoint_every": 0}
     cut.write_text(KILL.format(at=300))
     assert pusher(*flags("Dagger_phase", again), script=cut).returncode == 9
     resumed = pusher(*flags("Dagger_phase", again), "--resume")

@@ -26,7 +26,8 @@ from Algorithm.Utils import (
     read_samples,
 )
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import BadFile, SquashedGaussian
+from Models.Base_Model import SquashedGaussian
+from Models.Files import BadFile
 from Models.Model_Pusher import make_student
 from Models.Utils import FrameStacker
 

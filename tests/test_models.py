@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, BadFile
+from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN
+from Models.Files import BadFile
 from Models.Model_Pusher import (
     FILTERS,
     SHIPPED_TEACHER,

@@ -1,0 +1,237 @@
+"""Bad input of all kinds is a line on stderr and status 2, or a correct run; never a traceback, never taken in silence."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_command_line import ONLINE, SMALL, flags, pusher
+
+import Distillation.Experiment as experiment
+import Distillation.Play as play
+import Distillation.Plot as plot
+from Distillation.Pusher import main, parse
+from Distillation.Utils import METHODS
+from Models.Model_Pusher import SHIPPED_TEACHER
+
+# The same examples each time.
+TRIES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+class Accepted(Exception):
+    """Everything was checked, and training, which other tests do, would begin."""
+
+
+def outcome(call, *arguments):
+    """What a program says: its status, None if it got as far as training, and stderr."""
+    errors = io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            call(*arguments)
+        status = 0
+    except Accepted:
+        status = None
+    except SystemExit as end:
+        status = end.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status, errors.getvalue()
+
+
+def check(status, errors):
+    if status in (0, None):
+        assert "Traceback" not in errors
+    else:
+        assert status == 2, errors
+        assert errors.count("\n") == 1, errors
+
+
+FIELDS = {name: {f.name: f for f in dataclasses.fields(c)} for name, c in METHODS.items()}
+NUMBERS = ("0", "-1", "1", "2.5", "1e-3", "nan", "inf", "-inf", "1e999", "0x10", "1_000", "१", "99999999999999999999")
+WORDS = (
+    "",
+    " ",
+    "State",
+    "ImpaalaMid",
+    "NLL",
+    "auto",
+    "10k",
+    "--PPD",
+    "../..",
+    "a\nb",
+    "ä",
+    "\x00",
+    "None",
+    "True",
+    "-",
+)
+VALUES = st.one_of(st.sampled_from(NUMBERS + WORDS), st.text(max_size=6), st.integers(-3, 10**6).map(str))
+
+
+@st.composite
+def command_lines(draw):
+    method = draw(st.sampled_from(sorted(METHODS)))
+    names = sorted({name for fields in FIELDS.values() for name in fields} | {"resume", "lamda"})
+    own = sorted(FIELDS[method])
+    given = draw(st.lists(st.tuples(st.sampled_from(own) | st.sampled_from(names), VALUES), min_size=1, max_size=3))
+    return [f"--{method}", *(word for name, value in given for word in (f"--{name}", value))]
+
+
+def test_any_command_line_is_understood_or_refused_in_one_line():
+    bad = set()
+
+    @settings(max_examples=600, **TRIES)
+    @given(command_lines())
+    def tries(words):
+        status, errors = outcome(parse, words)
+        check(status, errors)
+        if status == 2:
+            bad.add(tuple(words))
+            return
+        config, _ = parse(words)
+        for name, value in zip(words[1::2], words[2::2]):
+            if words[1::2].count(name) == 1 and isinstance(getattr(config, name[2:]), str):
+                assert getattr(config, name[2:]) == value  # nothing is accepted and ignored
+
+    tries()
+    assert len(bad) >= 200
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A dataset, a run of cloning, and a run of PPD that has more to do."""
+    results = tmp_path_factory.mktemp("whole")
+    tiny = {"results_dir": results, "mode": "State", "video_every": 0}
+    for arguments in (
+        ["--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results],
+        flags("BC_phase", SMALL | tiny, dataset="5k", alpha=0.6, run_name="parent"),
+        flags("PPD", ONLINE | tiny, run_name="run"),
+    ):
+        run = pusher(*arguments)
+        assert run.returncode == 0, run.stderr
+    return results
+
+
+RUN, PARENT, DATASET = "Pusher/PPD/run", "Pusher/OurAlgorithm1_NLL/Phase_One/parent", "Pusher/Teacher/dataset_5k"
+FILES = {  # [what reads them]
+    "resume": [f"{RUN}/{name}" for name in ("checkpoints/last.pt", "metrics.csv", "config.json", "summary.json")],
+    "finished": [f"{RUN}/summary.json"],
+    "teacher": ["teacher.pt"],
+    "dagger": [f"{PARENT}/{name}" for name in ("config.json", "checkpoints/last.pt", "checkpoints/best_ID.pt")],
+    "clone": [f"{DATASET}/{name}" for name in ("meta.json", "mean.npy", "state.npy", "episode_start.npy", "seed.npy")],
+    "play": [f"{RUN}/checkpoints/{name}" for name in ("last.pt", "best_ID.pt")],
+    "plot": [f"{RUN}/{name}" for name in ("metrics.csv", "config.json")],
+}
+
+
+@st.composite
+def damages(draw):
+    """A reader, one of its files, and what is done to that."""
+    reader = draw(st.sampled_from(sorted(FILES)))
+    file = draw(st.sampled_from(FILES[reader]))
+    kinds = ["cut", "flip", "noise", "swap", "empty", "gone", "folder"]
+    kind = draw(st.sampled_from([*kinds, *["value"] * 5] if file.endswith(".json") else kinds))
+    return reader, file, kind, draw(st.integers(0, 2**32 - 1))
+
+
+def damage(path: Path, kind: str, seed: int, others: list[Path]) -> None:
+    random = np.random.default_rng(seed)
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "value":
+        path.write_text(json.dumps(spoil(json.loads(content), random)))
+    elif kind != "gone":
+        if kind == "cut":
+            del content[int(random.integers(len(content))) :]
+        elif kind == "flip":
+            for _ in range(int(random.integers(1, 9))):
+                content[int(random.integers(len(content)))] ^= 1 << int(random.integers(8))
+        elif kind == "noise":
+            content = bytearray(random.bytes(len(content)))
+        elif kind == "swap":
+            content = bytearray(others[int(random.integers(len(others)))].read_bytes())
+        path.write_bytes(b"" if kind == "empty" else content)
+
+
+def spoil(value, random):
+    """Replace something somewhere in a JSON value by something of another kind."""
+    inner = [k for k in (value if isinstance(value, dict) else range(len(value))) if value[k] not in ({}, [])]
+    key = inner[int(random.integers(len(inner)))]
+    if isinstance(value[key], dict | list) and random.random() < 0.7:
+        value[key] = spoil(value[key], random)
+    else:
+        value[key] = [None, -1, "x", [], {}, 1e999, True, [1, "a"]][int(random.integers(8))]
+    return value
+
+
+def reader(name: str, results: Path, file: str, monkeypatch):
+    """Read a file as the program does, up to where training, scoring or drawing would begin."""
+
+    def accept(*_, **__):
+        raise Accepted
+
+    tiny = {"results_dir": results, "mode": "State", "video_every": 0}
+    if name == "resume":
+        monkeypatch.setattr("Algorithm.Training.stop_requests", accept)
+        return main, [*flags("PPD", ONLINE | tiny, run_name="run", optimization_steps=8), "--resume"]
+    if name == "finished":
+        return main, [*flags("PPD", ONLINE | tiny, run_name="run"), "--resume"]
+    if name in ("play", "plot"):
+        program = {"play": play, "plot": plot}[name]
+        monkeypatch.setattr(program, {"play": "score", "plot": "draw"}[name], accept)
+        return program.main, [str(results / RUN)] if name == "plot" else [str(results / file), "--seeds", "1900"]
+    monkeypatch.setattr(experiment, "make_vector_env", accept)
+    if name == "teacher":
+        return main, flags("PPD", ONLINE | tiny, run_name="new", teacher=results / "teacher.pt")
+    if name == "clone":
+        return main, flags("BC_phase", SMALL | tiny, dataset="5k", run_name="new")
+    return main, ["--Dagger_phase", "--folder_Dagger", str(results / PARENT), "--results_dir", str(results)]
+
+
+def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_path, monkeypatch):
+    shutil.copy(SHIPPED_TEACHER, whole / "teacher.pt")
+    environments = {}
+    made = experiment.make_vector_env
+
+    def shared(task, count, *arguments, **settings):
+        if count not in environments:
+            environments[count] = made(task, count, *arguments, **settings)
+            environments[count].close_later, environments[count].close = environments[count].close, lambda: None
+        return environments[count]
+
+    files = sorted({file for names in FILES.values() for file in names})
+    refused, accepted = set(), set()
+
+    @settings(max_examples=120, **TRIES)
+    @given(damages())
+    def tries(case):
+        name, file, kind, seed = case
+        results = tmp_path / f"case{len(refused) + len(accepted)}"
+        shutil.copytree(whole, results, copy_function=os.link)  # damage() and the program replace files
+        damage(results / file, kind, seed, [whole / other for other in files])
+        with monkeypatch.context() as patched:
+            patched.setattr(experiment, "make_vector_env", shared)
+            call, words = reader(name, results, file, patched)
+            status, errors = outcome(call, words)
+        check(status, errors)
+        (refused if status == 2 else accepted).add(case)
+        shutil.rmtree(results)
+
+    tries()
+    for env in environments.values():
+        env.close_later()
+    # What no reader needs may be damaged: a finished run's config.json, say, when it goes on.
+    unread = {"config.json", "summary.json", "metrics.csv", "best_ID.pt"}
+    assert {Path(file).name for _, file, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
+    assert len(refused) >= 60

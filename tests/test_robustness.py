@@ -1,0 +1,224 @@
+"""What a run survives, and what it says when it cannot."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from test_command_line import ONLINE, ROOT, flags, metrics, pusher, run_folder
+
+import Enviroment.Vector_env as vector_env
+from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Training import CollapseWatch
+from Enviroment.Utils import make_vector_env
+from Enviroment.Vector_env import NonFinite, WorkerError
+from Models.Files import BadFile, load_tensors, locked, save_tensors
+from Models.Model_Pusher import SHIPPED_TEACHER, load_student, make_student
+
+STATE = {**ONLINE, "mode": "State", "optimization_steps": 400, "test_every": 400, "num_workers": 2, "video_every": 0}
+
+
+def until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    results = tmp_path_factory.mktemp("unbroken")
+    run = pusher(*flags("PPD", STATE, results_dir=results))
+    assert run.returncode == 0, run.stderr
+    return run_folder(results)
+
+
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(unbroken, tmp_path):
+    """SIGTERM to the run and its workers, as a batch system sends it; then Ctrl-C; then to the end."""
+    command = [sys.executable, ROOT / "Distillation/Pusher.py", *flags("PPD", STATE, results_dir=tmp_path)]
+    for number, extra in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
+        run = subprocess.Popen(
+            [*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        rows = tmp_path / "Pusher" / "PPD" / "lambda5_State_run0" / "metrics.csv"
+        began = len(rows.read_text().splitlines()) if rows.exists() else 1
+        until(lambda: rows.exists() and len(rows.read_text().splitlines()) > began + 3)  # noqa: B023
+        os.killpg(run.pid, number)
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 128 + number, errors
+        assert "stopping after this step" in errors.splitlines()[0]
+        assert "saved at update" in errors.splitlines()[-1]
+        saved = load_checkpoint(run_folder(tmp_path) / "checkpoints" / "last.pt")
+        assert saved["rows"] == len(rows.read_text().splitlines()) - 1
+        assert 0 < saved["trainer"]["counters"][0] < 400
+    resumed = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(run_folder(tmp_path)) == metrics(unbroken)
+    ends = [
+        load_checkpoint(f / "checkpoints" / "last.pt")["trainer"]["student"] for f in (run_folder(tmp_path), unbroken)
+    ]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
+
+
+def test_runs_killed_at_random_moments_end_as_if_they_had_not_been():
+    script = [sys.executable, ROOT / "benchmarks" / "crash.py", "--kills", "3", "--methods", "Dagger_phase", "C_data"]
+    run = subprocess.run(script, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads(run.stdout)
+    assert report["kills"] >= 3
+    assert all(method["equal"] == method["runs"] > 0 for method in report["methods"].values())
+
+
+def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state(tmp_path):
+    run = pusher(*flags("PPD", STATE, results_dir=tmp_path, learning_rate=1e30), "--quiet")
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert "not finite in updates" in run.stderr or "is nan in updates" in run.stderr
+    last = run_folder(tmp_path) / "checkpoints" / "last.pt"
+    assert str(last) in run.stderr
+    kept = load_checkpoint(last)
+    assert kept["trainer"]["counters"][0] == 0
+    assert all(value.isfinite().all() for value in kept["trainer"]["student"].values())
+    load_student(last.with_name("best_ID.pt"))
+
+
+def test_actions_and_states_that_are_not_finite_are_named(task, monkeypatch):
+    env = make_vector_env(task, 3, 1, seed=0, frames=False)
+    env.reset()
+    actions = np.zeros((3, 7), np.float32)
+    actions[1, 2] = np.nan
+    with pytest.raises(NonFinite, match="action of environment 1"):
+        env.step(actions)
+    call = env._call
+
+    def spoilt(*arguments):
+        result = call(*arguments)
+        env._arrays["State"][2, 5] = np.inf
+        return result
+
+    monkeypatch.setattr(env, "_call", spoilt)
+    with pytest.raises(NonFinite, match="State of environment 2"):
+        env.step(np.zeros((3, 7), np.float32))
+    env.close()
+
+
+def test_a_worker_that_hangs_is_named_and_given_up(task, monkeypatch, capfd):
+    monkeypatch.setattr(vector_env, "SLOW_S", 0.2)
+    monkeypatch.setattr(vector_env, "HUNG_S", 0.6)
+    env = make_vector_env(task, 2, 2, frames=False)
+    env.reset(seed=0)
+    os.kill(env._workers[1].pid, signal.SIGSTOP)
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match="worker 1 hangs"):
+        env.step(np.zeros((2, 7), np.float32))
+    assert time.monotonic() - started < 20
+    assert "worker 1 has not answered for 0.2 s" in capfd.readouterr().err
+    assert not any(worker.is_alive() for worker in env._workers)
+
+
+def test_a_collapsed_policy_is_noticed_once(task, statistics):
+    env = make_vector_env(task, 1, 1, frames=False)
+    student = make_student("State", env.single_observation_space, env.single_action_space, (), statistics, 4)
+    env.close()
+    student.actor[-1].bias.data[7:] = -100.0  # every log_std at its smallest
+    policy = student.distribution({"State": torch.zeros(512, 23)})
+    entropy = policy.entropy().mean().item()
+    watch = CollapseWatch(student)
+    rows = [(entropy, 0.9), (entropy + 10, 0.5), (entropy, 0.89), (entropy, 0.5), (entropy, 0.4)]
+    found = [watch({"training/entropy": e, "training/action_accuracy": a}) for e, a in rows]
+    assert found == [False, False, False, True, False]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+    last = folder / "checkpoints" / "last.pt"
+    before = last.read_bytes()
+    longer = flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800)
+    limit = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$@"', "bash"]
+    run = subprocess.run(
+        [*limit, sys.executable, ROOT / "Distillation/Pusher.py", *longer, "--resume"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert "File too large" in run.stderr
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best_ID.pt", "last.pt"]
+
+
+def test_one_folder_has_one_writer(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+    before = (folder / "metrics.csv").read_bytes()
+    with locked(folder):
+        for extra in ("--resume", "--overwrite"):
+            run = pusher(*flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800), extra)
+            assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+            assert "another process" in run.stderr
+        with pytest.raises(BadFile), locked(folder):
+            pass
+    assert (folder / "metrics.csv").read_bytes() == before
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+    last = folder / "checkpoints" / "last.pt"
+    good = load_tensors(last, "checkpoint")
+    longer = [*flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800), "--resume"]
+
+    def arguments(**changes):
+        return {**good["student"], "arguments": good["student"]["arguments"] | changes}
+
+    for change, hint in (
+        ({"settings": good["settings"] | {"PPD_parameter": 1.0}}, "PPD_parameter is 1.0, not 5"),
+        ({"settings": good["settings"] | {"teacher_sha256": "00"}}, "teacher_sha256"),
+        ({"student": arguments(hidden=64)}, "hidden is 64, not 128"),
+        ({"trainer": good["trainer"] | {"environments": good["trainer"]["environments"][:1]}}, "snapshots"),
+        ({"rows": good["rows"] + 1}, "whole rows"),
+        ({"elapsed_s": "long"}, "elapsed_s"),
+        ({"version": 99}, "version 99"),
+        ({"format": "student"}, "student file"),
+    ):
+        content = {key: value for key, value in (good | change).items() if key not in ("format", "version")}
+        save_tensors(last, "checkpoint", content)
+        if change.keys() & {"format", "version"}:
+            torch.save(good | change, last)
+        run = pusher(*longer)
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert hint in run.stderr
+
+
+def test_a_teacher_that_does_not_fit_is_refused(tmp_path):
+    teacher = load_tensors(SHIPPED_TEACHER, "teacher")
+    reacher = teacher | {"task": "Reacher"}
+    torch.save(reacher, tmp_path / "reacher.pt")
+    narrow = teacher["arguments"] | {"action_high": [1.0] * 7}
+    torch.save(teacher | {"arguments": narrow}, tmp_path / "narrow.pt")
+    spoilt = {name: value * float("nan") for name, value in teacher["weights"].items()}
+    torch.save(teacher | {"weights": spoilt}, tmp_path / "spoilt.pt")
+    for name, hint in (("reacher", "a teacher of Reacher"), ("narrow", "action is"), ("spoilt", "not finite")):
+        run = pusher("--PPD", "--teacher", tmp_path / f"{name}.pt", "--results_dir", tmp_path / "results")
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert hint in run.stderr
+    run = pusher(tmp_path / "reacher.pt", script="Distillation/Play.py")
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+    assert "does not fit Reacher: State is [23], not [10]" in run.stderr
+
+
+def test_nothing_that_could_run_foreign_code_is_called():
+    """Pickles are read by the teacher's tools alone, which say so; nothing is evaluated, no shell is asked."""
+    forbidden = ("eval(", "exec(", "pickle", "os.system", "shell=True", "allow_pickle=True", "weights_only=False")
+    allowed = {("Train_Teacher_Pusher/SaveWeights.py", "pickle"), ("Train_Teacher_Pusher/Mujoco_main.py", "pickle")}
+    for folder in ("Algorithm", "Models", "Enviroment", "Distillation", "Train_Teacher_Pusher"):
+        for path in (ROOT / folder).glob("*.py"):
+            text = path.read_text().replace("allow_pickle=False", "")
+            found = {(f"{folder}/{path.name}", word) for word in forbidden if word in text.replace(".eval(", "")}
+            assert found <= allowed
