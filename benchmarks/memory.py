@@ -22,7 +22,7 @@ from common import Apart, machine
 from Algorithm.BehaviouralCloning import BehaviouralCloning
 from Algorithm.CollectDataset import SampleWriter
 from Algorithm.PPD import PPD
-from Algorithm.Utils import open_dataset
+from Algorithm.Utils import DATASET_VERSION, open_dataset
 from Distillation import Utils
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
@@ -43,7 +43,7 @@ def resident() -> dict[str, float]:
 def write_dataset(folder: Path, samples: int) -> None:
     """Write a dataset of so many samples of Pusher's shapes."""
     task, random = TASKS["Pusher"], np.random.default_rng(0)
-    writer = SampleWriter(folder, {"format": "dataset", "version": 1})
+    writer = SampleWriter(folder, {"format": "dataset", "version": DATASET_VERSION})
     for first in range(0, samples, 1_000):
         n = min(1_000, samples - first)
         start = np.arange(n) % 100 == 0

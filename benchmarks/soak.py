@@ -1,0 +1,79 @@
+"""Does a long collection, or a long run, need ever more memory or file handles? Real commands, their whole process tree.
+
+    python benchmarks/soak.py --minutes 10
+
+Each command runs for that long, is then told to stop, and must leave cleanly. Memory is what its processes own, without
+mapped files; the medians of the second and the last fifth of the time stand beside each other. Prints JSON.
+"""
+
+import argparse
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import machine
+from crash import DATASET, descendants, start
+
+WANDB = "--wandb_mode offline --video_every 0"
+COMMANDS = {
+    "collection": "--C_data --num_data 100000000",
+    "BC": f"--BC_phase {WANDB} --mode ImpaalaSmall --dataset 5k --alpha 0.6 --optimization_steps 100000000",
+    "PPD": f"--PPD {WANDB} --mode State --optimization_steps 100000000 --test_every 1000",
+}
+
+
+def footprint(pids: list[int]) -> dict[str, float]:
+    """Return memory in MiB, open files and threads of some processes together."""
+    total = {"MiB": 0.0, "files": 0.0, "threads": 0.0}
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+            total["files"] += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        except OSError:  # it has just ended
+            continue
+        total["threads"] += int(fields["Threads"])
+        total["MiB"] += sum(int(fields.get(name, "0 kB").split()[0]) / 1024 for name in ("RssAnon", "RssShmem"))
+    return total
+
+
+def soak(command: str, results: Path, minutes: float) -> dict[str, Any]:
+    """Run a command for some minutes; returns what it needed early and late, and how it ended."""
+    log = results / "log.txt"
+    run = start(command.split(), results, log)
+    samples, end = [], time.monotonic() + 60 * minutes
+    while time.monotonic() < end and run.poll() is None:
+        time.sleep(1)
+        samples.append(footprint([run.pid, *descendants(run.pid)]))
+    run.send_signal(signal.SIGTERM)
+    status, fifth = run.wait(120), len(samples) // 5
+    report: dict[str, Any] = {"command": command, "exit_status": status, "last_line": log.read_text().splitlines()[-1]}
+    for name in samples[0]:
+        early, late = (
+            statistics.median(s[name] for s in part) for part in (samples[fifth : 2 * fifth], samples[-fifth:])
+        )
+        report[name] = {"early": round(early), "late": round(late), "most": round(max(s[name] for s in samples))}
+    return report
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10, help="of each command")
+    parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as place:  # not in /tmp, which may lie in memory
+        results = Path(place).resolve()
+        if start(DATASET.split(), results, results / "log.txt").wait():
+            sys.exit((results / "log.txt").read_text())
+        reports = {name: soak(COMMANDS[name], results, arguments.minutes) for name in arguments.commands}
+    print(json.dumps({"machine": machine(), "minutes": arguments.minutes, "commands": reports}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
