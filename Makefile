@@ -8,7 +8,7 @@ SETUP = .venv/.installed
 
 demo: setup
 	$(BIN)/python Distillation/Pusher.py --PPD --mode ImpaalaMid --optimization_steps 2000 --test_every 200 \
-	  --rollout_steps 16 --minibatch_size 72 --run_name demo --overwrite
+	  --run_name demo --overwrite
 
 test: setup
 	$(BIN)/ruff check .

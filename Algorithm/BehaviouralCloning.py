@@ -13,7 +13,7 @@ from Algorithm.Config import CloningConfig, DAggerConfig
 from Algorithm.Episodes import Arrays
 from Algorithm.Losses import action_accuracy, imitation_loss
 from Algorithm.Rollout import mean_stats
-from Algorithm.Utils import Priorities, Samples, augment, cosine, linear, read_samples
+from Algorithm.Utils import Priorities, Samples, anneal, augment, linear, read_samples
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, GaussianPolicy
@@ -73,8 +73,7 @@ class BehaviouralCloning:
         """Make one update; returns scalars."""
         config, progress = self.config, self.progress
         self.priorities.beta = linear(config.beta, 1.0, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine(config.learning_rate, config.learning_rate_end, progress)
+        anneal(self.optimizer, config, self.optimization_steps)
         balanced = isinstance(config, DAggerConfig) and config.sampling == "balanced"
         indices, weights = self.priorities.sample(config.minibatch_size, balanced)
         obs, teacher = self.samples.gather(indices)

@@ -9,6 +9,7 @@ from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
+from Algorithm.Utils import anneal
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
@@ -122,6 +123,7 @@ class PPO:
                 if len(stats) == budget:
                     break
                 loss, scalars = self.loss(self.rollout.minibatch(indices))
+                anneal(self.optimizer, self.config, self.optimization_steps + len(stats))
                 self.optimizer.zero_grad()
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from Algorithm.Config import TrainingConfig
 from Algorithm.Episodes import Arrays
 from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
 from Models.Files import BadFile
@@ -322,6 +323,14 @@ def linear(first: float, last: float, progress: float) -> float:
 def cosine(first: float, last: float, progress: float) -> float:
     """Return what lies `progress` in [0, 1] of the way from `first` to `last` along half a cosine."""
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
+
+
+def anneal(optimizer: torch.optim.Optimizer, config: TrainingConfig, optimization_steps: int) -> None:
+    """Set the learning rate of the update that follows `optimization_steps` others."""
+    progress = optimization_steps / max(config.optimization_steps - 1, 1)
+    rate = cosine(config.learning_rate, config.learning_rate_end, min(progress, 1.0))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:

@@ -119,7 +119,6 @@ class PPD(ExperimentConfig, PPDConfig):
 
     method = "PPD"
     title = "proximal policy distillation"
-    free = ExperimentConfig.free | {"optimization_steps"}
     folder = "PPD"
 
     @property
@@ -134,7 +133,6 @@ class StudentDistillation(ExperimentConfig, StudentDistillationConfig):
 
     method = "Sdistillation"
     title = "student distillation: the student drives"
-    free = ExperimentConfig.free | {"optimization_steps"}
     folder = "StudentDistillation"
 
     @property
@@ -149,7 +147,6 @@ class TeacherDistillation(ExperimentConfig, TeacherDistillationConfig):
 
     method = "Tdistillation"
     title = "teacher distillation: the teacher drives"
-    free = ExperimentConfig.free | {"optimization_steps"}
     folder = "TeacherDistillation"
 
     @property

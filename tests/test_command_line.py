@@ -45,6 +45,34 @@ def pusher(*arguments, cwd=ROOT, env=None, script="Distillation/Pusher.py"):
     )
 
 
+KILL = """
+import os, sys
+import Algorithm.Training as training
+import Distillation.Pusher as pusher
+
+save = training.save_checkpoint
+
+
+def cut(path, content):
+    save(path, content)
+    if content["trainer"]["counters"][0] == {at}:
+        os._exit(9)
+
+
+training.save_checkpoint = cut
+if __name__ == "__main__":
+    pusher.main(sys.argv[1:])
+"""
+
+
+def pusher_cut_at(place, update, *arguments):
+    """Run, and die right after the checkpoint of an update."""
+    script = place / "kill.py"
+    script.write_text(KILL.format(at=update))
+    run = pusher(*arguments, "--checkpoint_every", 0, script=script)
+    assert run.returncode == 9, run.stderr
+
+
 def metrics(folder):
     """The rows without what no two runs share: how long things took."""
     with (folder / "metrics.csv").open() as file:
@@ -99,9 +127,9 @@ def test_a_tiny_run_leaves_the_promised_folder(finished):
 def test_same_seed_same_metrics_and_a_cut_run_resumes_exactly(finished, tmp_path):
     results, _ = finished
     expected = metrics(results / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0")
-    shorter = [*TINY, "--results_dir", tmp_path, "--optimization_steps", 2]
-    assert pusher(*shorter).returncode == 0
-    resumed = pusher(*TINY, "--results_dir", tmp_path, "--resume")
+    again = [*TINY, "--results_dir", tmp_path, "--num_workers", 2]
+    pusher_cut_at(tmp_path, 2, *again)
+    resumed = pusher(*again, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(tmp_path / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0") == expected
 
@@ -117,8 +145,9 @@ def wandb_history(folder):
 
 def test_wandb_gets_every_row_once_and_a_resumed_run_goes_on(tmp_path):
     small = flags("PPD", ONLINE, mode="State", results_dir=tmp_path, wandb_mode="offline", video_every=2)
-    assert pusher(*small, "--optimization_steps", 4).returncode == 0
-    resumed = pusher(*small, "--optimization_steps", 8, "--resume", "--quiet")
+    small += ["--optimization_steps", "8"]
+    pusher_cut_at(tmp_path, 4, *small)
+    resumed = pusher(*small, "--resume", "--quiet")
     assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, "", "")
     folder = run_folder(tmp_path)
     spells = sorted(folder.glob("wandb/offline-run-*"))
@@ -399,30 +428,10 @@ def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(m
         assert "buffer/priority_mean" in rows[-1]
         return  # cloning is cut and resumed below
     again = results / "again"
-    assert pusher(*flags(method, settings, results_dir=again, optimization_steps=2)).returncode == 0
+    pusher_cut_at(tmp_path, 2, *flags(method, settings, results_dir=again, num_workers=2))
     resumed = pusher(*flags(method, settings, results_dir=again), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(run_folder(again)) == rows
-
-
-KILL = """
-import os, sys
-import Algorithm.Training as training
-import Distillation.Pusher as pusher
-
-save = training.save_checkpoint
-
-
-def cut(path, content):
-    save(path, content)
-    if content["trainer"]["counters"][0] == {at}:
-        os._exit(9)
-
-
-training.save_checkpoint = cut
-if __name__ == "__main__":
-    pusher.main(sys.argv[1:])
-"""
 
 
 def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
@@ -430,10 +439,8 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     cloning = flags("BC_phase", long, mode="State", results_dir=results)
     run = pusher(*cloning)
     assert run.returncode == 0, run.stderr
-    cut = tmp_path / "kill.py"
-    cut.write_text(KILL.format(at=200))
-    again = [*cloning, "--run_name", "again", "--checkpoint_every", "0"]
-    assert pusher(*again, script=cut).returncode == 9
+    again = [*cloning, "--run_name", "again"]
+    pusher_cut_at(tmp_path, 200, *again)
     resumed = pusher(*again, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     parent = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "5k_alpha0.6_KL_State_run0"
@@ -458,9 +465,8 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     assert [rows[i]["x_axis/samples_collected"] for i in (0, 1, -1)] == ["5000", "5200", "5400"]
     assert rows[-1]["buffer/new_share"] == "0.5"
     # Cut in the second rollout: the checkpoint is put back to what it was before the first.
-    again = {**settings, "run_name": "again", "checkpoint_every": 0}
-    cut.write_text(KILL.format(at=300))
-    assert pusher(*flags("Dagger_phase", again), script=cut).returncode == 9
+    again = {**settings, "run_name": "again", "num_workers": 2}
+    pusher_cut_at(tmp_path, 300, *flags("Dagger_phase", again))
     resumed = pusher(*flags("Dagger_phase", again), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(folder.with_name("again")) == rows

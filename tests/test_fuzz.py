@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_command_line import ONLINE, SMALL, flags, pusher
+from test_command_line import ONLINE, SMALL, flags, pusher, pusher_cut_at
 
 import Distillation.Experiment as experiment
 import Distillation.Play as play
@@ -108,23 +108,24 @@ def test_any_command_line_is_understood_or_refused_in_one_line():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A dataset, a run of cloning, and a run of PPD that has more to do."""
+    """A dataset, a run of cloning, one of PPD, and one that was cut off."""
     results = tmp_path_factory.mktemp("whole")
     tiny = {"results_dir": results, "mode": "State", "video_every": 0}
     for arguments in (
         ["--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results],
         flags("BC_phase", SMALL | tiny, dataset="5k", alpha=0.6, run_name="parent"),
-        flags("PPD", ONLINE | tiny, run_name="run"),
+        flags("PPD", ONLINE | tiny, run_name="finished"),
     ):
         run = pusher(*arguments)
         assert run.returncode == 0, run.stderr
+    pusher_cut_at(results, 2, *flags("PPD", ONLINE | tiny, run_name="run"))
     return results
 
 
 RUN, PARENT, DATASET = "Pusher/PPD/run", "Pusher/OurAlgorithm1_NLL/Phase_One/parent", "Pusher/Teacher/dataset_5k"
 FILES = {  # [what reads them]
-    "resume": [f"{RUN}/{name}" for name in ("checkpoints/last.pt", "metrics.csv", "config.json", "summary.json")],
-    "finished": [f"{RUN}/summary.json"],
+    "resume": [f"{RUN}/{name}" for name in ("checkpoints/last.pt", "metrics.csv", "config.json")],
+    "finished": ["Pusher/PPD/finished/summary.json"],
     "teacher": ["teacher.pt"],
     "dagger": [f"{PARENT}/{name}" for name in ("config.json", "checkpoints/last.pt", "checkpoints/best_ID.pt")],
     "clone": [f"{DATASET}/{name}" for name in ("meta.json", "mean.npy", "state.npy", "episode_start.npy", "seed.npy")],
@@ -184,9 +185,9 @@ def reader(name: str, results: Path, file: str, monkeypatch):
     tiny = {"results_dir": results, "mode": "State", "video_every": 0}
     if name == "resume":
         monkeypatch.setattr("Algorithm.Training.stop_requests", accept)
-        return main, [*flags("PPD", ONLINE | tiny, run_name="run", optimization_steps=8), "--resume"]
-    if name == "finished":
         return main, [*flags("PPD", ONLINE | tiny, run_name="run"), "--resume"]
+    if name == "finished":
+        return main, [*flags("PPD", ONLINE | tiny, run_name="finished"), "--resume"]
     if name in ("play", "plot"):
         program = {"play": play, "plot": plot}[name]
         monkeypatch.setattr(program, {"play": "score", "plot": "draw"}[name], accept)
@@ -232,6 +233,6 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
     for env in environments.values():
         env.close_later()
     # What no reader needs may be damaged: a finished run's config.json, say, when it goes on.
-    unread = {"config.json", "summary.json", "metrics.csv", "best_ID.pt"}
+    unread = {"config.json"}
     assert {Path(file).name for _, file, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
     assert len(refused) >= 60

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_command_line import ONLINE, ROOT, flags, metrics, pusher, run_folder
+from test_command_line import ONLINE, ROOT, flags, metrics, pusher, pusher_cut_at, run_folder
 
 import Enviroment.Vector_env as vector_env
 from Algorithm.Checkpoint import load_checkpoint
@@ -36,6 +36,13 @@ def unbroken(tmp_path_factory):
     results = tmp_path_factory.mktemp("unbroken")
     run = pusher(*flags("PPD", STATE, results_dir=results))
     assert run.returncode == 0, run.stderr
+    return run_folder(results)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    results = tmp_path_factory.mktemp("cut")
+    pusher_cut_at(results, 200, *flags("PPD", STATE, results_dir=results))
     return run_folder(results)
 
 
@@ -135,14 +142,14 @@ def test_a_collapsed_policy_is_noticed_once(task, statistics):
     assert found == [False, False, False, True, False]
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(unbroken, tmp_path):
-    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(cut, tmp_path):
+    folder = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
     last = folder / "checkpoints" / "last.pt"
     before = last.read_bytes()
-    longer = flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800)
+    command = flags("PPD", STATE, results_dir=tmp_path, checkpoint_every=0)
     limit = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$@"', "bash"]
     run = subprocess.run(
-        [*limit, sys.executable, ROOT / "Distillation/Pusher.py", *longer, "--resume"],
+        [*limit, sys.executable, ROOT / "Distillation/Pusher.py", *command, "--resume"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -154,12 +161,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(unbroken, tmp_pa
     assert sorted(path.name for path in last.parent.iterdir()) == ["best_ID.pt", "last.pt"]
 
 
-def test_one_folder_has_one_writer(unbroken, tmp_path):
-    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+def test_one_folder_has_one_writer(cut, tmp_path):
+    folder = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
     before = (folder / "metrics.csv").read_bytes()
     with locked(folder):
         for extra in ("--resume", "--overwrite"):
-            run = pusher(*flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800), extra)
+            run = pusher(*flags("PPD", STATE, results_dir=tmp_path), extra)
             assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
             assert "another process" in run.stderr
         with pytest.raises(BadFile), locked(folder):
@@ -168,11 +175,11 @@ def test_one_folder_has_one_writer(unbroken, tmp_path):
     assert not list(folder.parent.glob(".*"))
 
 
-def test_a_checkpoint_of_another_run_is_refused_with_what_differs(unbroken, tmp_path):
-    folder = shutil.copytree(unbroken, tmp_path / "Pusher" / "PPD" / unbroken.name)
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(cut, tmp_path):
+    folder = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
     last = folder / "checkpoints" / "last.pt"
     good = load_tensors(last, "checkpoint")
-    longer = [*flags("PPD", STATE, results_dir=tmp_path, optimization_steps=800), "--resume"]
+    command = [*flags("PPD", STATE, results_dir=tmp_path), "--resume"]
 
     def arguments(**changes):
         return {**good["student"], "arguments": good["student"]["arguments"] | changes}
@@ -191,7 +198,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(unbroken, tmp_
         save_tensors(last, "checkpoint", content)
         if change.keys() & {"format", "version"}:
             torch.save(good | change, last)
-        run = pusher(*longer)
+        run = pusher(*command)
         assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
         assert hint in run.stderr
 
