@@ -57,6 +57,8 @@ class CommonConfig(Config):
 class ExperimentConfig(CommonConfig, TrainingConfig):
     """Settings of every run that trains a student."""
 
+    free = CommonConfig.free | {"final_episodes"}
+
     mode: str = setting("State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"))
     run_index: int = setting(0, "chooses the run's seeds", choices=range(6))
     precision: str = setting(
@@ -66,6 +68,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         1_000, "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)", at_least=1
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
+    final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
     video_every: int = setting(
         10_000, "updates between videos of a test, beside the one that closes the run; 0: none", at_least=0
     )
