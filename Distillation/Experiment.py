@@ -259,6 +259,8 @@ def distil(
     finished = folder / "summary.json"
     if start is not None:
         description["start_sha256"] = file_hash(start)
+        parent = json.loads((start.parents[1] / "config.json").read_text())
+        description["parent"] = {key: value for key, value in parent.items() if key not in CommonConfig.free}
     started = time.monotonic()
     with ExitStack() as open_things:
         check_folder(folder, resume, overwrite)

@@ -37,7 +37,7 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
 SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions")
 }
-TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
+TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 WHAT = ("return", "training", "buffer")
 
 
@@ -84,16 +84,15 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that makes it another experiment, those of DAgger's parent included as far as that is still there."""
-        own = {key: value for key, value in self.config.items() if key not in SEEDS_AND_PLACES}
-        parent = self.config.get("folder_Dagger")
-        if parent is not None:
-            try:
-                before = json.loads((Path(parent) / "config.json").read_text())
-                own |= {f"parent's {key}": before[key] for key in before if key not in SEEDS_AND_PLACES}
-            except (OSError, ValueError):
-                own["parent"] = Path(parent).name
-        return own
+        """All that makes it another experiment, those of DAgger's parent included; alpha is its schedule if it has one."""
+        own = _telling(self.config)
+        return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
+
+
+def _telling(config: dict[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in config.items() if key not in SEEDS_AND_PLACES}
+    schedule = settings.pop("mode_alpha", "constant")
+    return settings if schedule == "constant" else settings | {"alpha": schedule}
 
 
 def read_run(folder: Path) -> Run | None:
@@ -149,7 +148,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs of one experiment together, and name each by what sets it apart from the others."""
+    """Put runs of one experiment together, and name each by what it takes to tell it from the others."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
@@ -160,19 +159,24 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings for members in alike]
-        keys = dict.fromkeys(key for each in settings for key in each)
-        telling = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
+        telling = ["dataset"] if "dataset" in settings[0] else []
+        for key in dict.fromkeys(key for each in settings for key in each):
+            if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
+                telling.append(key)
         for i, members in enumerate(alike):
             words = [NAMES.get(method, method), mode]
-            if "dataset" in settings[i] and "dataset" not in telling:
-                words.append(settings[i]["dataset"])
-            words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}" for key in telling]
+            words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}".strip() for key in telling]
             result.append(Group(" ".join(words), method, mode, members, SHADES[i % len(SHADES)]))
     return result
 
 
+def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
+    """Return how many differ in these keys."""
+    return len({json.dumps([each.get(key) for key in keys]) for each in settings})
+
+
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else text[:21] + "..."
 
 

@@ -190,7 +190,7 @@ class DAgger(ExperimentConfig, DAggerConfig):
 
     method = "Dagger_phase"
     title = "DAgger: goes on from a run of behavioural cloning"
-    free = ExperimentConfig.free | {"folder_Dagger"}  # what it holds counts, not where it lies
+    free = ExperimentConfig.free | {"folder_Dagger", "parent"}  # the student it holds counts, not where it lies
     inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid"})
 
     dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
