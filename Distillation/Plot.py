@@ -163,10 +163,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         for key in dict.fromkeys(key for each in settings for key in each):
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
-        for i, members in enumerate(alike):
+        shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
+        for shade, members, own in zip(shades, alike, settings):
             words = [NAMES.get(method, method), mode]
-            words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}".strip() for key in telling]
-            result.append(Group(" ".join(words), method, mode, members, SHADES[i % len(SHADES)]))
+            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
+            result.append(Group(" ".join(words), method, mode, members, shade))
     return result
 
 
@@ -252,7 +253,7 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
         "svg.fonttype": "none",
     }
     with plt.rc_context(style):
-        figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+        figure = plt.figure(layout="constrained")
         if what == "return":
             _draw_scores(figure, groups)
         else:
@@ -261,6 +262,7 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
         for axes in figure.axes:
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
         columns = max(1, min(3, 130 // (10 + max(map(len, handles)))))  # that many letters fit beside one another
+        figure.set_size_inches(12, 5.9 + 0.24 * -(-len(handles) // columns))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
         base.parent.mkdir(parents=True, exist_ok=True)
         for ending in ("png", "svg"):
