@@ -123,12 +123,15 @@ def _number(text: str) -> float:
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Read the runs in some folders, each a run's own or one with runs somewhere below.
 
+    What lies in a folder `runs` below is left out: of a study its released runs count, once.
+
     Raises:
         BadInput: a folder holds none.
     """
     runs: dict[Path, Run] = {}
     for path in paths:
-        folders = [path] if (path / "metrics.csv").is_file() else sorted(p.parent for p in path.rglob("metrics.csv"))
+        below = (file.parent for file in path.rglob("metrics.csv") if "runs" not in file.relative_to(path).parts)
+        folders = [path] if (path / "metrics.csv").is_file() else sorted(below)
         found = {folder.resolve(): run for folder in folders if (run := read_run(folder))}
         if not found:
             raise BadInput(f"{path}: no run (a folder with config.json and a metrics.csv that holds a test is needed)")

@@ -10,9 +10,7 @@ import argparse
 import contextlib
 import csv
 import ctypes
-import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import shlex
@@ -20,9 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,206 +27,12 @@ from typing import IO, Any
 import numpy as np
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import SEEDS_AND_PLACES, draw, find_runs, markdown, scores
-from Distillation.Utils import (
-    DATASET_SIZES,
-    METHODS,
-    ROOT,
-    Cloning,
-    CommonConfig,
-    DAgger,
-    ExperimentConfig,
-    OneLineParser,
-    file_hash,
-    task_folder,
-    write_json,
-)
+from Distillation.Plot import draw, find_runs, markdown, scores
+from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
+from Distillation.Utils import DATASET_SIZES, ROOT, Cloning, DAgger, OneLineParser, task_folder, write_json
 
 STUDIES = Path(__file__).with_name("Studies")
-PLACES = ("run_name", "results_dir", "folder_Dagger")  # settings that the runner chooses
 POLL_S = 0.2
-
-
-@dataclass(frozen=True, eq=False)
-class StudyRun:
-    """One run of a study.
-
-    Attributes:
-        entry: its experiment's name.
-        settings: the flags that the study sets.
-        config: all settings.
-        parent: the run of cloning that a run of DAgger goes on from.
-        released: folder of what is worth committing.
-        wanted: what the run's `config.json` must say to be this run's.
-    """
-
-    entry: str
-    settings: dict[str, Any]
-    config: ExperimentConfig
-    parent: "StudyRun | None"
-    released: Path
-    wanted: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Its folder's and its log's."""
-        return self.config.name
-
-    @property
-    def folder(self) -> Path:
-        """Where it runs."""
-        return task_folder(self.config) / self.config.folder / self.name
-
-    def unlike(self, folder: Path) -> list[str]:
-        """Say what a run's folder has otherwise than wanted."""
-        try:
-            return list(_unlike(self.wanted, json.loads((folder / "config.json").read_text())))
-        except (OSError, ValueError):
-            return ["no whole config.json"]
-
-    def finished(self, folder: Path) -> bool:
-        """Return whether a folder holds the closing figures of the run that is wanted."""
-        return (folder / "summary.json").is_file() and not self.unlike(folder)
-
-
-def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
-    for key, value in wanted.items():
-        if key == "parent":
-            yield from _unlike(value, config.get(key, {}), "its parent's ")
-        elif config.get(key) != value:
-            yield f"{whose}{key} was {json.dumps(config.get(key))}"
-
-
-def read_study(path: Path, results: Path) -> list[StudyRun]:
-    """Read a study and check every setting of every run.
-
-    Args:
-        path: its file.
-        results: the study's folder; runs go into `runs` there, what is released into `<entry>/run<k>`.
-
-    Raises:
-        BadInput: the file is not there or not TOML, or something in it cannot be; the message says where.
-    """
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
-    common, entries = content.pop("common", {}), content.pop("runs", [])
-    tables = [common, *entries] if isinstance(entries, list) and entries else [None]
-    if content or not all(isinstance(table, dict) for table in tables):
-        raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
-    runs: dict[tuple[str, int], StudyRun] = {}
-    unused = set(common) - {"run_index"}
-    for number, entry in enumerate(entries, 1):
-        where = f"{path}: {entry.get('name', f'runs {number}')}"
-        try:
-            flags = _flags(entry)
-            unused -= flags.keys()
-            taken = {key: value for key, value in common.items() if key in flags or key == "run_index"}
-            for run in _expand(taken | entry, flags, results, runs):
-                if runs.setdefault((run.entry, run.config.run_index), run) is not run:
-                    raise BadInput(f"{run.name} stands there twice")
-        except BadInput as error:
-            raise BadInput(f"{where}: {error}") from None
-    if unused:
-        raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
-    _check_together(path, list(runs.values()))
-    return list(runs.values())
-
-
-def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
-    """Return the settings that an entry can have."""
-    methods = {name: config for name, config in METHODS.items() if issubclass(config, ExperimentConfig)}
-    method = entry.get("method")
-    if method not in methods:
-        raise BadInput(f"method {method!r}: one of {', '.join(methods)} is needed")
-    config = methods[method]
-    barred = {*PLACES, *config.inherited, "run_index"}
-    return {field.name: field for field in dataclasses.fields(config) if field.name not in barred}
-
-
-def _expand(
-    entry: dict[str, Any],
-    flags: dict[str, dataclasses.Field],
-    results: Path,
-    earlier: dict[tuple[str, int], StudyRun],
-) -> Iterator[StudyRun]:
-    """Yield the runs of an entry, every index of every point of its grid."""
-    config_type, name, parent_name = METHODS[entry["method"]], entry.get("name"), entry.get("parent")
-    indices = entry.get("run_index", [0])
-    if not isinstance(name, str) or not name:
-        raise BadInput("a name is needed")
-    if not isinstance(indices, list) or not indices or not all(type(index) is int for index in indices):
-        raise BadInput(f"run_index {indices}: a list of numbers is needed")
-    if (parent_name is not None) is not (config_type is DAgger):
-        raise BadInput("a parent is needed" if config_type is DAgger else "parent is for Dagger_phase")
-    given = {key: value for key, value in entry.items() if key not in ("method", "name", "run_index", "parent")}
-    for key in given:
-        if key not in flags:
-            raise BadInput(f"{key}: {'the runner chooses it' if key in PLACES else 'no setting of its method'}")
-    grid = {
-        key: value for key, value in given.items() if isinstance(value, list) and type(flags[key].default) is not tuple
-    }
-    if not all(grid.values()):
-        raise BadInput("an empty list")
-    for point in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, point))
-        settings = {key: _fitting(flags[key], value) for key, value in (given | chosen).items()}
-        settings.setdefault("wandb_mode", "disabled")
-        words = (value if isinstance(value, str) else f"{key}{value}" for key, value in chosen.items())
-        full_name = "-".join([name, *words])
-        for index in indices:
-            values = {"run_index": index, "run_name": f"{full_name}_run{index}", "results_dir": str(results / "runs")}
-            parent = None
-            if parent_name is not None:
-                parent = earlier.get((parent_name, index))
-                if parent is None or not isinstance(parent.config, Cloning):
-                    raise BadInput(f"parent {parent_name!r}: no run {index} of BC_phase of that name further up")
-                values |= {key: getattr(parent.config, key) for key in config_type.inherited}
-                values["folder_Dagger"] = str(parent.folder)
-            config = config_type(**values, **settings)
-            assert isinstance(config, ExperimentConfig)
-            config.check()
-            config.check_sight()
-            teacher = ROOT / (config.teacher or f"Results/{config.task}/Teacher/teacher.pt")
-            if not teacher.is_file():
-                raise BadInput(f"no teacher in {teacher}")
-            wanted = {key: value for key, value in settings.items() if key not in CommonConfig.free}
-            wanted |= {"method": config.method, "teacher_sha256": file_hash(teacher)}
-            wanted |= {"parent": parent.wanted} if parent else {}
-            released = ROOT / results / full_name / f"run{index}"
-            yield StudyRun(full_name, settings, config, parent, released, json.loads(json.dumps(wanted)))
-
-
-def _fitting(field: dataclasses.Field, value: Any) -> Any:
-    """Return a value from the file as the setting has it."""
-    default: Any = "" if field.default is None else field.default
-    if isinstance(default, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if type(value) is not type(default) or (isinstance(value, tuple) and [*map(type, value)] != [*map(type, default)]):
-        like = " ".join(map(str, default)) if isinstance(default, tuple) else type(default).__name__
-        raise BadInput(f"{field.name} {value!r}: {like} is needed")
-    return value
-
-
-def _check_together(path: Path, runs: Sequence[StudyRun]) -> None:
-    """Refuse experiments that are the same, and clonings that need different datasets of one name."""
-    experiments: dict[str, str] = {}
-    datasets: dict[str, StudyRun] = {}
-    for run in runs:
-        settings = {k: v for k, v in dataclasses.asdict(run.config).items() if k not in SEEDS_AND_PLACES}
-        key = json.dumps([run.config.method, run.parent and run.parent.entry, settings, run.config.teacher])
-        other = experiments.setdefault(key, run.entry)
-        if other != run.entry:
-            raise BadInput(f"{path}: {run.entry}: the same experiment as {other}")
-        first = datasets.setdefault(run.config.task, run) if isinstance(run.config, Cloning) else run
-        for key in ("render_quality", "teacher"):
-            if getattr(run.config, key) != getattr(first.config, key):
-                raise BadInput(f"{path}: {run.entry}: another {key} than {first.entry}'s, whose dataset it learns from")
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,8 +57,8 @@ class Job:
         return (self.run.config.method, self.run.config.mode) if self.run else None
 
 
-def plan(runs: Sequence[StudyRun], threads: int) -> list[Job]:
-    """Return what is to be done, in an order in which it can be, each job with so many threads.
+def plan(runs: Sequence[StudyRun]) -> list[Job]:
+    """Return what is to be done, in an order in which it can be.
 
     Those are the runs that are not released, the datasets they learn from, and runs of cloning that DAgger is to go on from
     and whose figures alone are here.
@@ -263,46 +66,29 @@ def plan(runs: Sequence[StudyRun], threads: int) -> list[Job]:
     missing = {run for run in runs if not run.finished(run.released)}
     missing |= {run.parent for run in missing if run.parent and not run.parent.finished(run.parent.folder)}
     todo = [run for run in runs if run in missing]
-    collections = _collections(todo, threads)
-    jobs: dict[StudyRun, Job] = {}
+    datasets = _collections(todo)
+    jobs: dict[Any, Job] = {}
     for run in todo:
         needs = [jobs[run.parent]] if run.parent in jobs else []
-        if isinstance(run.config, Cloning | DAgger) and run.config.task in collections:
-            needs.append(collections[run.config.task])
+        if isinstance(run.config, Cloning | DAgger) and run.config.task in datasets:
+            needs.append(datasets[run.config.task])
         begun = (run.folder / "checkpoints" / "last.pt").is_file() and not run.unlike(run.folder)
         goes_on = begun and (run.parent is None or run.parent.finished(run.parent.folder))
-        flags = {"num_workers": threads} | run.settings | {key: getattr(run.config, key) for key in PLACES[:2]}
-        flags |= {"folder_Dagger": run.parent.folder} if run.parent else {"run_index": run.config.run_index}
-        command = [f"--{run.config.method}", *_words(flags), "--resume" if goes_on else "--overwrite"]
-        jobs[run] = Job(run.name, command, needs, run)
-    return [*collections.values(), *jobs.values()]
+        jobs[run] = Job(run.name, [*run.command, "--resume" if goes_on else "--overwrite"], needs, run)
+    return [*datasets.values(), *jobs.values()]
 
 
-def _collections(runs: Sequence[StudyRun], threads: int) -> dict[str, Job]:
-    """Return for each task the collection of the largest dataset that the runs learn from, if it is not there."""
-    largest: dict[str, Cloning | DAgger] = {}
-    for run in runs:
-        if isinstance(run.config, Cloning | DAgger):
-            known = largest.setdefault(run.config.task, run.config)
-            largest[run.config.task] = max(known, run.config, key=lambda config: DATASET_SIZES.index(config.dataset))
+def _collections(runs: Sequence[StudyRun]) -> dict[str, Job]:
+    """Return for each task the collection of the largest dataset that the runs learn from, unless it is there."""
+    learning = [run.config for run in runs if isinstance(run.config, Cloning | DAgger)]
     jobs = {}
-    for task, config in largest.items():
+    for config in sorted(learning, key=lambda config: DATASET_SIZES.index(config.dataset)):
+        flags = {key: getattr(config, key) for key in ("task", "device", "render_quality", "teacher", "results_dir")}
+        flags["num_data"] = 1000 * int(config.dataset.removesuffix("k"))
         enough = DATASET_SIZES[DATASET_SIZES.index(config.dataset) :]
         if not any((task_folder(config) / "Teacher" / f"dataset_{size}").exists() for size in enough):
-            flags = {
-                key: getattr(config, key) for key in ("task", "device", "render_quality", "teacher", "results_dir")
-            }
-            flags |= {"num_workers": threads, "num_data": 1000 * int(config.dataset.removesuffix("k"))}
-            jobs[task] = Job(f"dataset_{config.dataset}", ["--C_data", *_words(flags)], [])
+            jobs[config.task] = Job(f"dataset_{config.dataset}", ["--C_data", *as_flags(flags)], [])
     return jobs
-
-
-def _words(flags: dict[str, Any]) -> Iterator[str]:
-    for name, value in flags.items():
-        if isinstance(value, bool):
-            yield f"--{name}" if value else f"--no-{name}"
-        elif value is not None:
-            yield from (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
 
 
 def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[float]], lock: IO) -> bool:
@@ -365,13 +151,14 @@ def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[fl
 
 
 def _start(job: Job, log: Path, at_once: int, lock: IO) -> subprocess.Popen:
-    """Start a job, in a session of its own: Ctrl-C is the runner's."""
+    """Start a job with its share of the cores, in a session of its own: Ctrl-C is the runner's."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         return subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("Pusher.py"), *job.command],
+            [sys.executable, Path(__file__).with_name("Pusher.py"), "--num_workers", threads, *job.command],
             cwd=ROOT,
-            env={"OMP_NUM_THREADS": str(_threads(at_once))} | os.environ,
+            env={"OMP_NUM_THREADS": threads} | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -385,10 +172,6 @@ def _end_with_runner() -> None:
     """Have Linux kill this process if the runner is killed; elsewhere it goes on, and keeps the next runner out."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of sys/prctl.h
-
-
-def _threads(at_once: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // max(1, at_once))
 
 
 def _clock(seconds: float) -> str:
@@ -453,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BadInput as error:
         parser.error(str(error))
     except OSError as error:
+        if error.filename is None:
+            raise
         parser.error(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -470,7 +255,7 @@ def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: boo
         lock = None
         if at_once and not dry_run:
             lock = stack.enter_context(_lock(folder / "runs" / "lock"))
-        jobs = plan(runs, _threads(at_once))
+        jobs = plan(runs)
         finished = [run for run in runs if run.finished(run.released)]
         print(f"{folder.name}: {len(finished)} of {len(runs)} runs finished")
         for run in runs:
