@@ -216,35 +216,6 @@ def write_results(folder: Path, runs: Sequence[StudyRun]) -> None:
     print(f"\n{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{folder / 'table.md'}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("study", help="a name in Distillation/Studies, or a .toml file")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once; 0: only draw what there is (default: 1)")
-    parser.add_argument("--dry_run", action="store_true", help="say what would be run")
-    parser.add_argument("--results_dir", default="Results", help="relative to the repository (default: Results)")
-    arguments = parser.parse_args(argv)
-    path = Path(arguments.study)
-    path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
-    results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
-    try:
-        if arguments.jobs < 0:
-            raise BadInput(f"--jobs {arguments.jobs}: 0 or more is needed")
-        complete = run_study(read_study(path, results), ROOT / results, arguments.jobs, arguments.dry_run)
-    except BadInput as error:
-        parser.error(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        parser.error(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0 if complete else 1)
-
-
 def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: bool) -> bool:
     """Make the runs that are missing, so many at once, and write the results; returns whether none failed.
 
@@ -286,6 +257,35 @@ def _lock(path: Path) -> IO:
         file.close()
         raise BadInput(f"another runner is at work in {path.parent}") from None
     return file
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = OneLineParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("study", help="a name in Distillation/Studies, or a .toml file")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once; 0: only draw what there is (default: 1)")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be run")
+    parser.add_argument("--results_dir", default="Results", help="relative to the repository (default: Results)")
+    arguments = parser.parse_args(argv)
+    path = Path(arguments.study)
+    path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
+    results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
+    try:
+        if arguments.jobs < 0:
+            raise BadInput(f"--jobs {arguments.jobs}: 0 or more is needed")
+        complete = run_study(read_study(path, results), ROOT / results, arguments.jobs, arguments.dry_run)
+    except BadInput as error:
+        parser.error(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        parser.error(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":
