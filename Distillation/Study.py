@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import csv
 import ctypes
-import fcntl
 import json
 import os
 import shlex
@@ -22,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from Algorithm.Config import BadInput
 from Distillation.Plot import draw, find_runs, markdown, scores
 from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
 from Distillation.Utils import DATASET_SIZES, ROOT, Cloning, DAgger, OneLineParser, task_folder, write_json
+from Models.Files import BadFile, locked
 
 STUDIES = Path(__file__).with_name("Studies")
 POLL_S = 0.2
@@ -91,7 +91,7 @@ def _collections(runs: Sequence[StudyRun]) -> dict[str, Job]:
     return jobs
 
 
-def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[float]], lock: IO) -> bool:
+def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[float]]) -> bool:
     """Do the jobs, some at once, and release the runs; returns whether all came to their end.
 
     Args:
@@ -99,7 +99,6 @@ def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[fl
         at_once: how many.
         logs: folder for what they print.
         spent: seconds of the runs that have finished, [method, mode]; grows.
-        lock: an open file that they keep open too.
     """
     waiting, done = list(jobs), set[Job]()
     running: dict[Job, tuple[subprocess.Popen, float]] = {}
@@ -119,7 +118,7 @@ def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[fl
             ready = [job for job in waiting if done.issuperset(job.needs)]
             for job in ready[: at_once - len(running)]:
                 waiting.remove(job)
-                running[job] = _start(job, logs / f"{job.name}.log", at_once, lock), time.monotonic()
+                running[job] = _start(job, logs / f"{job.name}.log", at_once), time.monotonic()
             if not running:
                 break
             time.sleep(POLL_S)
@@ -150,7 +149,7 @@ def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[fl
     return len(done) == len(jobs)
 
 
-def _start(job: Job, log: Path, at_once: int, lock: IO) -> subprocess.Popen:
+def _start(job: Job, log: Path, at_once: int) -> subprocess.Popen:
     """Start a job with its share of the cores, in a session of its own: Ctrl-C is the runner's."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -163,13 +162,12 @@ def _start(job: Job, log: Path, at_once: int, lock: IO) -> subprocess.Popen:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=[lock.fileno()],
             preexec_fn=_end_with_runner,
         )
 
 
 def _end_with_runner() -> None:
-    """Have Linux kill this process if the runner is killed; elsewhere it goes on, and keeps the next runner out."""
+    """Have Linux kill this process if the runner is killed; elsewhere it goes on, and its folder is locked."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of sys/prctl.h
 
@@ -220,12 +218,10 @@ def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: boo
     """Make the runs that are missing, so many at once, and write the results; returns whether none failed.
 
     Raises:
-        BadInput: another runner is at work in the folder.
+        BadFile: another runner is at work in the folder.
     """
-    with contextlib.ExitStack() as stack:
-        lock = None
-        if at_once and not dry_run:
-            lock = stack.enter_context(_lock(folder / "runs" / "lock"))
+    working = at_once > 0 and not dry_run
+    with locked(folder / "runs") if working else contextlib.nullcontext():
         jobs = plan(runs)
         finished = [run for run in runs if run.finished(run.released)]
         print(f"{folder.name}: {len(finished)} of {len(runs)} runs finished")
@@ -237,26 +233,14 @@ def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: boo
                 print("Pusher.py", shlex.join(job.command))
             return True
         complete = True
-        if lock:
+        if working:
             spent: dict[Any, list[float]] = defaultdict(list)
             for run in finished:
                 seconds = json.loads((run.released / "summary.json").read_text())["training_seconds"]
                 spent[run.config.method, run.config.mode].append(seconds)
-            complete = work(jobs, at_once, folder / "runs", spent, lock)
+            complete = work(jobs, at_once, folder / "runs", spent)
         write_results(folder, runs)
         return complete
-
-
-def _lock(path: Path) -> IO:
-    """Return a file that keeps other runners out as long as it is open, here or in a job."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise BadInput(f"another runner is at work in {path.parent}") from None
-    return file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -276,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.jobs < 0:
             raise BadInput(f"--jobs {arguments.jobs}: 0 or more is needed")
         complete = run_study(read_study(path, results), ROOT / results, arguments.jobs, arguments.dry_run)
-    except BadInput as error:
+    except (BadInput, BadFile) as error:
         parser.error(str(error))
     except OSError as error:
         if error.filename is None:

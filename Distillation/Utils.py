@@ -25,6 +25,7 @@ from Algorithm.Config import (
     setting,
 )
 from Enviroment.Tasks import TASKS
+from Models.Files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
@@ -267,8 +268,6 @@ def file_hash(path: Path) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file of a run's folder, which is made if need be, whole or not at all."""
-    from Models.Files import write_text  # loads PyTorch
-
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -206,7 +206,7 @@ def test_a_study_that_is_cut_anywhere_goes_on_to_the_same_end(uncut, tmp_path):
         wait_for(checkpoints[0], runner)
         status, _, err = finish(tmp_path)
         assert (status, err.count("\n")) == (2, 1)
-        assert "another runner" in err
+        assert "another process is writing it" in err
         runner.kill()
     # It is told to stop.
     with start(tmp_path) as runner:
