@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -121,7 +121,7 @@ def read_study(path: Path, results: Path) -> list[StudyRun]:
 def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
     """Return what an entry can set; the index, for DAgger its parent's, among it."""
     methods = {name: config for name, config in METHODS.items() if issubclass(config, ExperimentConfig)}
-    config = methods.get(entry.get("method", ""))
+    config = methods.get(str(entry.get("method")))
     if config is None:
         raise BadInput(f"method {entry.get('method')}: one of {', '.join(methods)} is needed")
     barred = {*PLACES, *config.inherited} - {"run_index"}
@@ -134,8 +134,8 @@ def _expand(
     """Yield the runs of an entry: of every point of its grid every index."""
     settings = dict(entry)
     method, name, parent = (settings.pop(key, None) for key in ("method", "name", "parent"))
-    if not isinstance(name, str) or not name:
-        raise BadInput("a name is needed")
+    if not isinstance(name, str) or name in ("", "runs"):  # runs is where they run
+        raise BadInput("a name is needed, and another than runs")
     if (parent is not None) is not (METHODS[method] is DAgger):
         raise BadInput("a parent is needed" if parent is None else f"--{method} has no parent")
     for key in settings:
@@ -144,8 +144,10 @@ def _expand(
     indices = settings.pop("run_index", [0])
     lists = {key: value for key, value in settings.items() if isinstance(value, list)}
     grid = {key: value for key, value in lists.items() if not isinstance(flags[key].default, tuple)}
-    if not isinstance(indices, list) or not all([indices, *grid.values()]):
-        raise BadInput("run_index is a list; no list is empty")
+    if not isinstance(indices, list) or not all(type(index) is int for index in indices):
+        raise BadInput(f"run_index {indices}: a list of numbers is needed")
+    if not all([indices, *grid.values()]):
+        raise BadInput("a list is empty")
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, point))
         point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
@@ -172,7 +174,7 @@ def _run(
     if parent_entry is None:
         places["run_index"] = index
     else:
-        parent = earlier.get((parent_entry, index))
+        parent = earlier.get((str(parent_entry), index))
         if parent is None or not isinstance(parent.config, Cloning):
             raise BadInput(f"parent {parent_entry}: no run {index} of --BC_phase of that name further up")
         places["folder_Dagger"] = parent.folder
@@ -197,10 +199,7 @@ def as_flags(settings: dict[str, Any]) -> Iterator[str]:
         if isinstance(value, bool):
             yield f"--{name}" if value else f"--no-{name}"
         elif value is not None:
-            yield from (
-                f"--{name}",
-                *map(str, value if isinstance(value, Sequence) and not isinstance(value, str) else [value]),
-            )
+            yield from (f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value]))
 
 
 def _experiment(run: StudyRun) -> str:

@@ -83,6 +83,7 @@ BAD = {
     "inherited": (TINY + "dataset = '10k'", "dataset"),
     "the runner's": (TINY + "run_name = 'x'", "the runner chooses it"),
     "unknown method": (TINY.replace("BC_phase", "BC"), "BC: method BC: one of PPD"),
+    "a list of methods": (TINY.replace('"BC_phase"', '["BC_phase"]'), "one of PPD"),
     "a collection": (TINY.replace("BC_phase", "C_data"), "one of PPD"),
     "no name": ("[[runs]]\nmethod = 'PPD'", "runs 1: a name is needed"),
     "a path as a name": ("[[runs]]\nmethod = 'PPD'\nname = '../x'", "letters"),
@@ -102,8 +103,8 @@ BAD = {
     "not whole": (TINY + "minibatch_size = 8.5", "minibatch_size"),
     "out of range": (TINY + "alpha = -1", "DAgger: --alpha -1.0: at least 0"),
     "run_index": (TINY.replace("index = [0, 1]", "index = [0, 6]"), "run_index"),
-    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list"),
-    "no index": (TINY.replace("index = [0, 1]", "index = []"), "no list is empty"),
+    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of numbers"),
+    "no index": (TINY.replace("index = [0, 1]", "index = []"), "a list is empty"),
     "no teacher": (TINY.replace("[common]", "[common]\nteacher = 'nowhere.pt'"), "nowhere.pt"),
 }
 
