@@ -190,7 +190,7 @@ class StudentTest:
     The teacher and standing still are run once, on the same seeds, when the test is made.
 
     Args:
-        env: vector environment with as many environments as there are episodes in both sets, closed by the caller.
+        env: vector environment, closed by the caller. What has more episodes, both sets together, takes several rounds.
         task: the task.
         teacher: the teacher.
         seeds: one sequence of seeds for each set; the keys are the sets' names.
@@ -227,7 +227,8 @@ class StudentTest:
         return metrics
 
     def report(self, student: Policy, recording: Recording | None = None) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the closing figures, `[set][student, teacher or zero][figure]`; `recording` takes the student's episodes.
+        """Return the closing figures, `[set][student, teacher or zero][figure]`; `recording` takes the student's
+        first round of episodes.
 
         Beside the accuracy on the states the student visits stands the one on those its teacher visits: the difference
         is what drifting off costs.

@@ -259,6 +259,8 @@ def distil(
     finished = folder / "summary.json"
     if start is not None:
         description["start_sha256"] = file_hash(start)
+        parent = json.loads((start.parents[1] / "config.json").read_text())
+        description["parent"] = {key: value for key, value in parent.items() if key not in CommonConfig.free}
     started = time.monotonic()
     with ExitStack() as open_things:
         check_folder(folder, resume, overwrite)
@@ -296,6 +298,7 @@ def distil(
             "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
             "OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.episodes),
         }
+        closing_sets = sets | {"OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.final_episodes)}
 
         def environments(count: int) -> WorkerVectorEnv:
             frames, quality = config.mode != "State", config.render_quality
@@ -338,7 +341,7 @@ def distil(
 
         def film(recording: Recording, step: int) -> Path:
             name = f"{step:07d}" if step < config.optimization_steps else "final"
-            video, seeds = folder / "videos" / f"{name}_OD.mp4", [*sets["ID"], *sets["OD"]]
+            video, seeds = folder / "videos" / f"{name}_OD.mp4", [*closing_sets["ID"], *closing_sets["OD"]]
             write_video(video, task, seeds, recording, teacher=teacher, first=config.episodes)
             logger.video(video, step)
             return video
@@ -359,7 +362,7 @@ def distil(
         )
 
         recording = Recording()
-        report = test.report(student, recording)
+        report = StudentTest(test_env, task, teacher, closing_sets).report(student, recording)
         video = film(recording, trainer.optimization_steps)
         summary = {
             "optimization_steps": trainer.optimization_steps,
@@ -374,7 +377,7 @@ def distil(
         runs = find_runs([folder])
         curve, page = draw(runs, folder / "curve"), write_page(runs, folder / "page.html")
         print(
-            f"\n{config.episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
+            f"\n{config.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
         )
         outcome: dict[str, Any] = {"video": video, "curve": curve, "page": page, "student": students[0]}
         if wandb_run is not None and wandb_run.offline:

@@ -6,7 +6,7 @@ interval (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from Algorithm.Config import BadInput
-from Distillation.Utils import CommonConfig, OneLineParser
+from Distillation.Utils import ExperimentConfig, OneLineParser
 
 NAMES = {
     "PPD": "PPD",
@@ -34,10 +34,10 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
     "time/elapsed_s": ("minutes of training", 60),
 }
 # Settings that do not make two runs different experiments.
-SEEDS_AND_PLACES = CommonConfig.free | {
+SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions")
 }
-TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
+TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 WHAT = ("return", "training", "buffer")
 
 
@@ -49,11 +49,13 @@ class Run:
         folder: the folder.
         config: its `config.json`.
         metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it.
+        closing: the closing figures on OD seeds, `[student, teacher or zero][figure]`, of its `summary.json`; None before.
     """
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, np.ndarray]
+    closing: dict[str, dict[str, float]] | None = None
 
     def series(self, *names: str) -> np.ndarray:
         """Return columns of the rows that have them all, float [names, rows]."""
@@ -67,18 +69,30 @@ class Run:
         tests = np.flatnonzero(np.isfinite(self.metrics.get("test/OD/return", np.empty(0))))
         return float(self.metrics[metric][tests[-1]]) if len(tests) and metric in self.metrics else float("nan")
 
+    def last_test(self, figure: str, who: str = "student") -> float:
+        """Return a figure of the last test on OD seeds, of `student`, `teacher` or `zero`."""
+        return self.last(f"test/OD/{'' if who == 'student' else f'{who}_'}{figure}")
+
+    def score(self, figure: str, who: str = "student") -> float:
+        """Return a closing figure, or the last test's until there is one."""
+        return self.last_test(figure, who) if self.closing is None else self.closing[who].get(figure, float("nan"))
+
+    @property
+    def episodes(self) -> int | None:
+        """How many episodes a score is of."""
+        return self.config.get("episodes") if self.closing is None else int(self.closing["student"]["episodes"])
+
     @property
     def settings(self) -> dict[str, Any]:
-        """All that makes it another experiment, those of DAgger's parent included as far as that is still there."""
-        own = {key: value for key, value in self.config.items() if key not in SEEDS_AND_PLACES}
-        parent = self.config.get("folder_Dagger")
-        if parent is not None:
-            try:
-                before = json.loads((Path(parent) / "config.json").read_text())
-                own |= {f"parent's {key}": before[key] for key in before if key not in SEEDS_AND_PLACES}
-            except (OSError, ValueError):
-                own["parent"] = Path(parent).name
-        return own
+        """All that makes it another experiment, those of DAgger's parent included; alpha is its schedule if it has one."""
+        own = _telling(self.config)
+        return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
+
+
+def _telling(config: dict[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in config.items() if key not in SEEDS_AND_PLACES}
+    schedule = settings.pop("mode_alpha", "constant")
+    return settings if schedule == "constant" else settings | {"alpha": schedule}
 
 
 def read_run(folder: Path) -> Run | None:
@@ -90,7 +104,12 @@ def read_run(folder: Path) -> Run | None:
         columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
     except (OSError, ValueError, csv.Error):
         return None
-    run = Run(folder, config, columns) if isinstance(config, dict) and {"method", "mode"} <= config.keys() else None
+    try:
+        closing = json.loads((folder / "summary.json").read_text())["OD"]
+    except (OSError, ValueError, KeyError, TypeError):
+        closing = None  # the run has not finished
+    known = isinstance(config, dict) and {"method", "mode"} <= config.keys()
+    run = Run(folder, config, columns, closing) if known else None
     return run if run and np.isfinite(run.last("test/OD/return")) else None
 
 
@@ -104,12 +123,15 @@ def _number(text: str) -> float:
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Read the runs in some folders, each a run's own or one with runs somewhere below.
 
+    What lies in a folder `runs` below is left out: of a study its released runs count, once.
+
     Raises:
         BadInput: a folder holds none.
     """
     runs: dict[Path, Run] = {}
     for path in paths:
-        folders = [path] if (path / "metrics.csv").is_file() else sorted(p.parent for p in path.rglob("metrics.csv"))
+        below = (file.parent for file in path.rglob("metrics.csv") if "runs" not in file.relative_to(path).parts)
+        folders = [path] if (path / "metrics.csv").is_file() else sorted(below)
         found = {folder.resolve(): run for folder in folders if (run := read_run(folder))}
         if not found:
             raise BadInput(f"{path}: no run (a folder with config.json and a metrics.csv that holds a test is needed)")
@@ -129,7 +151,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs of one experiment together, and name each by what sets it apart from the others."""
+    """Put runs of one experiment together, and name each by what it takes to tell it from the others."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
@@ -140,19 +162,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings for members in alike]
-        keys = dict.fromkeys(key for each in settings for key in each)
-        telling = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
-        for i, members in enumerate(alike):
+        telling = ["dataset"] if "dataset" in settings[0] else []
+        for key in dict.fromkeys(key for each in settings for key in each):
+            if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
+                telling.append(key)
+        shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
+        for shade, members, own in zip(shades, alike, settings):
             words = [NAMES.get(method, method), mode]
-            if "dataset" in settings[i] and "dataset" not in telling:
-                words.append(settings[i]["dataset"])
-            words += [f"{TERMS.get(key, key)} {_short(settings[i].get(key))}" for key in telling]
-            result.append(Group(" ".join(words), method, mode, members, SHADES[i % len(SHADES)]))
+            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
+            result.append(Group(" ".join(words), method, mode, members, shade))
     return result
 
 
+def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
+    """Return how many differ in these keys."""
+    return len({json.dumps([each.get(key) for key in keys]) for each in settings})
+
+
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else text[:21] + "..."
 
 
@@ -228,7 +256,7 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
         "svg.fonttype": "none",
     }
     with plt.rc_context(style):
-        figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+        figure = plt.figure(layout="constrained")
         if what == "return":
             _draw_scores(figure, groups)
         else:
@@ -237,6 +265,7 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
         for axes in figure.axes:
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
         columns = max(1, min(3, 130 // (10 + max(map(len, handles)))))  # that many letters fit beside one another
+        figure.set_size_inches(12, 5.9 + 0.24 * -(-len(handles) // columns))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
         base.parent.mkdir(parents=True, exist_ok=True)
         for ending in ("png", "svg"):
@@ -267,8 +296,8 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     lowest = min(np.min(run.series("test/OD/normalized_return")) for run in runs)
     panels[0, 0].set_ylim(bottom=max(min(lowest, 0) - 0.05, -1.0))  # what comes below is of a policy that flails
     panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
-    known = references(runs)
-    if known:
+    known = references(runs, Run.last_test)
+    if known is not None:
         zero, teacher, _ = known
         right = panels[0, -1].secondary_yaxis(
             "right", (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
@@ -276,13 +305,16 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
         right.set_ylabel("return")
 
 
-def references(runs: Sequence[Run]) -> tuple[float, float, float] | None:
-    """Return what standing still and the teacher earn on OD seeds and the teacher's success, if all runs agree on it."""
-    found = {
-        tuple(run.last(f"test/OD/{n}") for n in ("zero_return", "teacher_return", "teacher_success")) for run in runs
-    }
-    zero, teacher, success = found.pop()
-    return (zero, teacher, success) if not found and np.isfinite(zero) else None
+def references(runs: Sequence[Run], figure: Callable[[Run, str, str], float]) -> np.ndarray | None:
+    """Return what standing still and the teacher earn on OD seeds and the teacher's success, [3], if the runs agree on it.
+
+    Args:
+        runs: from `find_runs`.
+        figure: whose figures: `Run.last_test` or `Run.score`.
+    """
+    wanted = (("return", "zero"), ("return", "teacher"), ("success", "teacher"))
+    found = np.array([[figure(run, *one) for one in wanted] for run in runs])
+    return found[0] if np.allclose(found, found[0], rtol=1e-3) else None  # other machines round otherwise; NaN: unknown
 
 
 def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
@@ -331,33 +363,36 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
 def scores(runs: Sequence[Run]) -> list[list[str]]:
     """Return the table of final scores on OD seeds: its head, then each experiment, the best first, then the teacher.
 
-    Each figure is the interquartile mean over the runs' last tests, with its interval.
+    Each figure is the interquartile mean, with its interval, over the runs' closing figures, or their last tests' where
+    they have not finished; `episodes` says of how many.
     """
-    columns = {
-        "return": ("test/OD/return", 2, 1.0),
-        "normalized": ("test/OD/normalized_return", 3, 1.0),
-        "success": ("test/OD/success", 2, 1.0),
-        "action accuracy": ("test/OD/action_accuracy", 4, 1.0),
-        "minutes": ("time/elapsed_s", 1, 1 / 60),
+    columns: dict[str, tuple[Callable[[Run], float], int]] = {
+        "return": (lambda run: run.score("return"), 2),
+        "normalized": (lambda run: run.score("normalized_return"), 3),
+        "success": (lambda run: run.score("success"), 2),
+        "action accuracy": (lambda run: run.score("action_accuracy"), 4),
+        "minutes": (lambda run: run.last("time/elapsed_s") / 60, 1),
     }
     rows = []
     for group in group_runs(runs):
         updates = {f"{run.last('x_axis/optimization_steps'):.0f}" for run in group.runs}
-        row = [group.label, str(len(group.runs)), min(updates) if len(updates) == 1 else "differ"]
-        for metric, digits, scale in columns.values():
-            values = np.array([run.last(metric) * scale for run in group.runs])
+        episodes = {str(run.episodes or "") for run in group.runs}
+        alike = (counts.pop() if len(counts) == 1 else "differ" for counts in (updates, episodes))
+        row = [group.label, str(len(group.runs)), *alike]
+        for figure, digits in columns.values():
+            values = np.array([figure(run) for run in group.runs])
             middle, low, high = interval(values[np.isfinite(values)]) if np.isfinite(values).any() else [np.nan] * 3
             text = f"{middle:.{digits}f}" if np.isfinite(middle) else ""
             row.append(text + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) else ""))
-        best = interquartile_mean(np.array([run.last("test/OD/normalized_return") for run in group.runs]))
+        best = interquartile_mean(np.array([run.score("normalized_return") for run in group.runs]))
         rows.append((float(best), row))
     rows.sort(key=lambda entry: -entry[0])
-    table = [["", "runs", "updates", *columns], *(row for _, row in rows)]
-    known = references(runs)
-    if known:
+    table = [["", "runs", "updates", "episodes", *columns], *(row for _, row in rows)]
+    known = references(runs, Run.score)
+    if known is not None:
         zero, teacher, success = known
-        table.append(["teacher", "", "", f"{teacher:.2f}", "1.000", f"{success:.2f}", "", ""])
-        table.append(["standing still", "", "", f"{zero:.2f}", "0.000", "", "", ""])
+        table.append(["teacher", "", "", "", f"{teacher:.2f}", "1.000", f"{success:.2f}", "", ""])
+        table.append(["standing still", "", "", "", f"{zero:.2f}", "0.000", "", "", ""])
     return table
 
 

@@ -13,9 +13,11 @@ from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line
 GO_ON = "--resume in place of --overwrite goes on with a run, the same command with a collection"
 
 
-def parse(argv: list[str] | None = None) -> tuple[CommonConfig, argparse.Namespace]:
-    """Read the command line; bad input leaves with one line and status 2."""
-    parser = OneLineParser(
+def parse(
+    argv: list[str] | None = None, parser_type: type[OneLineParser] = OneLineParser
+) -> tuple[CommonConfig, argparse.Namespace]:
+    """Read the command line; bad input leaves with one line and status 2, unless the parser does something else."""
+    parser = parser_type(
         description=__doc__,
         usage="%(prog)s --METHOD [settings]",
         allow_abbrev=False,

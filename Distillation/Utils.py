@@ -25,6 +25,7 @@ from Algorithm.Config import (
     setting,
 )
 from Enviroment.Tasks import TASKS
+from Models.Files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
@@ -57,6 +58,8 @@ class CommonConfig(Config):
 class ExperimentConfig(CommonConfig, TrainingConfig):
     """Settings of every run that trains a student."""
 
+    free = CommonConfig.free | {"final_episodes"}
+
     mode: str = setting("State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"))
     run_index: int = setting(0, "chooses the run's seeds", choices=range(6))
     precision: str = setting(
@@ -66,6 +69,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         1_000, "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)", at_least=1
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
+    final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
     video_every: int = setting(
         10_000, "updates between videos of a test, beside the one that closes the run; 0: none", at_least=0
     )
@@ -184,7 +188,7 @@ class DAgger(ExperimentConfig, DAggerConfig):
 
     method = "Dagger_phase"
     title = "DAgger: goes on from a run of behavioural cloning"
-    free = ExperimentConfig.free | {"folder_Dagger"}  # what it holds counts, not where it lies
+    free = ExperimentConfig.free | {"folder_Dagger", "parent"}  # the student it holds counts, not where it lies
     inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid"})
 
     dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
@@ -261,8 +265,6 @@ def file_hash(path: Path) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file of a run's folder, which is made if need be, whole or not at all."""
-    from Models.Files import write_text  # loads PyTorch
-
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 2}  # of the kinds of files, counted up when one changes
 
 
@@ -84,6 +82,8 @@ def write_text(path: Path, text: str) -> None:
 
 def save_tensors(path: Path | str, kind: str, content: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all."""
+    import torch  # late: what writes no tensors does without it
+
     buffer = io.BytesIO()  # torch.save hides what is wrong with a disk behind errors of its own
     torch.save({"format": kind, "version": VERSIONS[kind], **content}, buffer)
     with replacing(Path(path)) as file:
@@ -96,6 +96,8 @@ def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
     Raises:
         BadFile: the file is missing, damaged, or of another kind or version than is wanted.
     """
+    import torch
+
     path, wanted = Path(path), " or ".join(kinds)
     if not path.is_file():
         raise BadFile(f"{path}: no such file (a {wanted} file is needed)")

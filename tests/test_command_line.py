@@ -18,6 +18,7 @@ SMALL = {
     "optimization_steps": 4,
     "test_every": 2,
     "episodes": 1,
+    "final_episodes": 1,
     "num_workers": 1,
     "minibatch_size": 8,
     "device": "cpu",
@@ -400,7 +401,7 @@ def results(collected, tmp_path):
 
 METHODS = {
     "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
-    "Tdistillation": (ONLINE, "TeacherDistillation/noise2_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise2_ImpaalaSmall_run0"),
     "BC_phase": (
         SMALL | {"dataset": "5k", "alpha": 0.6},
         "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",
@@ -422,6 +423,7 @@ def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(m
     assert math.isfinite(float(rows[-1]["test/OD/normalized_return"]))
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["optimization_steps"] == 4
+    assert [summary[part]["zero"]["episodes"] for part in ("ID", "OD")] == [1, settings["final_episodes"]]
     for file in ("checkpoints/last.pt", "checkpoints/best_ID.pt", "videos/final_OD.mp4", "curve.png"):
         assert (folder / file).stat().st_size > 10_000
     if method == "BC_phase":

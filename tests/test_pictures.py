@@ -87,28 +87,47 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
         write_run(tmp_path / f"a{k}", run_index=k, num_workers=k, PPD_parameter=5.0, finals=0.8 + k / 10)
     write_run(tmp_path / "b", PPD_parameter=1.0, finals=0.5)
     write_run(tmp_path / "deep" / "er" / "c", method="BC_phase", mode="ImpaalaMid", dataset="10k")
-    parent = write_run(tmp_path / "parent", method="BC_phase", mode="State", dataset="10k", alpha=0.6)
-    for k in range(2):
-        write_run(tmp_path / f"d{k}", method="Dagger_phase", run_index=k, folder_Dagger=str(parent), dataset="10k")
+    cloning = {"method": "BC_phase", "mode": "State", "dataset": "10k", "mode_alpha": "constant"}
+    for alpha in (0.0, 0.6):
+        write_run(tmp_path / f"parent{alpha}", **cloning, alpha=alpha)
+        for k in range(2):
+            parent = {**cloning, "alpha": alpha, "run_index": k}
+            write_run(tmp_path / f"d{alpha}{k}", method="Dagger_phase", run_index=k, dataset="10k", parent=parent)
+    write_run(tmp_path / "linear", **cloning | {"mode_alpha": "linear"}, alpha=0.0)
     groups = {group.label: group for group in group_runs(find_runs([tmp_path]))}
     assert {label: len(group.runs) for label, group in groups.items()} == {
-        "PPD State λ 5.0": 3,
-        "PPD State λ 1.0": 1,
+        "PPD State λ 5": 3,
+        "PPD State λ 1": 1,
         "BC ImpaalaMid 10k": 1,
-        "BC State 10k": 1,
-        "DAgger State 10k": 2,
+        "BC State 10k α 0": 1,
+        "BC State 10k α 0.6": 1,
+        "BC State 10k α linear": 1,
+        "DAgger State 10k parent's alpha 0": 2,
+        "DAgger State 10k parent's alpha 0.6": 2,
     }
-    assert groups["DAgger State 10k"].runs[0].settings["parent's alpha"] == 0.6
     table = scores(find_runs([tmp_path]))
-    assert table[0][:5] == ["", "runs", "updates", "return", "normalized"]
-    row = next(row for row in table if row[0] == "PPD State λ 5.0")
-    assert row[1:3] == ["3", "300"]
-    assert row[4].startswith("0.900 [0.8")
+    assert table[0][:6] == ["", "runs", "updates", "episodes", "return", "normalized"]
+    row = next(row for row in table if row[0] == "PPD State λ 5")
+    assert row[1:4] == ["3", "300", ""]
+    assert row[5].startswith("0.900 [0.8")
     worst, teacher, zero = table[-3:]
-    assert worst[0] == "PPD State λ 1.0"
-    assert worst[3:] == ["-40.00", "0.500", "0.25", "0.9000", "3.0"]
-    assert teacher[3:6] == ["-25.00", "1.000", "0.95"]
-    assert zero[3:5] == ["-55.00", "0.000"]
+    assert worst[0] == "PPD State λ 1"
+    assert worst[4:] == ["-40.00", "0.500", "0.25", "0.9000", "3.0"]
+    assert teacher[4:7] == ["-25.00", "1.000", "0.95"]
+    assert zero[4:6] == ["-55.00", "0.000"]
+
+
+def test_a_finished_runs_scores_are_its_closing_figures(tmp_path):
+    student = {"episodes": 100, "return": -30.0, "normalized_return": 0.8, "success": 0.4, "action_accuracy": 0.7}
+    others = {"teacher": {"return": -24.0, "success": 0.97}, "zero": {"return": -54.0}}
+    finished = write_run(tmp_path / "finished", episodes=10)
+    (finished / "summary.json").write_text(json.dumps({"OD": {"student": student, **others}}))
+    _, row, teacher, zero = scores(find_runs([finished]))
+    assert row[3:8] == ["100", "-30.00", "0.800", "0.40", "0.7000"]
+    assert (teacher[4:7], zero[4]) == (["-24.00", "1.000", "0.97"], "-54.00")
+    write_run(tmp_path / "under way", run_index=1, episodes=10)
+    _, row = scores(find_runs([tmp_path]))  # teacher and zero differ, being of other episodes
+    assert row[3:5] == ["differ", "-27.50 [-30.00, -25.00]"]
 
 
 def test_one_command_compares_runs_also_one_that_was_cut(tmp_path, capsys):

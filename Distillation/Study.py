@@ -1,0 +1,277 @@
+"""Run a study, a file of experiments: whatever is missing of it, and then its table and plots. Cut anywhere, it goes on.
+
+The file has settings of all runs in `[common]`, where each takes what its method has, and experiments in `[[runs]]`: a
+`method` (a flag of Pusher.py, without the dashes), a `name`, what is particular to it, and `run_index`, a list ([0] unless
+given, also in common). Any other list is a grid, an experiment for each value. DAgger has a `parent`: the name of the
+experiment of cloning, further up, that it goes on from, index by index. Paths are relative to the repository.
+"""
+
+import argparse
+import contextlib
+import csv
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Algorithm.Config import BadInput
+from Distillation.Plot import draw, find_runs, markdown, scores
+from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
+from Distillation.Utils import DATASET_SIZES, ROOT, Cloning, DAgger, OneLineParser, task_folder, write_json
+from Models.Files import BadFile, locked
+
+STUDIES = Path(__file__).with_name("Studies")
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A call of Pusher.py.
+
+    Attributes:
+        name: of what it makes.
+        command: its arguments.
+        needs: jobs that come before.
+        run: the run, unless it collects a dataset.
+    """
+
+    name: str
+    command: list[str]
+    needs: list["Job"]
+    run: StudyRun | None = None
+
+    @property
+    def kind(self) -> tuple[str, str] | None:
+        """What takes about as long."""
+        return (self.run.config.method, self.run.config.mode) if self.run else None
+
+
+def plan(runs: Sequence[StudyRun]) -> list[Job]:
+    """Return what is to be done, in an order in which it can be.
+
+    Those are the runs that are not released, the datasets they learn from, and runs of cloning that DAgger is to go on from
+    and whose figures alone are here.
+    """
+    missing = {run for run in runs if not run.finished(run.released)}
+    missing |= {run.parent for run in missing if run.parent and not run.parent.finished(run.parent.folder)}
+    todo = [run for run in runs if run in missing]
+    datasets = _collections(todo)
+    jobs: dict[Any, Job] = {}
+    for run in todo:
+        needs = [jobs[run.parent]] if run.parent in jobs else []
+        if isinstance(run.config, Cloning | DAgger) and run.config.task in datasets:
+            needs.append(datasets[run.config.task])
+        begun = (run.folder / "checkpoints" / "last.pt").is_file() and not run.unlike(run.folder)
+        goes_on = begun and (run.parent is None or run.parent.finished(run.parent.folder))
+        jobs[run] = Job(run.name, [*run.command, "--resume" if goes_on else "--overwrite"], needs, run)
+    return [*datasets.values(), *jobs.values()]
+
+
+def _collections(runs: Sequence[StudyRun]) -> dict[str, Job]:
+    """Return for each task the collection of the largest dataset that the runs learn from, unless it is there."""
+    learning = [run.config for run in runs if isinstance(run.config, Cloning | DAgger)]
+    jobs = {}
+    for config in sorted(learning, key=lambda config: DATASET_SIZES.index(config.dataset)):
+        flags = {key: getattr(config, key) for key in ("task", "device", "render_quality", "teacher", "results_dir")}
+        flags["num_data"] = 1000 * int(config.dataset.removesuffix("k"))
+        enough = DATASET_SIZES[DATASET_SIZES.index(config.dataset) :]
+        if not any((task_folder(config) / "Teacher" / f"dataset_{size}").exists() for size in enough):
+            jobs[config.task] = Job(f"dataset_{config.dataset}", ["--C_data", *as_flags(flags)], [])
+    return jobs
+
+
+def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[float]]) -> bool:
+    """Do the jobs, some at once, and release the runs; returns whether all came to their end.
+
+    Args:
+        jobs: from `plan`.
+        at_once: how many.
+        logs: folder for what they print.
+        spent: seconds of the runs that have finished, [method, mode]; grows.
+    """
+    waiting, done = list(jobs), set[Job]()
+    running: dict[Job, tuple[subprocess.Popen, float]] = {}
+
+    def left() -> str:
+        every = [seconds for each in spent.values() for seconds in each]
+        if not (waiting or running) or not every:
+            return f"{len(waiting) + len(running)} left"
+        expected = {job: float(np.mean(spent.get(job.kind) or every)) for job in (*waiting, *running)}
+        gone = {job: time.monotonic() - begun for job, (_, begun) in running.items()}
+        seconds = sum(max(expected[job] - gone.get(job, 0), 0) for job in expected) / at_once
+        return f"{len(expected)} left, about {_clock(seconds)}"
+
+    print(left(), flush=True)
+    try:
+        while waiting or running:
+            ready = [job for job in waiting if done.issuperset(job.needs)]
+            for job in ready[: at_once - len(running)]:
+                waiting.remove(job)
+                running[job] = _start(job, logs / f"{job.name}.log", at_once), time.monotonic()
+            if not running:
+                break
+            time.sleep(POLL_S)
+            for job, (process, begun) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[job]
+                if process.returncode:
+                    log = logs / f"{job.name}.log"
+                    last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+                    print(f"{job.name} failed ({process.returncode}): {last} ({log})", flush=True)
+                    continue
+                done.add(job)
+                seconds, scores = time.monotonic() - begun, ""
+                if job.run is not None:
+                    summary = release(job.run)
+                    spent[job.kind].append(max(seconds, summary["training_seconds"]))
+                    student = summary["OD"]["student"]
+                    scores = "normalized {normalized_return:.3f}  success {success:.2f}  ".format(**student)
+                print(f"{job.name:<30}{_clock(seconds):>8}  {scores}{left()}", flush=True)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.wait()
+    for job in waiting:
+        print(f"{job.name} not begun: what it needs has failed")
+    return len(done) == len(jobs)
+
+
+def _start(job: Job, log: Path, at_once: int) -> subprocess.Popen:
+    """Start a job with its share of the cores, in a session of its own: Ctrl-C is the runner's."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        return subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("Pusher.py"), "--num_workers", threads, *job.command],
+            cwd=ROOT,
+            env={"OMP_NUM_THREADS": threads} | os.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_runner,
+        )
+
+
+def _end_with_runner() -> None:
+    """Have Linux kill this process if the runner is killed; elsewhere it goes on, and its folder is locked."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of sys/prctl.h
+
+
+def _clock(seconds: float) -> str:
+    for unit, length in (("s", 1), ("min", 60)):
+        if seconds < 100 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h"
+
+
+def release(run: StudyRun) -> dict[str, Any]:
+    """Copy what is worth committing of a run that has finished, unless it is there; returns its summary.
+
+    The summary comes last, for it says that all is there. Where things lie is left out of `config.json`, and of `metrics.csv`
+    all rows without a test.
+    """
+    if not run.finished(run.released):
+        (run.released / "summary.json").unlink(missing_ok=True)
+        config = json.loads((run.folder / "config.json").read_text())
+        write_json(run.released / "config.json", {key: config[key] for key in config if key not in PLACES})
+        with (run.folder / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["test/OD/return"]]
+        with (run.released / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        write_json(run.released / "summary.json", json.loads((run.folder / "summary.json").read_text()))
+    return json.loads((run.released / "summary.json").read_text())
+
+
+def write_results(folder: Path, runs: Sequence[StudyRun]) -> None:
+    """Write plots and table of the released runs."""
+    finished = [run.released for run in runs if run.finished(run.released)]
+    if not finished:
+        print("nothing to draw yet")
+        return
+    found = find_runs(finished)
+    picture, table = draw(found, folder / "curve"), markdown(scores(found))
+    (folder / "table.md").write_text(
+        f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(runs)} runs: interquartile means over the runs of "
+        f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"
+    )
+    print(f"\n{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{folder / 'table.md'}")
+
+
+def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: bool) -> bool:
+    """Make the runs that are missing, so many at once, and write the results; returns whether none failed.
+
+    Raises:
+        BadFile: another runner is at work in the folder.
+    """
+    working = at_once > 0 and not dry_run
+    with locked(folder / "runs") if working else contextlib.nullcontext():
+        jobs = plan(runs)
+        finished = [run for run in runs if run.finished(run.released)]
+        print(f"{folder.name}: {len(finished)} of {len(runs)} runs finished")
+        for run in runs:
+            if run not in finished and (run.released / "summary.json").is_file():
+                print(f"{run.name} counts as missing: {', '.join(run.unlike(run.released))}")
+        if dry_run:
+            for job in jobs:
+                print("Pusher.py", shlex.join(job.command))
+            return True
+        complete = True
+        if working:
+            spent: dict[Any, list[float]] = defaultdict(list)
+            for run in finished:
+                seconds = json.loads((run.released / "summary.json").read_text())["training_seconds"]
+                spent[run.config.method, run.config.mode].append(seconds)
+            complete = work(jobs, at_once, folder / "runs", spent)
+        write_results(folder, runs)
+        return complete
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = OneLineParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("study", help="a name in Distillation/Studies, or a .toml file")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once; 0: only draw what there is (default: 1)")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be run")
+    parser.add_argument("--results_dir", default="Results", help="relative to the repository (default: Results)")
+    arguments = parser.parse_args(argv)
+    path = Path(arguments.study)
+    path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
+    results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
+    try:
+        if arguments.jobs < 0:
+            raise BadInput(f"--jobs {arguments.jobs}: 0 or more is needed")
+        complete = run_study(read_study(path, results), ROOT / results, arguments.jobs, arguments.dry_run)
+    except (BadInput, BadFile) as error:
+        parser.error(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        parser.error(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0 if complete else 1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()

@@ -1,0 +1,208 @@
+"""What a study asks for: its file, and the runs that come of it, checked as Pusher.py checks its command line."""
+
+import dataclasses
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from Algorithm.Config import BadInput
+from Distillation.Plot import SEEDS_AND_PLACES
+from Distillation.Pusher import parse
+from Distillation.Utils import (
+    METHODS,
+    ROOT,
+    Cloning,
+    CommonConfig,
+    DAgger,
+    ExperimentConfig,
+    OneLineParser,
+    file_hash,
+    task_folder,
+)
+
+PLACES = ("run_name", "results_dir", "folder_Dagger")  # settings that the runner chooses
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        entry: its experiment's name.
+        command: its arguments for Pusher.py.
+        config: its settings, those that DAgger inherits included.
+        parent: the run of cloning that a run of DAgger goes on from.
+        released: folder of what is worth committing.
+        wanted: what the study sets, as the run's `config.json` must say it.
+    """
+
+    entry: str
+    command: list[str]
+    config: ExperimentConfig
+    parent: "StudyRun | None"
+    released: Path
+    wanted: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its folder's and its log's."""
+        return self.config.name
+
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        return task_folder(self.config) / self.config.folder / self.name
+
+    def unlike(self, folder: Path) -> list[str]:
+        """Say what a run's folder has otherwise than wanted."""
+        try:
+            return list(_unlike(self.wanted, json.loads((folder / "config.json").read_text())))
+        except (OSError, ValueError):
+            return ["no whole config.json"]
+
+    def finished(self, folder: Path) -> bool:
+        """Return whether a folder holds the closing figures of the run that is wanted."""
+        return (folder / "summary.json").is_file() and not self.unlike(folder)
+
+
+def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
+    for key, value in wanted.items():
+        if key == "parent":
+            yield from _unlike(value, config.get(key, {}), "its parent's ")
+        elif config.get(key) != value:
+            yield f"{whose}{key} was {json.dumps(config.get(key))}"
+
+
+def read_study(path: Path, results: Path) -> list[StudyRun]:
+    """Read a study and check every setting of every run.
+
+    Args:
+        path: its file.
+        results: the study's folder; runs go into `runs` there, what is released into `<entry>/run<k>`.
+
+    Raises:
+        BadInput: the file is not there or not TOML, or something in it cannot be; the message says where.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    common, entries = content.pop("common", {}), content.pop("runs", [])
+    tables = [common, *entries] if isinstance(entries, list) and entries else [None]
+    if content or not all(isinstance(table, dict) for table in tables):
+        raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
+    runs: dict[tuple[str, int], StudyRun] = {}
+    experiments: dict[str, str] = {}
+    unused = set(common)
+    for number, entry in enumerate(entries, 1):
+        try:
+            flags = _flags(entry)
+            unused -= flags.keys()
+            taken = {key: value for key, value in common.items() if key in flags}
+            for run in _expand(taken | entry, flags, results, runs):
+                if runs.setdefault((run.entry, run.config.run_index), run) is not run:
+                    raise BadInput(f"{run.name} is there already")
+                same = experiments.setdefault(_experiment(run), run.entry)
+                if same != run.entry:
+                    raise BadInput(f"the same experiment as {same}")
+        except BadInput as error:
+            raise BadInput(f"{path}: {entry.get('name', f'runs {number}')}: {error}") from None
+    if unused:
+        raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
+    return list(runs.values())
+
+
+def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
+    """Return what an entry can set; the index, for DAgger its parent's, among it."""
+    methods = {name: config for name, config in METHODS.items() if issubclass(config, ExperimentConfig)}
+    config = methods.get(str(entry.get("method")))
+    if config is None:
+        raise BadInput(f"method {entry.get('method')}: one of {', '.join(methods)} is needed")
+    barred = {*PLACES, *config.inherited} - {"run_index"}
+    return {field.name: field for field in dataclasses.fields(config) if field.name not in barred}
+
+
+def _expand(
+    entry: dict[str, Any], flags: dict[str, dataclasses.Field], results: Path, earlier: dict[tuple[str, int], StudyRun]
+) -> Iterator[StudyRun]:
+    """Yield the runs of an entry: of every point of its grid every index."""
+    settings = dict(entry)
+    method, name, parent = (settings.pop(key, None) for key in ("method", "name", "parent"))
+    if not isinstance(name, str) or name in ("", "runs"):  # runs is where they run
+        raise BadInput("a name is needed, and another than runs")
+    if (parent is not None) is not (METHODS[method] is DAgger):
+        raise BadInput("a parent is needed" if parent is None else f"--{method} has no parent")
+    for key in settings:
+        if key not in flags:
+            raise BadInput(f"{key}: {'the runner chooses it' if key in PLACES else f'no setting of --{method}'}")
+    indices = settings.pop("run_index", [0])
+    lists = {key: value for key, value in settings.items() if isinstance(value, list)}
+    grid = {key: value for key, value in lists.items() if not isinstance(flags[key].default, tuple)}
+    if not isinstance(indices, list) or not all(type(index) is int for index in indices):
+        raise BadInput(f"run_index {indices}: a list of numbers is needed")
+    if not all([indices, *grid.values()]):
+        raise BadInput("a list is empty")
+    for point in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, point))
+        point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
+        for index in indices:
+            yield _run(point_name, index, method, settings | chosen, results, parent, earlier)
+
+
+class _Parser(OneLineParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(message)
+
+
+def _run(
+    entry: str,
+    index: int,
+    method: str,
+    settings: dict[str, Any],
+    results: Path,
+    parent_entry: str | None,
+    earlier: dict[tuple[str, int], StudyRun],
+) -> StudyRun:
+    places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
+    parent = None
+    if parent_entry is None:
+        places["run_index"] = index
+    else:
+        parent = earlier.get((str(parent_entry), index))
+        if parent is None or not isinstance(parent.config, Cloning):
+            raise BadInput(f"parent {parent_entry}: no run {index} of --BC_phase of that name further up")
+        places["folder_Dagger"] = parent.folder
+    command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
+    config, _ = parse(command, _Parser)
+    assert isinstance(config, ExperimentConfig)
+    if parent is not None:
+        config = dataclasses.replace(config, **{key: getattr(parent.config, key) for key in config.inherited})
+        config.check_sight()
+    teacher = ROOT / (config.teacher or f"Results/{config.task}/Teacher/teacher.pt")
+    if not teacher.is_file():
+        raise BadInput(f"no teacher in {teacher}")
+    wanted = {key: getattr(config, key) for key in settings if key not in CommonConfig.free}
+    wanted |= {"method": method, "teacher_sha256": file_hash(teacher)} | ({"parent": parent.wanted} if parent else {})
+    released = ROOT / results / entry / f"run{index}"
+    return StudyRun(entry, command, config, parent, released, json.loads(json.dumps(wanted)))
+
+
+def as_flags(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield the words of a command line."""
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        elif value is not None:
+            yield from (f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value]))
+
+
+def _experiment(run: StudyRun) -> str:
+    """Return what all indices of an experiment have in common."""
+    settings = {key: value for key, value in dataclasses.asdict(run.config).items() if key not in SEEDS_AND_PLACES}
+    return json.dumps([run.wanted["method"], run.wanted["teacher_sha256"], run.parent and run.parent.entry, settings])

@@ -1,0 +1,246 @@
+"""Studies: what a file asks for, and a study that is cut, continued and begun again elsewhere."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from Distillation import Plot, Study
+from Distillation.Plot import find_runs, group_runs
+from Distillation.Study_file import read_study
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "Distillation" / "Study.py"
+TINY = """
+[common]
+mode = "State"
+run_index = [0, 1]
+device = "cpu"
+optimization_steps = 200
+test_every = 100
+episodes = 1
+final_episodes = 1
+loss_type = "KL"
+num_workers = 1
+
+[[runs]]
+name = "BC"
+method = "BC_phase"
+dataset = "5k"
+
+[[runs]]
+name = "DAgger"
+method = "Dagger_phase"
+parent = "BC"
+run_index = [0]
+rollout_samples = 100
+rollout_updates = 100
+num_envs = 1
+"""
+
+
+def read(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return read_study(path, tmp_path / "results")
+
+
+def test_a_study_is_expanded_into_runs(tmp_path):
+    runs = read(
+        tmp_path, TINY + "\n[[runs]]\nname = 'PPD'\nmethod = 'PPD'\nmode = ['State', 'ImpaalaMid']\nclip = [0.2, 0.3]\n"
+    )
+    names = [run.name for run in runs]
+    assert names[:4] == ["BC_run0", "BC_run1", "DAgger_run0", "PPD-State-clip0.2_run0"]
+    assert len(names) == len(set(names)) == 11
+    cloning, dagger = runs[0], runs[2]
+    assert dagger.parent is cloning
+    assert (dagger.config.dataset, dagger.config.loss_type) == ("5k", "KL")
+    assert dagger.folder.parent.parent.name == "OurAlgorithm1_KL"
+    assert dagger.wanted["parent"] == cloning.wanted
+    assert "num_workers" not in cloning.wanted  # with more or fewer it is the same run
+    assert cloning.config.wandb_mode == "disabled"
+
+
+@pytest.mark.parametrize("name", ["main", "smoke"])
+def test_the_studies_that_come_along_can_be(name, tmp_path):
+    assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path)
+
+
+BAD = {
+    "not TOML": ("[[runs", "study.toml"),
+    "nothing in it": ("", "no runs"),
+    "unknown table": (TINY + "[more]\nx = 1", "more"),
+    "unknown key": (TINY + "alhpa = 1", "DAgger: alhpa: no setting of --Dagger_phase"),
+    "unknown common key": (TINY.replace("[common]", "[common]\nalhpa = 1"), "common: alhpa"),
+    "of another method": (TINY + "clip = 0.1", "clip"),
+    "inherited": (TINY + "dataset = '10k'", "dataset"),
+    "the runner's": (TINY + "run_name = 'x'", "the runner chooses it"),
+    "unknown method": (TINY.replace("BC_phase", "BC"), "BC: method BC: one of PPD"),
+    "a list of methods": (TINY.replace('"BC_phase"', '["BC_phase"]'), "one of PPD"),
+    "a collection": (TINY.replace("BC_phase", "C_data"), "one of PPD"),
+    "no name": ("[[runs]]\nmethod = 'PPD'", "runs 1: a name is needed"),
+    "a path as a name": ("[[runs]]\nmethod = 'PPD'\nname = '../x'", "letters"),
+    "one name twice": (
+        TINY + TINY[TINY.index("[[runs]]") :].partition('[[runs]]\nname = "DAgger')[0],
+        "BC_run0 is there already",
+    ),
+    "one experiment twice": (
+        TINY + "[[runs]]\nname = 'DA'\nmethod = 'Dagger_phase'\nparent = 'BC'\n" + TINY.partition("index = [0]\n")[2],
+        "DA: the same experiment as DAgger",
+    ),
+    "no parent": (TINY.replace('parent = "BC"', ""), "a parent is needed"),
+    "unknown parent": (TINY.replace('parent = "BC"', 'parent = "B"'), "parent B: no run 0"),
+    "an index its parent lacks": (TINY.replace("index = [0]\n", "index = [2]\n"), "parent BC: no run 2"),
+    "a parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "no parent"),
+    "not a number": (TINY + "alpha = 'much'", "DAgger: argument --alpha"),
+    "not whole": (TINY + "minibatch_size = 8.5", "minibatch_size"),
+    "out of range": (TINY + "alpha = -1", "DAgger: --alpha -1.0: at least 0"),
+    "run_index": (TINY.replace("index = [0, 1]", "index = [0, 6]"), "run_index"),
+    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of numbers"),
+    "no index": (TINY.replace("index = [0, 1]", "index = []"), "a list is empty"),
+    "no teacher": (TINY.replace("[common]", "[common]\nteacher = 'nowhere.pt'"), "nowhere.pt"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_study_is_one_line_status_2_and_nothing_written(case, tmp_path, capsys):
+    text, hint = BAD[case]
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        Study.main([str(tmp_path / "study.toml"), "--results_dir", str(tmp_path / "results")])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert hint in error
+    assert not (tmp_path / "results").exists()
+
+
+def start(results):
+    command = [sys.executable, SCRIPT, results / "study.toml", "--results_dir", results]
+    return subprocess.Popen(command, cwd=results, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(results):
+    with start(results) as runner:
+        out, err = runner.communicate(timeout=250)
+    return runner.returncode, out, err
+
+
+def wait_for(path, runner):
+    while not path.exists():
+        assert runner.poll() is None, runner.communicate()
+        time.sleep(0.05)
+
+
+def released(results):
+    """What a study released, without how long it took."""
+    found = {}
+    for config in (results / "Studies" / "study").glob("*/run?/config.json"):
+        with config.with_name("metrics.csv").open() as file:
+            rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+        summary = json.loads(config.with_name("summary.json").read_text()) | {"training_seconds": 0}
+        settings = json.loads(config.read_text()) | {"start_sha256": ""}  # the student's file holds times too
+        found[config.parent.relative_to(results)] = (rows, summary, settings)
+    return found
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory):
+    results = tmp_path_factory.mktemp("uncut")
+    (results / "study.toml").write_text(TINY)
+    status, out, err = finish(results)
+    assert (status, err) == (0, ""), out + err
+    return results, out
+
+
+def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path, capsys):
+    results, out = uncut
+    folder = results / "Studies" / "study"
+    lines = out.splitlines()
+    assert lines[:2] == ["study: 0 of 3 runs finished", "4 left"]  # the dataset is one of them
+    assert [line.split()[0] for line in lines[2:6]] == ["dataset_5k", "BC_run0", "BC_run1", "DAgger_run0"]
+    assert "2 left, about" in lines[3]
+    found = released(results)
+    assert {str(name) for name in found} == {f"Studies/study/{name}" for name in ("BC/run0", "BC/run1", "DAgger/run0")}
+    for rows, summary, settings in found.values():
+        assert [row["test/OD/return"] != "" for row in rows] == [True] * 3
+        assert float(rows[-1]["test/OD/return"]) == summary["OD"]["student"]["return"]
+        assert str(results) not in json.dumps(settings)
+    assert sum(file.stat().st_size for file in folder.glob("*/run?/*")) < 50_000
+    Plot.main([str(folder), "--output", str(tmp_path / "again")])  # what it released counts, and only once
+    table = (tmp_path / "again.md").read_text()
+    assert (folder / "table.md").read_text().endswith(table)
+    assert [line.split("|")[1:3] for line in table.splitlines()[2:4]]
+    labels = {group.label: len(group.runs) for group in group_runs(find_runs([folder]))}
+    assert labels == {"BC State 5k": 2, "DAgger State 5k": 1}
+    for picture in ("curve.png", "curve.svg"):
+        assert (folder / picture).stat().st_size > 10_000
+    # A setting of the parent changes: all that depends on it counts as missing.
+    study = results / "study.toml"
+    study.write_text(TINY.replace('"5k"', '"5k"\nweight_decay = 0.1'))
+    with pytest.raises(SystemExit) as end:
+        Study.main([str(study), "--results_dir", str(results), "--dry_run"])
+    study.write_text(TINY)
+    lines = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert "DAgger_run0 counts as missing: its parent's weight_decay was 0.0001" in lines
+    assert lines.count("study: 0 of 3 runs finished") == 1
+    assert sum("--overwrite" in line for line in lines) == 3
+
+
+def test_a_study_that_is_cut_anywhere_goes_on_to_the_same_end(uncut, tmp_path):
+    runs = Path("Studies", "study", "runs")
+    teacher = runs / "Pusher" / "Teacher"
+    shutil.copytree(uncut[0] / teacher, tmp_path / teacher)
+    (tmp_path / "study.toml").write_text(TINY)
+    phase = tmp_path / runs / "Pusher" / "OurAlgorithm1_KL" / "Phase_One"
+    checkpoints = [phase / f"BC_run{k}" / "checkpoints" / "last.pt" for k in range(2)]
+    # The runner is killed, and with it the run; another one is refused before.
+    with start(tmp_path) as runner:
+        wait_for(checkpoints[0], runner)
+        status, _, err = finish(tmp_path)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "another process is writing it" in err
+        runner.kill()
+    # It is told to stop.
+    with start(tmp_path) as runner:
+        first_line = runner.stdout.readline()
+        assert first_line == "study: 0 of 3 runs finished\n"
+        assert runner.stdout.readline() == "3 left\n"
+        runner.terminate()
+        _, err = runner.communicate()
+        assert (runner.returncode, err) == (130, "stopped; the same command goes on\n")
+    # A run is killed: the others go on.
+    with start(tmp_path) as runner:
+        wait_for(checkpoints[1], runner)
+        (child,) = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        out, _ = runner.communicate(timeout=250)
+    assert runner.returncode == 1
+    assert "BC_run1 failed (-9)" in out
+    assert {name.parent.name for name in released(tmp_path)} == {"BC", "DAgger"}
+    assert "(resumed)" in (tmp_path / runs / "BC_run0.log").read_text()
+    status, out, _ = finish(tmp_path)
+    assert status == 0
+    assert "2 of 3 runs finished" in out
+    assert released(tmp_path) == released(uncut[0])
+
+
+def test_a_fresh_clone_makes_a_parent_again_where_dagger_needs_it(uncut, tmp_path):
+    shutil.copytree(uncut[0], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "Studies" / "study"
+    shutil.rmtree(folder / "DAgger")
+    shutil.rmtree(folder / "runs" / "Pusher" / "OurAlgorithm1_KL")
+    before = (folder / "BC" / "run0" / "summary.json").stat().st_mtime_ns
+    status, out, err = finish(tmp_path)
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == ["BC_run0", "DAgger_run0"]
+    assert released(tmp_path) == released(uncut[0])
+    assert (folder / "BC" / "run0" / "summary.json").stat().st_mtime_ns == before
