@@ -62,11 +62,12 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], keys: Itera
 
 
 def load_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any]]:
-    """Load a teacher, a student, or the student in a run's checkpoint; returns it and its card.
+    """Load a teacher, a student, or the student in a run's checkpoint or folder; returns it and its card.
 
     Raises:
         BadFile: the file is missing, damaged, none of them, or of another version.
     """
+    path = path / "checkpoints" / "last.pt" if path.is_dir() else path
     content = load_tensors(path, "teacher", "student", "checkpoint")
     if content["format"] == "teacher":
         return build_policy(path, content, device), {"task": content.get("task"), "method": "SAC", "mode": "teacher"}

@@ -11,12 +11,40 @@ from typing import Any
 
 from tqdm import tqdm
 
+from Algorithm.Config import BadInput
 from Models.Files import BadFile, sync, write_text
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 AXES = ("x_axis/optimization_steps", "x_axis/samples_collected", "x_axis/samples_seen")
+
+
+def resolve_wandb_mode(mode: str) -> str:
+    """Return `online`, `offline` or `disabled`; nothing ever prompts.
+
+    `auto` is what `WANDB_MODE` says if it is set, else online when logged in, else offline.
+
+    Raises:
+        BadInput: `online` is asked for, without a login.
+    """
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "auto")
+    if mode in ("offline", "disabled"):
+        return mode
+    if mode not in ("auto", "online"):
+        raise BadInput(f"WANDB_MODE={mode}: online, offline or disabled is needed")
+    import wandb
+
+    try:
+        logged_in = wandb.login(prompt=False)
+    except wandb.Error:  # logged in, but the server does not answer or does not know us
+        logged_in = False
+    if mode == "online" and not logged_in:
+        raise BadInput(
+            "--wandb_mode online: not logged in; `wandb login` first, or take offline and `wandb sync` later"
+        )
+    return "online" if logged_in else "offline"
 
 
 def start_wandb(
@@ -33,21 +61,18 @@ def start_wandb(
 ) -> Any:
     """Start a W&B run that writes below `folder`; returns None when disabled.
 
-    `auto` is what `WANDB_MODE` says if it is set, else online when logged in, else offline; nothing ever prompts. Entity
-    and project, where not given, are those of `WANDB_ENTITY` and `WANDB_PROJECT`, the latter by default
-    `policy-distillation`. With the `run_id` of an earlier spell its curves are gone on with.
+    The mode is resolved as `resolve_wandb_mode` does. Entity and project, where not given, are those of `WANDB_ENTITY` and
+    `WANDB_PROJECT`, the latter by default `policy-distillation`. With the `run_id` of an earlier spell its curves are gone
+    on with.
+
+    Raises:
+        BadInput: `online` is asked for, without a login.
     """
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "auto")
+    mode = resolve_wandb_mode(mode)
     if mode == "disabled":
         return None
     import wandb
 
-    if mode == "auto":
-        try:
-            mode = "online" if wandb.login(prompt=False) else "offline"
-        except wandb.Error:  # logged in, but the server does not answer or does not know us
-            mode = "offline"
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         entity=entity,
@@ -98,8 +123,7 @@ class MetricsFile:
         columns: the first columns.
 
     Attributes:
-        found: rows there were.
-        rows: rows there are.
+        rows: how many rows there are.
 
     Raises:
         BadFile: there are fewer rows than are to be kept.
@@ -111,8 +135,7 @@ class MetricsFile:
             found = self.read() if keep else []
         except (OSError, ValueError, csv.Error) as error:
             raise BadFile(f"{path}: damaged ({error})") from error
-        self.found = len(found)
-        if self.found < keep or any(None in row or None in row.values() for row in found[:keep]):
+        if len(found) < keep or any(None in row or None in row.values() for row in found[:keep]):
             raise BadFile(f"{path}: damaged: {keep} whole rows are needed to go on from the checkpoint")
         if found:
             self._columns = list(found[0])
@@ -168,16 +191,23 @@ class RunLogger:
     ):
         self.metrics = MetricsFile(folder / "metrics.csv", keep)
         self._wandb = wandb_run
-        # W&B has these rows; those among them that are measured again come out the same.
-        self._sent = self.metrics.found
         self._quiet = quiet
         self._bar = tqdm(
-            total=total, initial=done, unit="update", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True
+            total=total,
+            initial=done,
+            disable=quiet or not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}, {rate_noinv_fmt}{postfix}",
+            unit="",
         )
         self._tests: list[dict[str, float]] = []
         try:
             for row in self.metrics.read():
                 self._remember(row)
+                # A spell's folder holds the whole curve: the one before may lack its end, and is not synced yet. A server
+                # has the rows up to the checkpoint; one of those after it that it has as well comes out the same.
+                if wandb_run is not None and wandb_run.offline:
+                    wandb_run.log({key: float(value) for key, value in row.items() if value})
         except (ValueError, KeyError) as error:
             raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
         self._shown: dict[str, str] = {}  # beside the bar
@@ -192,13 +222,14 @@ class RunLogger:
         """Write one row."""
         self.metrics.write(row)
         tested = self._remember(row)
-        if self._wandb is not None and self.metrics.rows > self._sent:
+        if self._wandb is not None:
             self._wandb.log(row | self._charts() if tested else row)
         if "time/env_steps_per_s" in row:
             self._shown["speed"] = f"{row['time/env_steps_per_s']:.0f} env steps/s"
-        if tested:
-            returns = "  ".join(f"{part} {row[f'test/{part}/return']:.1f}" for part in PARTS)
-            self._shown["return"] = f"return {returns}, teacher {row['test/OD/teacher_return']:.1f}"
+        if tested:  # the student's return, the teacher's beside it
+            for part in PARTS:
+                returns = row[f"test/{part}/return"], row[f"test/{part}/teacher_return"]
+                self._shown[part] = "{} {:.1f} ({:.1f})".format(part, *returns)
         self._bar.n = int(row[AXES[0]])
         self._bar.set_postfix_str(", ".join(self._shown.values()))
         if tested and not self._quiet:
@@ -228,11 +259,11 @@ class RunLogger:
 
     def _print_test(self, row: Mapping[str, float]) -> None:
         def line(first: str, values: Callable[[str], tuple[float, float, float]]) -> str:
-            return first + "".join("{:12.2f}{:12.3f}{:9.2f}".format(*values(f"test/{part}/")) for part in PARTS)
+            return first + "".join("{:10.2f}{:7.3f}{:8.2f}".format(*values(f"test/{part}/")) for part in PARTS)
 
         lines = []
         if not self._titled:
-            title = "".join(f"{part + ' return':>12}{'normalized':>12}{'success':>9}" for part in PARTS)
+            title = "".join(f"{part + ' return':>10}{'norm.':>7}{'success':>8}" for part in PARTS)
             lines.append(f"{'updates':>9}{'samples':>10}{title}")
             lines.append(
                 line(f"{'teacher':>19}", lambda t: (row[t + "teacher_return"], 1.0, row[t + "teacher_success"]))
@@ -261,6 +292,10 @@ class RunLogger:
         if self._wandb is not None and not self._wandb.offline:
             log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
 
+    def end_bar(self) -> None:
+        """Leave the bar as it stands: what comes is no training."""
+        self._bar.close()
+
     def summarize(self, summary: dict[str, Any], students: Sequence[Path]) -> None:
         """Hand the closing figures to W&B, and when online the students."""
         if self._wandb is not None:
@@ -270,6 +305,6 @@ class RunLogger:
 
     def close(self) -> None:
         """End the bar and the W&B run; nothing is lost if it is never called."""
-        self._bar.close()
+        self.end_bar()
         if self._wandb is not None:
             self._wandb.finish()

@@ -16,7 +16,7 @@ from Algorithm.Logger import AXES, RunLogger
 from Algorithm.Test_model import Recording, StudentTest
 from Enviroment.Vector_env import NonFinite
 from Models.Base_Model import LOG_STD_MIN, ActorCritic
-from Models.Files import BadFile
+from Models.Files import BadFile, brief
 from Models.Model_Pusher import save_student
 
 EARLY_TEST_EVERY = 1_000
@@ -255,5 +255,4 @@ def _load(trainer: Trainer, checkpoint: dict[str, Any], path: Path) -> None:
     except BadFile:
         raise
     except Exception as error:  # whatever a foreign state breaks
-        first_line = (str(error) or repr(error)).splitlines()[0]
-        raise BadFile(f"{path}: not a checkpoint of this run ({first_line})") from error
+        raise BadFile(f"{path}: not a checkpoint of this run ({brief(error)})") from error

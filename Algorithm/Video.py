@@ -149,7 +149,9 @@ def _frames(stack: np.ndarray, width: int) -> np.ndarray:
 def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     for width in GIF_WIDTHS:
         small = [Image.fromarray(p).resize((width, p.shape[0] * width // p.shape[1])) for p in pictures]
-        palette = small[len(small) // 2].quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        # Colours of the whole film: the text turns green late.
+        mosaic = Image.fromarray(np.concatenate([np.asarray(image) for image in small[:: len(small) // 8 + 1]]))
+        palette = mosaic.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
         frames[0].save(
             path, "gif", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=True

@@ -18,7 +18,7 @@ from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.Checkpoint import check_fits, differences, load_checkpoint, load_policy
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import BadInput, PPOConfig
-from Algorithm.Logger import RunLogger, start_wandb
+from Algorithm.Logger import RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.PPD import PPD
 from Algorithm.PPO import GuidedPPO
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
@@ -250,7 +250,11 @@ def distil(
 ) -> None:
     """Train a student, test it, and write its folder."""
     device = torch.device(config.device)
-    config = dataclasses.replace(config, precision=resolve_precision(config.precision, device))
+    config = dataclasses.replace(
+        config,
+        precision=resolve_precision(config.precision, device),
+        wandb_mode=resolve_wandb_mode(config.wandb_mode),
+    )
     start = priorities = student = checkpoint = dataset = None
     if isinstance(config, Utils.DAgger):
         config, start, priorities = inherit(config)
@@ -381,7 +385,10 @@ def distil(
         )
         outcome: dict[str, Any] = {"video": video, "curve": curve, "page": page, "student": students[0]}
         if wandb_run is not None and wandb_run.offline:
-            outcome["W&B"] = f"wandb leet {folder / 'wandb'}"
+            program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
+            outcome["W&B"] = f"{program} leet {folder / 'wandb'}"
+        elif wandb_run is not None:
+            outcome["W&B"] = wandb_run.url
         print(columns({**outcome, "minutes": f"{(time.monotonic() - started) / 60:.1f} in all"}))
 
 

@@ -36,6 +36,13 @@ def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, A
     return {**described, "env_id": task.env_id, "inputs": inputs, "outputs": output}
 
 
+def check_packages() -> None:
+    """Raise `BadInput` where an optional package is missing."""
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BadInput(f"export to ONNX needs {' '.join(missing)}: pip install {' '.join(missing)}")
+
+
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     """Write a policy's mean action as an ONNX model, its preprocessing and the card inside.
 
@@ -50,12 +57,12 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     Raises:
         BadInput: an optional package is missing, or the model's actions differ by more than 1e-4.
     """
-    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise BadInput(f"export to ONNX needs {' '.join(missing)}: pip install {' '.join(missing)}")
+    check_packages()
     import onnx
     import onnxruntime
     import torch
+
+    from Models.Files import replacing
 
     class MeanAction(torch.nn.Module):
         def __init__(self) -> None:
@@ -101,9 +108,8 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
         difference = float((torch.from_numpy(actions) - MeanAction()(*inputs)).abs().max())
     if not difference <= TOLERANCE:
         raise BadInput(f"{path}: not written, for the exported model's actions differ by {difference:.1e}")
-    temporary = path.with_name(f"writing_{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.write(content)
     return difference
 
 
@@ -145,13 +151,14 @@ def _brief(values: Sequence[float] | None) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, help="a student, a run's last.pt, or a teacher")
+    parser.add_argument("checkpoint", type=Path, help="a student, a run's folder, or a teacher")
     parser.add_argument(
         "--output", type=Path, help="an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
     )
     parser.add_argument("--seeds", help="score it on these episodes for the card, for example 1900-1999")
     arguments = parser.parse_args(argv)
-    output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
+    source: Path = arguments.checkpoint
+    output = arguments.output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
 
     from Enviroment.GL import NoGLBackend, choose_gl_backend
 
@@ -173,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise BadInput(f"--output {output} is the checkpoint itself; give another name")
         policy, card, task = open_policy(arguments.checkpoint)
         if output.suffix == ".onnx":
+            check_packages()
             policy.precision = "fp32"  # of what is exported
         if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
             raise BadInput(f"{arguments.checkpoint}: a teacher is as small as it gets; --output to an .onnx is for it")
@@ -184,7 +192,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise BadInput(f"--seeds: {error}") from None
             report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
             card = card | {"scores": {"seeds": arguments.seeds, "figures": report}}
-        output.parent.mkdir(parents=True, exist_ok=True)
         described = describe_policy(policy, card, task)
         if output.suffix == ".onnx":
             difference = export_onnx(policy, described, output)

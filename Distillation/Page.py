@@ -11,6 +11,7 @@ from jinja2 import Environment
 
 from Algorithm.Config import BadInput
 from Distillation.Plot import WHAT, Run, draw, group_runs, scores
+from Models.Files import write_text
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}
 VIDEOS = 12  # of a study's experiments one video each, up to so many
@@ -36,10 +37,8 @@ def write_page(runs: Sequence[Run], path: Path) -> Path:
     page = template.render(
         title=title, head=head, rows=rows, curves=_curves(runs), experiments=experiments, json=_pretty
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"writing_{path.name}")
-    temporary.write_text(page)
-    return temporary.replace(path)
+    write_text(path, page)
+    return path
 
 
 def _curves(runs: Sequence[Run]) -> dict[str, str]:

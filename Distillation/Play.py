@@ -104,7 +104,7 @@ def watch(
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, help="a teacher, a student, or a run's last.pt")
+    parser.add_argument("checkpoint", type=Path, help="a teacher, a student, or a run's folder")
     parser.add_argument("--seeds", default="1900-1999", help="for example 1900-1999 or 1900,1907 (default: 1900-1999)")
     parser.add_argument(
         "--video", type=Path, help="film the first episodes beside the teacher's: an .mp4, or a .gif below 1 MB"
@@ -149,6 +149,8 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.window:
             watch(policy, task, seeds, quality, not arguments.stochastic)
             return
+        if arguments.video:
+            arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
         recording = Recording() if arguments.video else None
         report = score(
             policy,
@@ -166,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
             write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
     except (BadInput, BadFile, BadDevice, NoGLBackend) as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
         return

@@ -6,6 +6,8 @@ interval (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
 
 import csv
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ NAMES = {
 COLOURS = dict(
     zip(NAMES, ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#882E9E"))
 )  # told apart by colour-blind eyes too
+NEW_COLOURS = ("#56B4E9", "#CC79A7", "#8C6D31", "#555555")  # of methods that are not among these
 STYLES = {"State": ":", "ImpaalaSmall": "--", "ImpaalaMid": "-", "ImpaalaBig": "-."}
 SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of one method and mode
 AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
@@ -133,6 +136,9 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
         below = (file.parent for file in path.rglob("metrics.csv") if "runs" not in file.relative_to(path).parts)
         folders = [path] if (path / "metrics.csv").is_file() else sorted(below)
         found = {folder.resolve(): run for folder in folders if (run := read_run(folder))}
+        for folder in folders:
+            if found and folder.resolve() not in found:
+                print(f"left out: {folder} (damaged, or nothing tested yet)", file=sys.stderr)
         if not found:
             raise BadInput(f"{path}: no run (a folder with config.json and a metrics.csv that holds a test is needed)")
         runs |= found
@@ -152,23 +158,29 @@ class Group:
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Put runs of one experiment together, and name each by what it takes to tell it from the others."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[tuple[str, int], list[Run]] = {}
+    times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
-        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+        experiment = json.dumps(run.settings, sort_keys=True)
+        seed = experiment, run.config.get("run_index")
+        groups.setdefault((experiment, times[seed]), []).append(run)  # the same seeds once more are no further sample
+        times[seed] += 1
     named: dict[tuple[str, str], list[list[Run]]] = {}
+    repeat = {id(members): number for (_, number), members in groups.items()}
     for members in groups.values():
         named.setdefault((members[0].config["method"], members[0].config["mode"]), []).append(members)
+    tasks = {run.config.get("task") for run in runs}
     result = []
     order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
-        settings = [members[0].settings for members in alike]
+        settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
         telling = ["dataset"] if "dataset" in settings[0] else []
         for key in dict.fromkeys(key for each in settings for key in each):
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
         for shade, members, own in zip(shades, alike, settings):
-            words = [NAMES.get(method, method), mode]
+            words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
             words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
             result.append(Group(" ".join(words), method, mode, members, shade))
     return result
@@ -280,7 +292,7 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     xs = [axis for axis in AXES if timed or axis != "time/elapsed_s"]
     panels = figure.subplots(2, len(xs), sharex="col", sharey="row", squeeze=False)
     # One experiment: its other set of seeds beside it. Several: the seeds that none of them saw.
-    parts = {"OD": "seeds never seen (OD)", "ID": "seeds of the dataset (ID)"} if len(groups) == 1 else {"OD": ""}
+    parts = {"OD": "OD seeds", "ID": "ID seeds"} if len(groups) == 1 else {"OD": ""}
     for column, x in enumerate(xs):
         for row, metric in enumerate(("normalized_return", "success")):
             axes = panels[row, column]
@@ -294,7 +306,8 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
             panels[1, column].axhline(success, color="black", linestyle=(0, (6, 3)), linewidth=1.2)
     panels[0, 0].set_ylabel("normalized return")
     lowest = min(np.min(run.series("test/OD/normalized_return")) for run in runs)
-    panels[0, 0].set_ylim(bottom=max(min(lowest, 0) - 0.05, -1.0))  # what comes below is of a policy that flails
+    # What comes below is of a policy that flails, what comes above beside a teacher that does.
+    panels[0, 0].set_ylim(max(min(lowest, 0) - 0.05, -1.0), min(panels[0, 0].get_ylim()[1], 1.6))
     panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
     known = references(runs, Run.last_test)
     if known is not None:
@@ -348,9 +361,8 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
     at, middle, low, high = aggregate([curve for curve in curves if curve.size])
     at = at / AXES[x][1]
     other = 1.0 if group.shade > 0 else 0.0
-    colour = [
-        (1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(COLOURS.get(group.method, "#555555"))
-    ]
+    own = COLOURS.get(group.method) or NEW_COLOURS[sum(map(ord, group.method)) % len(NEW_COLOURS)]
+    colour = [(1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(own)]
     runs = f" ({len(group.runs)} runs)" if len(group.runs) > 1 else ""
     label = f"{group.label}{runs}{', ' if called else ''}{called}"
     marker = "." if len(at) < 30 else None
@@ -378,7 +390,8 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
         updates = {f"{run.last('x_axis/optimization_steps'):.0f}" for run in group.runs}
         episodes = {str(run.episodes or "") for run in group.runs}
         alike = (counts.pop() if len(counts) == 1 else "differ" for counts in (updates, episodes))
-        row = [group.label, str(len(group.runs)), *alike]
+        unfinished = sum(run.closing is None for run in group.runs)
+        row = [group.label, f"{len(group.runs)}{f' ({unfinished} unfinished)' if unfinished else ''}", *alike]
         for figure, digits in columns.values():
             values = np.array([figure(run) for run in group.runs])
             middle, low, high = interval(values[np.isfinite(values)]) if np.isfinite(values).any() else [np.nan] * 3
@@ -414,6 +427,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one page that holds everything")
     arguments = parser.parse_args(argv)
+    if arguments.output and arguments.output.suffix in (".png", ".svg", ".md"):
+        arguments.output = arguments.output.with_suffix("")
     base = arguments.output or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / (
         "curve" if arguments.what == "return" else arguments.what
     )
@@ -430,6 +445,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
+    if references(runs, Run.score) is None:
+        print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)
     print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
     if arguments.html:
         print(arguments.html)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from Algorithm.Config import BadInput
 from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line
 
-GO_ON = "--resume in place of --overwrite goes on with a run, the same command with a collection"
+GO_ON = "the same command goes on with a collection, and with a run with --resume (and without --overwrite)"
 
 
 def parse(

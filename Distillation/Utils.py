@@ -279,5 +279,6 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     if resume and not (folder / "checkpoints" / "last.pt").is_file():
         raise BadInput(f"--resume: nothing to resume in {folder}")
     if folder.exists() and not (resume or overwrite):
-        state = "finished" if (folder / "summary.json").is_file() else "unfinished"
-        raise BadInput(f"{folder} holds a {state} run: --resume continues it, --overwrite replaces it")
+        if (folder / "checkpoints" / "last.pt").is_file():
+            raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
+        raise BadInput(f"{folder} is there already, with nothing to resume: --overwrite replaces it")

@@ -15,6 +15,11 @@ class BadFile(ValueError):
     """A file is missing, damaged, or not what it should be; the message says which and what would be right."""
 
 
+def brief(error: Exception) -> str:
+    """Return what an error says, or is, in one line of at most 200 letters."""
+    return " ".join((str(error) or repr(error)).split())[:200]
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of `path` when the context ends well; its folder is made.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
-from Models.Files import BadFile, load_tensors, save_tensors
+from Models.Files import BadFile, brief, load_tensors, save_tensors
 
 FILTERS: dict[str, tuple[int, ...]] = {
     "State": (),
@@ -117,8 +117,7 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
         policy = {"teacher": Teacher, "student": ActorCritic}[kind](**content["arguments"])
         policy.load_state_dict(content["weights"])
     except Exception as error:  # whatever foreign content breaks
-        first_line = (str(error) or repr(error)).splitlines()[0]
-        raise BadFile(f"{path}: not a complete {kind} file ({first_line})") from error
+        raise BadFile(f"{path}: not a complete {kind} file ({brief(error)})") from error
     odd = [name for name, value in (*policy.named_parameters(), *policy.named_buffers()) if not value.isfinite().all()]
     if odd:
         raise BadFile(f"{path}: {odd[0]} is not finite: nothing that can act")

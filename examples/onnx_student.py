@@ -15,8 +15,14 @@ import mujoco
 import numpy as np
 import onnxruntime
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1])
 card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+if "frames" not in card["inputs"]:
+    sys.exit(
+        f"{sys.argv[1]} sees no frames: give it entries {card['inputs']['state']['state_entries']} of the observation"
+    )
 view, steps = card["render"], card["inputs"]["frames"]["steps"]
 env = gymnasium.make(card["env_id"])
 simulation: Any = env.unwrapped
