@@ -149,9 +149,13 @@ def _frames(stack: np.ndarray, width: int) -> np.ndarray:
 def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     for width in GIF_WIDTHS:
         small = [Image.fromarray(p).resize((width, p.shape[0] * width // p.shape[1])) for p in pictures]
-        # Colours of the whole film: the text turns green late.
+        # Of the whole film: the grays that most of it is of, and the few other colours, for the text turns green late.
         mosaic = Image.fromarray(np.concatenate([np.asarray(image) for image in small[:: len(small) // 8 + 1]]))
-        palette = mosaic.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette = Image.new("P", (1, 1))
+        colours: list[int] = []
+        for count, method in ((28, Image.Quantize.MEDIANCUT), (36, Image.Quantize.MAXCOVERAGE)):
+            colours += (mosaic.quantize(count, method).getpalette() or [])[: 3 * count]
+        palette.putpalette(colours)
         frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
         frames[0].save(
             path, "gif", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=True

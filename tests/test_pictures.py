@@ -108,7 +108,7 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     table = scores(find_runs([tmp_path]))
     assert table[0][:6] == ["", "runs", "updates", "episodes", "return", "normalized"]
     row = next(row for row in table if row[0] == "PPD State λ 5")
-    assert row[1:4] == ["3", "300", ""]
+    assert row[1:4] == ["3 (3 unfinished)", "300", ""]
     assert row[5].startswith("0.900 [0.8")
     worst, teacher, zero = table[-3:]
     assert worst[0] == "PPD State λ 1"
