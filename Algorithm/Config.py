@@ -133,7 +133,7 @@ class TeacherDistillationConfig(OnlineDistillationConfig):
     """Settings of teacher distillation."""
 
     teacher_noise: float = setting(
-        2.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+        3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
     )
 
 
@@ -148,6 +148,7 @@ class CloningConfig(TrainingConfig):
         0.4, "importance weights correct the sampling by this much, and fully at the end", at_least=0, at_most=1
     )
     minibatch_size: int = changed(PPOConfig, "minibatch_size", 64)
+    learning_rate: float = changed(TrainingConfig, "learning_rate", 3e-3)
     weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
     max_grad_norm: float = changed(PPOConfig, "max_grad_norm", 1.0)
     frame_noise: float = setting(
@@ -172,7 +173,7 @@ class DAggerConfig(CloningConfig):
     sampling: str = setting(
         "classic", "balanced: half of a batch from the dataset, half new", choices=("classic", "balanced")
     )
-    learning_rate: float = changed(TrainingConfig, "learning_rate", 1e-5)
+    learning_rate: float = changed(TrainingConfig, "learning_rate", 1e-4)
     num_envs: int = changed(PPOConfig, "num_envs", 25)
     rollout_samples: int = setting(2_500, "samples of a rollout, in whole episodes", at_least=1)
     rollout_updates: int = setting(5_000, "updates after every rollout", at_least=1)

@@ -217,7 +217,7 @@ class Collection(CommonConfig):
 
     num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
     num_envs: int = changed(PPOConfig, "num_envs", 50)
-    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", 2.0)
+    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", 3.0)
     export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
 
 

@@ -71,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
-    if not arguments.checkpoint.resolve().is_relative_to(RESULTS):
+    if arguments.checkpoint.is_file() and not arguments.checkpoint.resolve().is_relative_to(RESULTS):
         print(
             f"warning: {arguments.checkpoint} is not of this repository; .zip and .pkl files can carry code, which runs",
             file=sys.stderr,

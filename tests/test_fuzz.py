@@ -1,19 +1,16 @@
 """Bad input of all kinds is a line on stderr and status 2, or a correct run; never a traceback, never taken in silence."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_command_line import ONLINE, SMALL, flags, pusher, pusher_cut_at
+from test_command_line import ONLINE, SMALL, Accepted, flags, outcome, pusher, pusher_cut_at
 
 import Distillation.Experiment as experiment
 import Distillation.Play as play
@@ -24,27 +21,6 @@ from Models.Model_Pusher import SHIPPED_TEACHER
 
 # The same examples each time.
 TRIES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
-class Accepted(Exception):
-    """Everything was checked, and training, which other tests do, would begin."""
-
-
-def outcome(call, *arguments):
-    """What a program says: its status, None if it got as far as training, and stderr."""
-    errors = io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-            call(*arguments)
-        status = 0
-    except Accepted:
-        status = None
-    except SystemExit as end:
-        status = end.code
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return status, errors.getvalue()
 
 
 def check(status, errors):
@@ -232,7 +208,7 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
     tries()
     for env in environments.values():
         env.close_later()
-    # What no reader needs may be damaged: a finished run's config.json, say, when it goes on.
-    unread = {"config.json"}
-    assert {Path(file).name for _, file, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
+    # What a reader does not need may be damaged: a run goes on from its checkpoint, and writes its summary anew if it is gone.
+    unread = {("config.json", "empty"), ("config.json", "noise"), ("config.json", "gone"), ("summary.json", "gone")}
+    assert {(Path(f).name, kind) for _, f, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
     assert len(refused) >= 60
