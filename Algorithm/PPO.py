@@ -157,7 +157,8 @@ class PPO:
                 "training/policy_loss": policy_loss,
                 "training/value_loss": critic_loss,
                 "training/entropy": entropy,
-                "training/approximate_kl": (ratio - 1 - ratio.log()).mean(),
+                # A ratio that has underflown has no logarithm, which is no reason to end the run.
+                "training/approximate_kl": (ratio - 1 - ratio.clamp(min=1e-38).log()).mean(),
                 "training/clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
             }
 

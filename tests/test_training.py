@@ -71,6 +71,16 @@ def test_the_first_minibatch_has_a_ratio_of_one(env, task, statistics, precision
     assert (ratio - 1).abs().max() < tolerance
 
 
+def test_a_ratio_that_underflows_leaves_every_scalar_finite(env, task, statistics):
+    trainer = build(env, task, statistics, mode="State")
+    trainer.collect()
+    trainer.prepare()
+    batch = trainer.rollout.minibatch(torch.arange(16))
+    policy, value = trainer.student(batch.obs)
+    loss, scalars = trainer.ppo_loss(batch, policy, value, torch.zeros(16))
+    assert all(torch.isfinite(scalar) for scalar in (loss, *scalars.values()))
+
+
 def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env, task, statistics, monkeypatch):
     """112 steps in rollouts of 8: over two time limits, which the final observations belong to as well."""
     trainer = build(env, task, statistics, mode="State")
