@@ -394,6 +394,14 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
         steps = [int(row["timesteps"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps))
     assert steps[-1] == 400
+    command = [sys.executable, ROOT / train, "--total-timesteps", "100000", *tiny, *map(str, output), "--resume"]
+    endless = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while "timesteps 500" not in endless.stdout.readline():
+        assert endless.poll() is None
+    endless.send_signal(signal.SIGTERM)
+    said, _ = endless.communicate(timeout=60)
+    assert endless.returncode == 143, said
+    assert "stopped and saved at update" in said
     taken = pusher(folder / "best.zip", "--output", tmp_path / "t.pt", script="Train_Teacher_Pusher/SaveWeights.py")
     assert taken.returncode == 0, taken.stderr
     options = ["--seeds", "1900-1901", "--video", tmp_path / "t.mp4"]
