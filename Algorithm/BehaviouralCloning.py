@@ -212,7 +212,10 @@ class DAgger(BehaviouralCloning):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs beside the files that hold the rollouts."""
-        return super().state_dict() | {"rollouts": [self._rollouts, self._writer.meta["episodes"]]}
+        return super().state_dict() | {
+            "rollouts": [self._rollouts, self._writer.meta["episodes"]],
+            "aggregated_crc32": self._writer.meta["crc32"],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`.
@@ -223,6 +226,6 @@ class DAgger(BehaviouralCloning):
         super().load_state_dict(state)
         self._rollouts, episodes = state["rollouts"]
         added = self.samples_collected - self.samples.old
+        self._writer.go_back(added, episodes, state["aggregated_crc32"])
         if added:
             self.samples.add(read_samples(self._writer.folder, added, self.samples.names))
-        self._writer.go_back(added, episodes)

@@ -30,7 +30,9 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
     "best_return": float,
     "next_test": int,
     "rows": int,
+    "rows_crc32": int,
     "wandb_id": (str, type(None)),
+    "collapse": list,
 }
 
 

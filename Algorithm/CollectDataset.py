@@ -1,6 +1,5 @@
 """A teacher's episodes, collected into a dataset on disk."""
 
-import contextlib
 import io
 import json
 import shutil
@@ -13,12 +12,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from Algorithm.Checkpoint import differences
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
-from Algorithm.Utils import DATASET_VERSION, FIELDS, crc32, episode_ends, spaces
+from Algorithm.Utils import DATASET_VERSION, FIELDS, check_samples, crc32, episode_ends, read_samples, spaces
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy, SquashedGaussian
-from Models.Files import sync, write_text
+from Models.Files import BadFile, sync, write_text
 from Models.Utils import FrameStacker
 
 
@@ -89,11 +89,11 @@ def collect_dataset(
     noise: float,
     meta: dict[str, Any] | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Collect the teacher's episodes from seed 2000 up into `folder`, or go on with a collection that was cut off.
 
-    The dataset grows in `folder` + `.partial` and gets its name when it is whole. It is told by `meta` and what is added
-    here; a collection with other settings is begun anew.
+    The dataset grows in `folder` + `.partial` and gets its name when it is whole.
 
     Args:
         folder: the dataset's.
@@ -103,8 +103,10 @@ def collect_dataset(
         noise: the actions taken have the teacher's standard deviation times this; labels are its policy all the same.
         meta: what the data depend on besides: task, teacher, render settings.
         quiet: show no progress.
+        overwrite: begin anew.
 
     Raises:
+        BadFile: what was cut off is damaged, or was begun with other settings.
         OSError: the disk is full, or the like; what was collected can be gone on with.
     """
     meta = {
@@ -123,6 +125,8 @@ def collect_dataset(
 
     partial = folder.with_name(folder.name + ".partial")
     writer = SampleWriter(partial, json.loads(json.dumps(meta)))
+    if not overwrite:
+        writer.go_on()
     first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]
     disable = quiet or not sys.stderr.isatty()
     with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name, disable=disable) as bar:
@@ -135,29 +139,50 @@ def collect_dataset(
 
 
 class SampleWriter:
-    """Appends samples to one `.npy` file for each field; `meta.json` says how much of them is whole.
-
-    What lies in the folder is gone on with if its `meta` is the same, else deleted.
-    """
+    """Appends samples to one `.npy` file for each field; `meta.json` says how much of them is whole, and its checksums."""
 
     def __init__(self, folder: Path, meta: dict[str, Any]):
         self.folder = folder
-        self.meta = meta | {"complete": False, "samples": 0, "episodes": 0}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # nothing to go on with
-            before = json.loads((folder / "meta.json").read_text())
-            if all(before[key] == value for key, value in meta.items()):
-                self.meta |= {"samples": int(before["samples"]), "episodes": int(before["episodes"])}
-        if not self.meta["samples"]:
-            shutil.rmtree(folder, ignore_errors=True)
+        self.meta = meta | {"complete": False, "samples": 0, "episodes": 0, "crc32": {}}
 
-    def go_back(self, samples: int, episodes: int) -> None:
-        """Forget what came after the first `samples`."""
-        self.meta |= {"samples": samples, "episodes": episodes}
+    def go_on(self) -> None:
+        """Go on with what lies in the folder, if anything does.
+
+        Raises:
+            BadFile: it is damaged, or has other settings.
+        """
+        try:
+            before = json.loads((self.folder / "meta.json").read_text())
+            unlike = differences(
+                before, self.meta, self.meta.keys() - {"samples", "episodes", "crc32", "complete", "versions"}
+            )
+            if unlike:
+                raise BadFile(f"{self.folder}: begun with other settings: {unlike}; --overwrite begins anew")
+            self.go_back(int(before["samples"]), int(before["episodes"]), dict(before["crc32"]))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, BadFile):
+                raise
+            raise BadFile(f"{self.folder / 'meta.json'}: damaged; --overwrite begins anew") from error
+
+    def go_back(self, samples: int, episodes: int, checksums: dict[str, int]) -> None:
+        """Forget what came after the first `samples`.
+
+        Raises:
+            BadFile: they are not there, or not what was written.
+        """
+        if samples:
+            check_samples(self.folder, read_samples(self.folder, samples, tuple(checksums)), checksums)
+        self.meta |= {"samples": samples, "episodes": episodes, "crc32": checksums}
 
     def append(self, samples: Arrays) -> None:
         """Add whole episodes."""
+        count, checksums = self.meta["samples"], self.meta["crc32"]
+        if not count:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        count = self.meta["samples"]
+        self.meta["crc32"] = {name: crc32(values, checksums.get(name, 0)) for name, values in samples.items()}
         for name, values in samples.items():
             path = self.folder / f"{name}.npy"
             with path.open("r+b" if count else "w+b") as file:
@@ -179,7 +204,6 @@ class SampleWriter:
         fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
         self.meta["complete"] = True
         self.meta["spaces"] = spaces(fields)
-        self.meta["crc32"] = {name: crc32(values) for name, values in fields.items()}
         self.meta["episode_starts"] = np.flatnonzero(fields["episode_start"]).tolist()
         self._write_meta()
 

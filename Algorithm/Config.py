@@ -86,15 +86,15 @@ class PPOConfig(TrainingConfig):
     """Settings of the paper this project builds on (Spigler 2025, table of hyperparameters), with smaller rollouts and
     minibatches and a larger learning rate, which learn more from as many samples (Results/README.md)."""
 
-    num_envs: int = setting(18, "environments that are stepped together", at_least=1)
-    rollout_steps: int = setting(16, "steps of every environment between updates", at_least=1)
+    num_envs: int = setting(18, "environments that are stepped together", at_least=1, at_most=10_000)
+    rollout_steps: int = setting(16, "steps of every environment between updates", at_least=1, at_most=100_000)
     gamma: float = setting(0.999, "discount", at_least=0, at_most=1)
     gae_lambda: float = setting(0.9, "lambda of the advantage estimate", at_least=0, at_most=1)
     clip: float = setting(0.3, "PPO's clip range, of ratio and value", above=0)
     value_coefficient: float = setting(1.0, "weight of the value loss", at_least=0)
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     epochs: int = setting(4, "passes over a rollout", at_least=1)
-    minibatch_size: int = setting(72, "samples in an update", at_least=2)
+    minibatch_size: int = setting(72, "samples in an update", at_least=2, at_most=1_000_000)
     max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
 
     def check(self) -> None:

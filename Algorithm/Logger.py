@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def start_wandb(
     on with.
 
     Raises:
-        BadInput: `online` is asked for, without a login.
+        BadInput: `online` is asked for, without a login, or W&B refuses.
     """
     mode = resolve_wandb_mode(mode)
     if mode == "disabled":
@@ -74,19 +75,22 @@ def start_wandb(
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        entity=entity,
-        project=project or os.environ.get("WANDB_PROJECT", "policy-distillation"),
-        dir=folder,
-        mode=mode,  # type: ignore[arg-type]
-        id=run_id,
-        resume=None if run_id is None else "allow",
-        group=group,
-        name=name,
-        tags=tags,
-        config=config,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    try:
+        run = wandb.init(
+            entity=entity,
+            project=project or os.environ.get("WANDB_PROJECT", "policy-distillation"),
+            dir=folder,
+            mode=mode,  # type: ignore[arg-type]
+            id=run_id,
+            resume=None if run_id is None else "allow",
+            group=group,
+            name=name,
+            tags=tags,
+            config=config,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+    except wandb.Error as error:
+        raise BadInput(f"W&B: {error}") from error
     for axis in AXES:
         run.define_metric(axis, hidden=True)
     run.define_metric("*", step_metric=AXES[0])
@@ -121,15 +125,17 @@ class MetricsFile:
         path: the file.
         keep: rows to keep of a file that exists; later ones were written after the checkpoint that is resumed.
         columns: the first columns.
+        crc32: the checksum of the rows to keep, if it is known.
 
     Attributes:
         rows: how many rows there are.
+        crc32: checksum of what they hold.
 
     Raises:
         BadFile: there are fewer rows than are to be kept.
     """
 
-    def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES):
+    def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES, crc32: int | None = None):
         self._path, self._columns = path, list(columns)
         try:
             found = self.read() if keep else []
@@ -140,8 +146,16 @@ class MetricsFile:
         if found:
             self._columns = list(found[0])
         rows = found[:keep]
+        self.rows, self.crc32 = len(rows), 0
+        for row in rows:
+            self._count(row)
+        if crc32 not in (None, self.crc32):
+            raise BadFile(f"{path}: damaged, or of another run: its rows are not those of the checkpoint")
         self._rewrite(rows)
-        self.rows = len(rows)
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        held = sorted((key, str(value)) for key, value in row.items() if value not in ("", None))
+        self.crc32 = zlib.crc32(repr(held).encode(), self.crc32)
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO(newline="")
@@ -165,6 +179,7 @@ class MetricsFile:
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
         self.rows += 1
+        self._count(row)
 
     def sync(self) -> None:
         """Wait until all rows are on the disk."""
@@ -183,13 +198,24 @@ class RunLogger:
         wandb_run: from `start_wandb`, or None.
         done: optimization steps made before, when resuming.
         keep: rows of `metrics.csv` to keep when resuming.
+        crc32: their checksum.
         quiet: show nothing.
+
+    Raises:
+        BadFile: `metrics.csv` does not hold these rows.
     """
 
     def __init__(
-        self, folder: Path, total: int, wandb_run: Any = None, done: int = 0, keep: int = 0, quiet: bool = False
+        self,
+        folder: Path,
+        total: int,
+        wandb_run: Any = None,
+        done: int = 0,
+        keep: int = 0,
+        crc32: int | None = None,
+        quiet: bool = False,
     ):
-        self.metrics = MetricsFile(folder / "metrics.csv", keep)
+        self.metrics = MetricsFile(folder / "metrics.csv", keep, crc32=crc32)
         self._wandb = wandb_run
         self._quiet = quiet
         self._bar = tqdm(

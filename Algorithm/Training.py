@@ -47,7 +47,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     def request(number: int, frame: Any) -> None:
         if requests:
-            raise KeyboardInterrupt
+            sys.exit(128 + number)
         requests.append(number)
         print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
 
@@ -78,16 +78,27 @@ class CollapseWatch:
         # A Gaussian's entropy with every log_std at its smallest, in the action's units; tanh only takes from it.
         per_dimension = LOG_STD_MIN + 0.5 * math.log(2 * math.pi * math.e)
         self._floor = float(student.scale.log().sum()) + (per_dimension + 0.1) * len(student.scale)
-        self._best, self.collapsed = -float("inf"), False
+        self.state = [-float("inf"), False]  # the best accuracy, and whether it has collapsed
 
     def __call__(self, stats: dict[str, float]) -> bool:
         """Take the scalars of a step; returns whether it is the first with a collapsed policy."""
         entropy, accuracy = stats.get("training/entropy"), stats.get("training/action_accuracy")
-        if entropy is None or accuracy is None or self.collapsed:
+        best, collapsed = self.state
+        if entropy is None or accuracy is None or collapsed:
             return False
-        self._best = max(self._best, accuracy)
-        self.collapsed = entropy < self._floor and accuracy < self._best - 0.05
-        return self.collapsed
+        self.state = [max(best, accuracy), entropy < self._floor and accuracy < best - 0.05]
+        return bool(self.state[1])
+
+
+def check_finite(student: ActorCritic, stats: dict[str, float]) -> None:
+    """Raise `NonFinite` if a weight or a scalar of a step is not finite.
+
+    The return is not known before the first episode has ended.
+    """
+    odd = [f"{k} is {v}" for k, v in stats.items() if not math.isfinite(v) and k != "training/episode_return"]
+    odd += [f"{name} is not finite" for name, weight in student.named_parameters() if not weight.isfinite().all()]
+    if odd:
+        raise NonFinite(odd[0])
 
 
 class Trainer(Protocol):
@@ -160,6 +171,7 @@ def train(
     else:
         _load(trainer, resume, last)
         elapsed, best_return, next_test = resume["elapsed_s"], resume["best_return"], resume["next_test"]
+        collapse.state = resume["collapse"]
         card = card | {"scores": resume["student"]["card"].get("scores")}
     films = trainer.optimization_steps // film_every if film_every else 0
 
@@ -200,23 +212,21 @@ def train(
                 "best_return": best_return,
                 "next_test": next_test,
                 "rows": logger.metrics.rows,
+                "rows_crc32": logger.metrics.crc32,
                 "wandb_id": logger.wandb_id,
+                "collapse": collapse.state,
             },
         )
         return time.monotonic() - started
 
-    def step() -> dict[str, float]:
+    @contextlib.contextmanager
+    def guarded() -> Iterator[None]:
         before = trainer.optimization_steps
         try:
-            stats = trainer.step(optimization_steps - before)
-            # The return is known once the first episode has ended.
-            odd = [k for k, value in stats.items() if not math.isfinite(value) and k != "training/episode_return"]
-            if odd:
-                raise NonFinite(f"{odd[0]} is {stats[odd[0]]}")
+            yield
         except NonFinite as error:
             where = f"updates {before} to {max(trainer.optimization_steps, before + 1)}"
             raise Diverged(f"{error} in {where}; {last} is from before, and is kept") from None
-        return stats
 
     with stop_requests() as requests:
         seconds_to_save = 0.0
@@ -226,14 +236,17 @@ def train(
         saved = time.monotonic()
         while trainer.optimization_steps < optimization_steps:
             started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
-            stats = step()
+            with guarded():
+                stats = trainer.step(optimization_steps - trainer.optimization_steps)
+                check_finite(trainer.student, stats)
             seconds = time.monotonic() - started
             if trainer.samples_collected > collected:
                 stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
             stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
             elapsed += seconds
             stats["time/elapsed_s"] = elapsed
-            log(stats)
+            with guarded():
+                log(stats)
             if collapse(stats):
                 logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
             finished = trainer.optimization_steps >= optimization_steps

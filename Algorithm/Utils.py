@@ -3,7 +3,7 @@
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,20 @@ def spaces(fields: Arrays) -> dict[str, list[Any]]:
     return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
 
 
-def crc32(values: np.ndarray) -> int:
-    """Return the checksum of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
+def crc32(values: np.ndarray, before: int = 0) -> int:
+    """Return the checksum of an array's bytes, after others whose checksum was `before`."""
+    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, before)
+
+
+def check_samples(folder: Path, fields: Arrays, checksums: Mapping[str, int]) -> None:
+    """Compare fields with their checksums.
+
+    Raises:
+        BadFile: one is not what was written; `folder` is for the message.
+    """
+    for name, values in fields.items():
+        if crc32(values) != checksums[name]:
+            raise BadFile(f"{folder}: damaged samples ({name}.npy is not what was written); --overwrite collects anew")
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -100,9 +111,7 @@ def open_dataset(folder: Path) -> Dataset:
         for name, space in spaces(dataset.fields).items():
             if meta["spaces"][name] != space:
                 raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
-        for name, values in dataset.fields.items():
-            if crc32(values) != meta["crc32"][name]:
-                raise BadFile(f"{folder}: damaged samples ({name}.npy is not what was written); collect it anew")
+        check_samples(folder, dataset.fields, meta["crc32"])
         return dataset
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadFile):

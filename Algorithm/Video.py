@@ -1,6 +1,7 @@
 """The video of episodes: the student's scene beside its teacher's, and below them the frames the student sees."""
 
 import dataclasses
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import cv2
 import gymnasium as gym
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
@@ -76,6 +78,10 @@ def write_video(
             with imageio.get_writer(temporary, fps=fps, macro_block_size=2) as video:
                 for picture in pictures:
                     video.append_data(picture)  # type: ignore[attr-defined]
+            try:
+                imageio_ffmpeg.count_frames_and_secs(temporary)
+            except RuntimeError:  # ffmpeg keeps to itself that the disk is full
+                raise OSError(errno.ENOSPC, "the video could not be written whole, as on a full disk", path) from None
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from Distillation import Utils
 from Distillation.Page import write_page
 from Distillation.Plot import draw, find_runs
 from Distillation.Utils import (
+    LAST,
     CommonConfig,
     ExperimentConfig,
     check_folder,
@@ -54,6 +55,7 @@ ON_POLICY: dict[type, type[GuidedPPO]] = {  # what trains by rollouts, and with 
     Utils.TeacherDistillation: OnlineDistillation,
 }
 AGGREGATED = "aggregated"  # folder of what DAgger added
+PAGE = "page.html"  # written last
 
 
 def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
@@ -115,7 +117,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
                 make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
             ) as env,
         ):
-            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet)
+            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet, overwrite)
         seconds = time.monotonic() - started
         dataset = open_dataset(folder)
         returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
@@ -191,10 +193,13 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
     for name in ("last", config.start):
         if not (checkpoints / f"{name}.pt").is_file():
             raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
-    parts = load_checkpoint(checkpoints / "last.pt")["trainer"]
-    if "priorities" not in parts:
-        raise BadFile(f"{checkpoints / 'last.pt'}: not of a run of --BC_phase (no priorities)")
-    return config, checkpoints / f"{config.start}.pt", parts["priorities"]
+    checkpoint = load_checkpoint(checkpoints / "last.pt")
+    unlike = differences(
+        checkpoint["settings"], parent, checkpoint["settings"].keys() - Utils.Cloning.free - {"versions"}
+    )
+    if unlike or "priorities" not in checkpoint["trainer"]:
+        raise BadFile(f"{checkpoints / 'last.pt'}: not of the run it lies in: {unlike or 'no priorities'}")
+    return config, checkpoints / f"{config.start}.pt", checkpoint["trainer"]["priorities"]
 
 
 def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
@@ -267,21 +272,27 @@ def distil(
         description["parent"] = {key: value for key, value in parent.items() if key not in CommonConfig.free}
     started = time.monotonic()
     with ExitStack() as open_things:
-        check_folder(folder, resume, overwrite)
+        resume = check_folder(folder, resume, overwrite)
         if resume:
             open_things.enter_context(locked(folder))
-            checkpoint = load_checkpoint(folder / "checkpoints" / "last.pt")
+            checkpoint = load_checkpoint(folder / LAST)
             check_settings(folder, checkpoint["settings"], description, config.free)
-            if finished.is_file() and checkpoint["trainer"]["counters"][0] >= config.optimization_steps:
+            done = checkpoint["trainer"]["counters"][0] >= config.optimization_steps
+            if done and finished.is_file() and (folder / PAGE).is_file():
                 try:
-                    scores = table(json.loads(finished.read_text())["OD"])
+                    report = json.loads(finished.read_text())["OD"]
+                    if report["student"]["episodes"] == config.final_episodes:
+                        print(f"the run in {folder} is finished\n{table(report)}")
+                        return
                 except (ValueError, KeyError, TypeError, AttributeError):
                     raise BadFile(f"{finished}: damaged; --resume writes it anew once it is deleted") from None
-                print(f"the run in {folder} is finished\n{scores}")
-                return
         if isinstance(config, Utils.Cloning | Utils.DAgger):
             dataset = open_matching(config, task, teacher_path, description)
-            description["data"] = {"samples": len(dataset), "teacher_noise": dataset.meta.get("teacher_noise")}
+            description["data"] = {
+                "samples": len(dataset),
+                "teacher_noise": dataset.meta.get("teacher_noise"),
+                "crc32": dataset.meta["crc32"]["mean"],
+            }
             if checkpoint and checkpoint["settings"].get("data") != description["data"]:
                 raise BadInput(f"--resume: the run in {folder} began with another dataset than there is now")
         if start is not None:
@@ -293,7 +304,8 @@ def distil(
             student.train()
         if not resume:
             open_things.enter_context(locked(folder))
-            check_folder(folder, resume, overwrite)  # nobody came first
+            if folder.exists() and not overwrite and (folder / LAST).is_file():
+                raise BadInput(f"{folder}: another process was faster")
             shutil.rmtree(folder, ignore_errors=True)
         finished.unlink(missing_ok=True)
         write_json(folder / "config.json", description)
@@ -336,8 +348,10 @@ def distil(
             project=config.wandb_project,
             run_id=checkpoint["wandb_id"] if checkpoint else None,
         )
-        done, rows = (checkpoint["trainer"]["counters"][0], checkpoint["rows"]) if checkpoint else (0, 0)
-        logger = RunLogger(folder, config.optimization_steps, wandb_run, done, rows, config.quiet)
+        begun: tuple[int, int, int | None] = (0, 0, None)  # updates, rows, their checksum
+        if checkpoint:
+            begun = checkpoint["trainer"]["counters"][0], checkpoint["rows"], checkpoint["rows_crc32"]
+        logger = RunLogger(folder, config.optimization_steps, wandb_run, *begun, config.quiet)
         open_things.callback(logger.close)
         if dataset is not None:
             logger.dataset(dataset.folder, dataset.meta)
@@ -379,7 +393,7 @@ def distil(
         students = [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")]
         logger.summarize(summary, students)
         runs = find_runs([folder])
-        curve, page = draw(runs, folder / "curve"), write_page(runs, folder / "page.html")
+        curve, page = draw(runs, folder / "curve"), write_page(runs, folder / PAGE)
         print(
             f"\n{config.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
         )

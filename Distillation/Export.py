@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from Distillation.Utils import BadInput, OneLineParser
+from Distillation.Utils import BadInput, OneLineParser, one_line_errors
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -157,53 +157,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seeds", help="score it on these episodes for the card, for example 1900-1999")
     arguments = parser.parse_args(argv)
-    source: Path = arguments.checkpoint
-    output = arguments.output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
+    with one_line_errors(parser.prog):
+        export(arguments.checkpoint, arguments.output, arguments.seeds)
 
-    from Enviroment.GL import NoGLBackend, choose_gl_backend
 
-    try:
-        choose_gl_backend()
-    except NoGLBackend as error:
-        parser.error(str(error))
+def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
+    """Write a checkpoint's policy and its card; see the command line.
+
+    Raises:
+        BadInput, BadFile, NoGLBackend, OSError: it cannot be.
+    """
+    output = output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
+    from Enviroment.GL import choose_gl_backend
+
+    choose_gl_backend()
     from Algorithm.Checkpoint import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score
     from Models.Base_Model import ActorCritic
-    from Models.Files import BadFile
     from Models.Model_Pusher import get_Teacher_model, save_student
 
-    try:
-        if output.suffix not in (".onnx", ".pt"):
-            raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
-        if output.resolve() == arguments.checkpoint.resolve():
-            raise BadInput(f"--output {output} is the checkpoint itself; give another name")
-        policy, card, task = open_policy(arguments.checkpoint)
-        if output.suffix == ".onnx":
-            check_packages()
-            policy.precision = "fp32"  # of what is exported
-        if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
-            raise BadInput(f"{arguments.checkpoint}: a teacher is as small as it gets; --output to an .onnx is for it")
-        if arguments.seeds:
-            quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
-            try:
-                seeds = parse_seeds(arguments.seeds)
-            except ValueError as error:
-                raise BadInput(f"--seeds: {error}") from None
-            report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
-            card = card | {"scores": {"seeds": arguments.seeds, "figures": report}}
-        described = describe_policy(policy, card, task)
-        if output.suffix == ".onnx":
-            difference = export_onnx(policy, described, output)
-            print(f"actions equal PyTorch's to {difference:.0e}")
-        else:
-            save_student(output, policy, card)
-        written = output.with_suffix(".md")
-        written.write_text(card_text(described, output.name))
-    except (BadInput, BadFile, NoGLBackend) as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
+    if output.suffix not in (".onnx", ".pt"):
+        raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
+    if output.resolve() == source.resolve():
+        raise BadInput(f"--output {output} is the checkpoint itself; give another name")
+    policy, card, task = open_policy(source)
+    if output.suffix == ".onnx":
+        check_packages()
+        policy.precision = "fp32"  # of what is exported
+    if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
+        raise BadInput(f"{source}: a teacher is as small as it gets; --output to an .onnx is for it")
+    if seeds_text:
+        quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
+        try:
+            seeds = parse_seeds(seeds_text)
+        except ValueError as error:
+            raise BadInput(f"--seeds: {error}") from None
+        report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
+        card = card | {"scores": {"seeds": seeds_text, "figures": report}}
+    described = describe_policy(policy, card, task)
+    if output.suffix == ".onnx":
+        difference = export_onnx(policy, described, output)
+        print(f"actions equal PyTorch's to {difference:.0e}")
+    else:
+        save_student(output, policy, card)
+    written = output.with_suffix(".md")
+    written.write_text(card_text(described, output.name))
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
 
 

@@ -1,5 +1,6 @@
 """Evaluate a student or a teacher on given seeds, beside the shipped teacher and standing still; film it, or watch it."""
 
+import argparse
 import json
 import sys
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from Distillation.Utils import BadInput, OneLineParser
+from Distillation.Utils import BadInput, OneLineParser, one_line_errors
 
 if TYPE_CHECKING:  # PyTorch is loaded when the command line is known to be right
     from Algorithm.Test_model import Recording
@@ -117,59 +118,56 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
     arguments = parser.parse_args(argv)
 
-    from Enviroment.GL import NoGLBackend, choose_gl_backend
+    with one_line_errors(parser.prog):
+        play(arguments)
 
-    try:
-        choose_gl_backend()
-    except NoGLBackend as error:
-        parser.error(str(error))
+
+def play(arguments: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    from Enviroment.GL import choose_gl_backend
+
+    choose_gl_backend()
     from Algorithm.Checkpoint import check_fits, open_policy
     from Algorithm.Test_model import Recording, parse_seeds, table
     from Algorithm.Video import write_video
-    from Models.Base_Model import BadDevice, resolve_device
-    from Models.Files import BadFile
+    from Models.Base_Model import resolve_device
     from Models.Model_Pusher import get_Teacher_model
 
     try:
-        try:
-            seeds = parse_seeds(arguments.seeds)
-        except ValueError as error:
-            raise BadInput(f"--seeds: {error}") from None
-        if arguments.num_workers < 0:
-            raise BadInput(f"--num_workers {arguments.num_workers}: 0 (one for each core) or more is needed")
-        if arguments.video is not None and arguments.video.suffix not in (".mp4", ".gif"):
-            raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 or .gif is needed")
-        if arguments.window and (arguments.video or arguments.json):
-            raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
-        device = resolve_device(arguments.device)
-        policy, card, task = open_policy(arguments.checkpoint, device)
-        teacher = get_Teacher_model(arguments.teacher, device, task.name)
-        check_fits(arguments.teacher or Path("the teacher"), teacher, task)
-        quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
-        if arguments.window:
-            watch(policy, task, seeds, quality, not arguments.stochastic)
-            return
-        if arguments.video:
-            arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
-        recording = Recording() if arguments.video else None
-        report = score(
-            policy,
-            teacher,
-            task,
-            seeds,
-            render_quality=quality,
-            num_workers=arguments.num_workers,
-            deterministic=not arguments.stochastic,
-            recording=recording,
-        )
-        if recording is not None:
-            alone = card.get("mode") == "teacher"
-            name = "teacher" if alone else "student"
-            write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
-    except (BadInput, BadFile, BadDevice, NoGLBackend) as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
+        seeds = parse_seeds(arguments.seeds)
+    except ValueError as error:
+        raise BadInput(f"--seeds: {error}") from None
+    if arguments.num_workers < 0:
+        raise BadInput(f"--num_workers {arguments.num_workers}: 0 (one for each core) or more is needed")
+    if arguments.video is not None and arguments.video.suffix not in (".mp4", ".gif"):
+        raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 or .gif is needed")
+    if arguments.window and (arguments.video or arguments.json):
+        raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
+    device = resolve_device(arguments.device)
+    policy, card, task = open_policy(arguments.checkpoint, device)
+    teacher = get_Teacher_model(arguments.teacher, device, task.name)
+    check_fits(arguments.teacher or Path("the teacher"), teacher, task)
+    quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
+    if arguments.window:
+        watch(policy, task, seeds, quality, not arguments.stochastic)
+        return
+    if arguments.video:
+        arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
+    recording = Recording() if arguments.video else None
+    report = score(
+        policy,
+        teacher,
+        task,
+        seeds,
+        render_quality=quality,
+        num_workers=arguments.num_workers,
+        deterministic=not arguments.stochastic,
+        recording=recording,
+    )
+    if recording is not None:
+        alone = card.get("mode") == "teacher"
+        name = "teacher" if alone else "student"
+        write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
         return

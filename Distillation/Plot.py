@@ -109,6 +109,7 @@ def read_run(folder: Path) -> Run | None:
         return None
     try:
         closing = json.loads((folder / "summary.json").read_text())["OD"]
+        [closing[who]["return"] + closing[who]["episodes"] for who in ("student", "teacher", "zero")]
     except (OSError, ValueError, KeyError, TypeError):
         closing = None  # the run has not finished
     known = isinstance(config, dict) and {"method", "mode"} <= config.keys()

@@ -2,13 +2,10 @@
 
 import argparse
 import dataclasses
-import errno
-import signal
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from Algorithm.Config import BadInput
-from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line
+from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line_errors
 
 GO_ON = "the same command goes on with a collection, and with a run with --resume (and without --overwrite)"
 
@@ -84,52 +81,16 @@ class _Tuple(argparse.Action):
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    config, arguments = parse(argv)
-    from Enviroment.GL import NoGLBackend, choose_gl_backend
+    with one_line_errors("Pusher.py", GO_ON):
+        config, arguments = parse(argv)
+        from Enviroment.GL import choose_gl_backend
 
-    try:
         choose_gl_backend()
         # Imported late: bad flags answer at once, and environment workers, which import this file, stay small.
-        from Algorithm.Training import Diverged, Stopped
         from Distillation.Experiment import run
         from Enviroment.Tasks import TASKS
-        from Enviroment.Vector_env import WorkerError
-        from Models.Base_Model import BadDevice
-        from Models.Files import BadFile
-    except NoGLBackend as error:
-        _fail(str(error))
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
+
         run(config, TASKS[config.task], arguments.resume, arguments.overwrite)
-    except (BadInput, BadDevice, BadFile) as error:
-        _fail(str(error))
-    except Diverged as error:
-        _fail(str(error), status=1)
-    except WorkerError as error:  # with what it raised, if it did
-        print(f"Pusher.py: error: {error}\n{GO_ON}", file=sys.stderr)
-        sys.exit(1)
-    except Stopped as stop:
-        print(f"stopped and saved at update {stop.optimization_steps}; {GO_ON}", file=sys.stderr)
-        sys.exit(128 + stop.number)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            _fail(f"{error.strerror}; what was saved is whole, and {GO_ON}")
-        if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print(f"stopped; {GO_ON}", file=sys.stderr)
-        sys.exit(130)
-
-
-def _terminate(number: int, frame: Any) -> NoReturn:
-    print(f"stopped; {GO_ON}", file=sys.stderr)
-    sys.exit(128 + number)
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"Pusher.py: error: {one_line(message)}", file=sys.stderr)
-    sys.exit(status)
 
 
 if __name__ == "__main__":

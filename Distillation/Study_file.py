@@ -66,7 +66,11 @@ class StudyRun:
 
     def finished(self, folder: Path) -> bool:
         """Return whether a folder holds the closing figures of the run that is wanted."""
-        return (folder / "summary.json").is_file() and not self.unlike(folder)
+        try:
+            whole = "OD" in json.loads((folder / "summary.json").read_text())
+        except (OSError, ValueError, TypeError):
+            return False
+        return whole and not self.unlike(folder)
 
 
 def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:

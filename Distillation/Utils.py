@@ -1,11 +1,16 @@
 """What an experiment is: its settings, its command line, its folder."""
 
 import argparse
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +34,7 @@ from Models.Files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
+LAST = Path("checkpoints") / "last.pt"  # in a run's folder
 DATASET_SIZES = ("5k", "10k", "50k", "100k")
 
 
@@ -102,6 +108,9 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     def check(self) -> None:
         """Raise `BadInput` for the first setting that cannot be."""
         super().check()
+        for name in ("wandb_project", "wandb_entity"):
+            if set(getattr(self, name) or "") & set("/\\#?%:"):
+                raise BadInput(f"--{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
         if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
             raise BadInput(f"--run_name {self.run_name!r}: letters, digits and . _ + - only")
         if "mode" not in self.inherited:
@@ -231,6 +240,54 @@ def one_line(message: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
 
 
+@contextlib.contextmanager
+def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
+    """Turn what can go wrong into a line on stderr and an exit status: 2 for bad input, 1 for a run that cannot go on.
+
+    Args:
+        program: its name.
+        go_on: what is said of a run that was stopped.
+    """
+
+    def leave(message: str, status: int) -> NoReturn:
+        print(f"{program}: error: {one_line(message)}", file=sys.stderr)
+        sys.exit(status)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped; {go_on}" if go_on else "stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            leave(f"{error.strerror}; what was saved is whole{f', and {go_on}' if go_on else ''}", 2)
+        if error.filename is None:
+            raise
+        leave(f"{error.filename}: {error.strerror}", 2)
+    except Exception as error:
+        from Algorithm.Training import Diverged, Stopped
+        from Enviroment.GL import NoGLBackend
+        from Enviroment.Vector_env import NonFinite, WorkerError
+        from Models.Base_Model import BadDevice
+        from Models.Files import BadFile
+
+        if isinstance(error, Stopped):
+            print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
+            sys.exit(128 + error.number)
+        if isinstance(error, BadInput | BadFile | BadDevice | NoGLBackend):
+            leave(str(error), 2)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+            leave(f"it does not fit into memory ({str(error)[:100]})", 2)
+        if isinstance(error, Diverged | NonFinite):
+            leave(str(error), 1)
+        if isinstance(error, WorkerError):  # with what it raised, if it did
+            print(f"{program}: error: {error}\n{go_on}", file=sys.stderr)
+            sys.exit(1)
+        raise
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage."""
 
@@ -268,17 +325,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse what would lose a run, or continue what is not there.
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Refuse what would lose a run, or continue what is not there; returns whether there is something to go on with.
+
+    A run that was cut off before its first checkpoint is begun again.
 
     Raises:
         BadInput: see the messages.
     """
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
-    if resume and not (folder / "checkpoints" / "last.pt").is_file():
+    if resume and not (folder / "config.json").is_file():
         raise BadInput(f"--resume: nothing to resume in {folder}")
+    saved = (folder / LAST).is_file()
     if folder.exists() and not (resume or overwrite):
-        if (folder / "checkpoints" / "last.pt").is_file():
-            raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
-        raise BadInput(f"{folder} is there already, with nothing to resume: --overwrite replaces it")
+        raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
+    return resume and saved

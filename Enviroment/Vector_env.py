@@ -24,7 +24,8 @@ from Enviroment.Renderer import FrameRenderer, Quality
 from Enviroment.Tasks import Task
 
 START_TIMEOUT_S = 120.0  # starting a worker imports MuJoCo, which takes a while on a loaded machine
-SLOW_S, HUNG_S = 5.0, 30.0  # a worker that has not answered for so long is named, and given up
+SLOW_START_S = 20.0
+SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
 
 _SIMULATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -279,12 +280,11 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
 
     def _wait(self, number: int, poller: Any) -> None:
         """Wait for a worker's answer; name one that is slow, give up one that hangs."""
-        limit = START_TIMEOUT_S if self._starting else HUNG_S
-        if poller.poll(1000 * min(SLOW_S, limit)):
+        slow, limit = (SLOW_START_S, START_TIMEOUT_S) if self._starting else (SLOW_S, HUNG_S)
+        if poller.poll(1000 * slow):
             return
-        if not self._starting:
-            print(f"environment worker {number} has not answered for {SLOW_S:g} s", file=sys.stderr, flush=True)
-        if not poller.poll(1000 * max(limit - SLOW_S, 0)):
+        print(f"environment worker {number} has not answered for {slow:g} s", file=sys.stderr, flush=True)
+        if not poller.poll(1000 * (limit - slow)):
             raise WorkerError(f"environment worker {number} hangs: no answer for {limit:g} s")
 
     def _gather(self) -> list[Any]:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -107,6 +108,10 @@ def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
     if not path.is_file():
         raise BadFile(f"{path}: no such file (a {wanted} file is needed)")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+            spoilt = archive.testzip()
+        if spoilt:
+            raise ValueError(spoilt)
         content = torch.load(path, map_location="cpu", weights_only=True)
         kind, version = content["format"], content["version"]
         known = VERSIONS[kind]

@@ -9,7 +9,6 @@ import argparse
 import json
 import re
 import shutil
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from Algorithm.Checkpoint import differences
 from Algorithm.Config import BadInput, Config, setting
 from Algorithm.Logger import start_wandb
-from Algorithm.Training import Diverged, Stopped, stop_requests
-from Distillation.Utils import NAME, OneLineParser, write_json
+from Algorithm.Training import Stopped, stop_requests
+from Distillation.Utils import NAME, OneLineParser, one_line_errors, write_json
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import BadDevice, resolve_device
-from Models.Files import BadFile, locked
+from Models.Base_Model import resolve_device
+from Models.Files import BadFile, brief, locked
 from Models.Model_Pusher import RESULTS
-from Train_Teacher_Pusher.callbacks import EvaluationCallback
+from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 
@@ -40,15 +39,15 @@ class TeacherConfig(Config):
     task: str = setting("Pusher", "what is learned", choices=tuple(TASKS))
     total_timesteps: int = setting(3_000_000, "environment steps in all", at_least=1)
     seed: int = setting(0, "of every random number", at_least=0, at_most=2**32 - 1)
-    num_envs: int = setting(32, "environments stepped together", at_least=1)
+    num_envs: int = setting(32, "environments stepped together", at_least=1, at_most=10_000)
     learning_rate: float = setting(1e-3, "Adam's, over the first half of training", above=0)
     learning_rate_end: float = setting(1e-4, "at the end; it falls over the second half", at_least=0)
-    batch_size: int = setting(256, "samples in an update", at_least=1)
+    batch_size: int = setting(256, "samples in an update", at_least=1, at_most=1_000_000)
     gradient_steps: int = setting(8, "updates after every step of all environments", at_least=1)
     gamma: float = setting(0.98, "discount", at_least=0, at_most=1)
     tau: float = setting(0.01, "how fast the target critic follows", above=0, at_most=1)
-    hidden: int = setting(128, "width of the two layers of actor and critics", at_least=1)
-    buffer_size: int = setting(1_000_000, "steps that are remembered", at_least=1)
+    hidden: int = setting(128, "width of the two layers of actor and critics", at_least=1, at_most=10_000)
+    buffer_size: int = setting(1_000_000, "steps that are remembered", at_least=1, at_most=100_000_000)
     learning_starts: int = setting(5_000, "random steps before the first update", at_least=0)
     reward_dist_weight: float = setting(
         2.0, "training's weight of the distance to the goal; 1 is the task's own, used in evaluation", at_least=0
@@ -99,16 +98,18 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     Raises:
         BadFile: there is nothing whole to continue from.
     """
+    if not (folder / "last.zip").is_file():
+        raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
     model, statistics = load_sac(folder / "last.zip", config.device)
     replay = folder / "last_replay.pkl"
     if not replay.is_file():
         raise BadFile(f"{replay}: no such file, so the run cannot be continued")
-    statistics.set_venv(make_training_env(config))
-    model.set_env(statistics, force_reset=True)
     try:
+        statistics.set_venv(make_training_env(config))
+        model.set_env(statistics, force_reset=True)
         model.load_replay_buffer(replay)
-    except Exception as error:  # pickle raises a dozen kinds for a damaged file
-        raise BadFile(f"{replay}: damaged ({error})") from error
+    except Exception as error:  # whatever damaged or foreign files break
+        raise BadFile(f"{folder}: damaged, or not of this run ({brief(error)})") from error
     return model
 
 
@@ -150,7 +151,7 @@ def main() -> None:
     """Command line."""
     config, arguments, parser = parse()
     folder = arguments.results_dir / arguments.run_name
-    try:
+    with one_line_errors(parser.prog, "the same command with --resume goes on"):
         resolve_device(config.device)
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
@@ -158,16 +159,6 @@ def main() -> None:
             raise BadInput(f"--resume: nothing to resume in {folder}")
         with locked(folder):
             run(config, arguments, folder)
-    except (BadInput, BadFile, BadDevice) as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"{error.filename or folder}: {error.strerror}; what was saved is whole, and --resume goes on")
-    except Diverged as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Stopped as stop:
-        print(f"stopped and saved at update {stop.optimization_steps}; the same command with --resume goes on")
-        sys.exit(128 + stop.number)
 
 
 def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> None:
@@ -225,7 +216,11 @@ def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> N
             )
             # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
             steps = config.total_timesteps - model.num_timesteps
-            model.learn(steps, callback, reset_num_timesteps=not arguments.resume)
+            try:
+                model.learn(steps, callback, reset_num_timesteps=not arguments.resume)
+            except ValueError as error:  # PyTorch's distributions refuse what is not finite
+                check_finite(model, folder)
+                raise error
             if requests:
                 raise Stopped(requests[0], model._n_updates)
     finally:

@@ -8,9 +8,11 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
-from Distillation.Utils import OneLineParser
+from Algorithm.Checkpoint import check_fits
+from Algorithm.Config import BadInput
+from Distillation.Utils import OneLineParser, one_line, one_line_errors
 from Enviroment.Tasks import TASKS
-from Models.Files import BadFile
+from Models.Files import BadFile, brief
 from Models.Model_Pusher import RESULTS, Teacher
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
@@ -54,6 +56,9 @@ def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
     for path in (checkpoint, statistics):
         if not path.is_file():
             raise BadFile(f"{path}: no such file (a checkpoint is NAME.zip with NAME_{STATISTICS} beside it)")
+    if not checkpoint.resolve().is_relative_to(RESULTS):
+        message = f"warning: {checkpoint} is not of this repository; .zip and .pkl files can carry code, which runs"
+        print(one_line(message), file=sys.stderr)
     try:
         model = SAC.load(checkpoint, device=device)
         with open(statistics, "rb") as file:
@@ -71,17 +76,17 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
-    if arguments.checkpoint.is_file() and not arguments.checkpoint.resolve().is_relative_to(RESULTS):
-        print(
-            f"warning: {arguments.checkpoint} is not of this repository; .zip and .pkl files can carry code, which runs",
-            file=sys.stderr,
-        )
-    try:
-        model, statistics = load_sac(arguments.checkpoint)
-    except BadFile as error:
-        parser.error(str(error))
     output = arguments.output or RESULTS / arguments.task / "Teacher" / "teacher.pt"
-    teacher_from_sac(model, statistics).save(output, arguments.task)
+    with one_line_errors(parser.prog):
+        model, statistics = load_sac(arguments.checkpoint)
+        try:
+            teacher = teacher_from_sac(model, statistics)
+        except Exception as error:  # whatever another policy or other statistics break
+            raise BadFile(f"{arguments.checkpoint}: not a SAC teacher and its statistics ({brief(error)})") from error
+        check_fits(arguments.checkpoint, teacher, TASKS[arguments.task])
+        if output.is_dir():
+            raise BadInput(f"--output {output} is a folder; a file's name is needed")
+        teacher.save(output, arguments.task)
     print(f"wrote {output}")
 
 

@@ -18,10 +18,18 @@ from Algorithm.Video import write_video
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Files import sync
+from Models.Files import BadFile, brief, sync
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
+
+
+def check_finite(model: SAC, folder: Path) -> None:
+    """Raise `Diverged` if a weight is not finite."""
+    if not all(parameter.isfinite().all() for parameter in model.policy.parameters()):
+        raise Diverged(
+            f"weights are not finite at step {model.num_timesteps}; the checkpoints in {folder} are from before"
+        )
 
 
 def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
@@ -30,10 +38,7 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
     Raises:
         Diverged: a weight is not finite; nothing is written.
     """
-    if not all(parameter.isfinite().all() for parameter in model.policy.parameters()):
-        raise Diverged(
-            f"weights are not finite at step {model.num_timesteps}; the checkpoints in {folder} are from before"
-        )
+    check_finite(model, folder)
     statistics = model.get_vec_normalize_env()
     assert statistics is not None
     writers: dict[str, Any] = {f"{name}_{STATISTICS}": statistics.save, f"{name}.zip": model.save}
@@ -73,7 +78,12 @@ class EvaluationCallback(BaseCallback):
         self._every, self._checkpoint_every = every, checkpoint_every
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
-        rows = list(csv.DictReader(metrics.open())) if metrics.is_file() else []
+        try:
+            rows = list(csv.DictReader(metrics.open())) if metrics.is_file() else []
+            for row in rows:
+                int(row["timesteps"]), float(row["return"]), float(row["minutes"])
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
         self._sent = int(rows[-1]["timesteps"]) if rows else -1  # W&B has the evaluations up to there
         if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)

@@ -112,7 +112,8 @@ def _runs(pid: int) -> bool:
 
 def outcome(results: Path) -> dict[str, Any]:
     """Return what the run, or the dataset, in a folder of results ended with: rows without times, weights, arrays."""
-    found: dict[str, Any] = {}
+    closing = ("final_OD.mp4", "curve.png", "curve.svg", "page.html", "summary.json", "best_ID.pt")
+    found: dict[str, Any] = {"files": sorted(path.name for path in results.rglob("*") if path.name in closing)}
     for path in sorted(results.rglob("*")):
         if path.name == "metrics.csv":
             rows = list(csv.DictReader(path.open(newline="")))

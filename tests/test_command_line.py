@@ -64,7 +64,7 @@ def cut(path, content):
         os._exit(9)
 
 
-training.save_checkpoint = cut
+training.save_checkpoint, training.CHECKPOINTS_SHARE = cut, float("inf")  # whatever they cost
 if __name__ == "__main__":
     pusher.main(sys.argv[1:])
 """

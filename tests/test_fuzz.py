@@ -106,7 +106,7 @@ FILES = {  # [what reads them]
     "dagger": [f"{PARENT}/{name}" for name in ("config.json", "checkpoints/last.pt", "checkpoints/best_ID.pt")],
     "clone": [f"{DATASET}/{name}" for name in ("meta.json", "mean.npy", "state.npy", "episode_start.npy", "seed.npy")],
     "play": [f"{RUN}/checkpoints/{name}" for name in ("last.pt", "best_ID.pt")],
-    "plot": [f"{RUN}/{name}" for name in ("metrics.csv", "config.json")],
+    "plot": [f"{RUN}/metrics.csv", f"{RUN}/config.json", "Pusher/PPD/finished/summary.json"],
 }
 
 
@@ -167,7 +167,9 @@ def reader(name: str, results: Path, file: str, monkeypatch):
     if name in ("play", "plot"):
         program = {"play": play, "plot": plot}[name]
         monkeypatch.setattr(program, {"play": "score", "plot": "draw"}[name], accept)
-        return program.main, [str(results / RUN)] if name == "plot" else [str(results / file), "--seeds", "1900"]
+        if name == "plot":
+            return program.main, [str((results / file).parent)]
+        return program.main, [str(results / file), "--seeds", "1900"]
     monkeypatch.setattr(experiment, "make_vector_env", accept)
     if name == "teacher":
         return main, flags("PPD", ONLINE | tiny, run_name="new", teacher=results / "teacher.pt")

@@ -271,12 +271,20 @@ def test_a_write_that_was_cut_leaves_what_was_there(dataset, tmp_path, monkeypat
     np.testing.assert_array_equal(kept["frame"], part["frame"])
 
 
-def test_a_collection_with_other_settings_begins_anew(env, teacher, dataset, tmp_path, monkeypatch):
+def test_a_cut_collection_with_other_settings_or_damage_is_not_gone_on_with(env, teacher, dataset, tmp_path):
     folder = tmp_path / "mixed"
     collect_dataset(folder, env, teacher, 300, 0.0, META)
-    folder.rename(tmp_path / "mixed.partial")
-    collect_dataset(folder, env, teacher, 500, 1.0, META)
+    partial = folder.rename(tmp_path / "mixed.partial")
+    with pytest.raises(BadFile, match=r"teacher_noise is 0\.0, not 1\.0"):
+        collect_dataset(folder, env, teacher, 500, 1.0, META)
+    collect_dataset(folder, env, teacher, 500, 1.0, META, overwrite=True)
     np.testing.assert_array_equal(open_dataset(folder).fields["action"], dataset.fields["action"])
+    folder.rename(partial)
+    content = bytearray((partial / "action.npy").read_bytes())
+    content[1000] ^= 1
+    (partial / "action.npy").write_bytes(content)
+    with pytest.raises(BadFile, match=r"action\.npy is not what was written"):
+        collect_dataset(folder, env, teacher, 500, 1.0, META)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "meta", "shorter", "reshaped", "version"])

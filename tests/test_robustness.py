@@ -82,15 +82,17 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been():
     assert all(method["equal"] == method["runs"] > 0 for method in report["methods"].values())
 
 
-def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state(tmp_path):
-    run = pusher(*flags("PPD", STATE, results_dir=tmp_path, learning_rate=1e30), "--quiet")
+@pytest.mark.parametrize("rate", [1e30, 1e38])
+def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state(rate, tmp_path):
+    """In the first rollout after it, or in the very update, whose loss was finite."""
+    settings = STATE | {"learning_rate": rate, "checkpoint_every": 0, "minibatch_size": 16}
+    run = pusher(*flags("PPD", settings, results_dir=tmp_path), "--quiet")
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1, run.stderr
     assert "not finite in updates" in run.stderr or "is nan in updates" in run.stderr
     last = run_folder(tmp_path) / "checkpoints" / "last.pt"
     assert str(last) in run.stderr
     kept = load_checkpoint(last)
-    assert kept["trainer"]["counters"][0] == 0
     assert all(value.isfinite().all() for value in kept["trainer"]["student"].values())
     load_student(last.with_name("best_ID.pt"))
 
@@ -190,6 +192,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(cut, tmp_path)
         ({"student": arguments(hidden=64)}, "hidden is 64, not 128"),
         ({"trainer": good["trainer"] | {"environments": good["trainer"]["environments"][:1]}}, "snapshots"),
         ({"rows": good["rows"] + 1}, "whole rows"),
+        ({"rows_crc32": 1}, "not those of the checkpoint"),
         ({"elapsed_s": "long"}, "elapsed_s"),
         ({"version": 99}, "version 99"),
         ({"format": "student"}, "student file"),
@@ -201,6 +204,31 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(cut, tmp_path)
         run = pusher(*command)
         assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
         assert hint in run.stderr
+
+
+def test_a_flipped_bit_in_weights_is_noticed(tmp_path):
+    content = bytearray(SHIPPED_TEACHER.read_bytes())
+    weights = load_tensors(SHIPPED_TEACHER, "teacher")["weights"]["trunk.0.weight"].numpy().tobytes()
+    content[content.index(weights) + 1001] ^= 64
+    spoilt = tmp_path / "teacher.pt"
+    spoilt.write_bytes(content)
+    with pytest.raises(BadFile, match="damaged"):
+        load_tensors(spoilt, "teacher")
+
+
+def test_a_run_that_was_cut_before_anything_was_saved_or_after_its_figures_is_made_up_for(cut, unbroken, tmp_path):
+    begun = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
+    (begun / "checkpoints" / "last.pt").unlink()
+    (begun / "metrics.csv").unlink()
+    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
+    assert run.returncode == 0, run.stderr
+    assert metrics(begun) == metrics(unbroken)
+    (begun / "page.html").unlink()  # it comes last
+    (begun / "curve.png").unlink()
+    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
+    assert run.returncode == 0, run.stderr
+    assert (begun / "page.html").is_file()
+    assert (begun / "curve.png").is_file()
 
 
 def test_a_teacher_that_does_not_fit_is_refused(tmp_path):
