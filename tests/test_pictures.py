@@ -293,9 +293,8 @@ def student_file(folder, task, mode="ImpaalaMid"):
     )
     with torch.no_grad():
         student.actor[-1].weight.mul_(100)
-    render = {"quality": "fast", "distance": 2.5, "lookat": [0.0, 0.2, 0.0], "azimuth": 270.0, "elevation": -90.0}
-    render |= {"view": 480, "rows": [70, 230], "columns": [70, 410], "frame_size": [64, 128]}
-    card = {"task": "Pusher", "method": "BC_phase", "mode": mode, "precision": "bf16", "render": render}
+    card = {"task": "Pusher", "method": "BC_phase", "mode": mode, "precision": "bf16"}
+    card["render"] = task.rendering("fast")
     save_student(folder / "student.pt", student, card)
     env.close()
     return student.eval(), folder / "student.pt"
@@ -371,7 +370,7 @@ def test_a_small_file_and_a_card_with_scores(task, tmp_path, capsys):
     ("change", "hint"),
     [
         ({"version": 2}, "version 2; this code reads version 1"),
-        ({"format": "recipe"}, "foreign"),
+        ({"format": "recipe"}, "damaged, or not a teacher or student"),
         ({"weights": {}}, "not a complete student"),
         ({"card": {"task": "Chess"}}, "unknown task"),
     ],
