@@ -1,3 +1,7 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test files run at once; before PyTorch is loaded
+
 import numpy as np
 import pytest
 import torch

@@ -180,19 +180,16 @@ def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
     spells = sorted(folder.glob("wandb/offline-run-*"))
     assert len(spells) == 2
     assert len({spell.name.rpartition("-")[2] for spell in spells}) == 1
-    histories = [wandb_history(spell) for spell in spells]
-    rows, written = histories[1][0], metrics(folder)
-    cut = [row["x_axis/optimization_steps"] for row in histories[0][0]]
-    assert cut == [0, 2, 4][: len(cut)]  # the last of them may have died with the run
+    rows, record = wandb_history(spells[1])  # what the killed one had not written yet is not lost
+    written = metrics(folder)
     steps = [row["x_axis/optimization_steps"] for row in rows]
     assert steps == [int(row["x_axis/optimization_steps"]) for row in written] == [0, 2, 4, 6, 8]
     for name in ("test/OD/return", "test/OD/teacher_return", "test/OD/zero_return", "training/loss"):
         assert [row.get(name) for row in rows] == pytest.approx(
             [float(row[name]) if row[name] else None for row in written]
         )
-    record = str(histories[0][1])
     for word in ("PPD_State", "Pusher", "run0", "teacher_sha256"):
-        assert word in record
+        assert word in str(record)
     videos = {path.name for path in (folder / "videos").iterdir()}
     assert videos == {"0000002_OD.mp4", "0000004_OD.mp4", "0000006_OD.mp4", "final_OD.mp4"}
     assert list(spells[1].rglob("*.mp4"))
