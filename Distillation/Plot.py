@@ -108,9 +108,10 @@ def read_run(folder: Path) -> Run | None:
     except (OSError, ValueError, csv.Error):
         return None
     try:
-        closing = json.loads((folder / "summary.json").read_text())["OD"]
-        [closing[who]["return"] + closing[who]["episodes"] for who in ("student", "teacher", "zero")]
-    except (OSError, ValueError, KeyError, TypeError):
+        figures = json.loads((folder / "summary.json").read_text())["OD"]
+        closing = {who: {k: float(v) for k, v in figures[who].items()} for who in ("student", "teacher", "zero")}
+        int(closing["student"]["episodes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         closing = None  # the run has not finished
     known = isinstance(config, dict) and {"method", "mode"} <= config.keys()
     run = Run(folder, config, columns, closing) if known else None

@@ -29,6 +29,7 @@ from Algorithm.Config import (
     changed,
     setting,
 )
+from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import TASKS
 from Models.Files import write_text
 
@@ -266,9 +267,10 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         if error.filename is None:
             raise
         leave(f"{error.filename}: {error.strerror}", 2)
+    except (BadInput, NoGLBackend) as error:
+        leave(str(error), 2)
     except Exception as error:
         from Algorithm.Training import Diverged, Stopped
-        from Enviroment.GL import NoGLBackend
         from Enviroment.Vector_env import NonFinite, WorkerError
         from Models.Base_Model import BadDevice
         from Models.Files import BadFile
@@ -276,7 +278,7 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         if isinstance(error, Stopped):
             print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
             sys.exit(128 + error.number)
-        if isinstance(error, BadInput | BadFile | BadDevice | NoGLBackend):
+        if isinstance(error, BadFile | BadDevice):
             leave(str(error), 2)
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
             leave(f"it does not fit into memory ({str(error)[:100]})", 2)

@@ -212,5 +212,8 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
         env.close_later()
     # What a reader does not need may be damaged: a run goes on from its checkpoint, and writes its summary anew if it is gone.
     unread = {("config.json", "empty"), ("config.json", "noise"), ("config.json", "gone"), ("summary.json", "gone")}
+    accepted = {
+        case for case in accepted if case[:2] != ("plot", FILES["plot"][2])
+    }  # drawn as one that has not finished
     assert {(Path(f).name, kind) for _, f, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
     assert len(refused) >= 60
