@@ -250,14 +250,14 @@ class RunLogger:
         tested = self._remember(row)
         if self._wandb is not None:
             self._wandb.log(row | self._charts() if tested else row)
-        if "time/env_steps_per_s" in row:
-            self._shown["speed"] = f"{row['time/env_steps_per_s']:.0f} env steps/s"
-        if tested:  # the student's return, the teacher's beside it
+        if tested:  # the student's return and the teacher's
             for part in PARTS:
                 returns = row[f"test/{part}/return"], row[f"test/{part}/teacher_return"]
-                self._shown[part] = "{} {:.1f} ({:.1f})".format(part, *returns)
+                self._shown[part] = "{} {:.1f}/{:.1f}".format(part, *returns)
+        if "time/env_steps_per_s" in row:
+            self._shown["speed"] = f"{row['time/env_steps_per_s']:.0f} env/s"
         self._bar.n = int(row[AXES[0]])
-        self._bar.set_postfix_str(", ".join(self._shown.values()))
+        self._bar.set_postfix_str(" ".join(self._shown.values()))
         if tested and not self._quiet:
             self._print_test(row)
 

@@ -379,6 +379,7 @@ def distil(
             resume=checkpoint,
         )
 
+        logger.end_bar()
         recording = Recording()
         report = StudentTest(test_env, task, teacher, closing_sets).report(student, recording)
         video = film(recording, trainer.optimization_steps)
