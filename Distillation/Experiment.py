@@ -280,12 +280,11 @@ def distil(
             done = checkpoint["trainer"]["counters"][0] >= config.optimization_steps
             if done and finished.is_file() and (folder / PAGE).is_file():
                 try:
-                    report = json.loads(finished.read_text())["OD"]
-                    if report["student"]["episodes"] == config.final_episodes:
-                        print(f"the run in {folder} is finished\n{table(report)}")
-                        return
+                    scores = table(json.loads(finished.read_text())["OD"])
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    raise BadFile(f"{finished}: damaged; --resume writes it anew once it is deleted") from None
+                    raise BadFile(f"{finished}: damaged; --overwrite makes the run anew") from None
+                print(f"the run in {folder} is finished\n{scores}")
+                return
         if isinstance(config, Utils.Cloning | Utils.DAgger):
             dataset = open_matching(config, task, teacher_path, description)
             description["data"] = {
@@ -390,11 +389,11 @@ def distil(
             **report,
         }
         write_json(finished, summary)
-        shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         students = [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")]
         logger.summarize(summary, students)
         runs = find_runs([folder])
         curve, page = draw(runs, folder / "curve"), write_page(runs, folder / PAGE)
+        shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         print(
             f"\n{config.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
         )

@@ -65,8 +65,6 @@ class CommonConfig(Config):
 class ExperimentConfig(CommonConfig, TrainingConfig):
     """Settings of every run that trains a student."""
 
-    free = CommonConfig.free | {"final_episodes"}
-
     mode: str = setting("State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"))
     run_index: int = setting(0, "chooses the run's seeds", choices=range(6))
     precision: str = setting(
