@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from Algorithm import Parallel
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.CollectDataset import SampleWriter, collect, label
 from Algorithm.Config import CloningConfig, DAggerConfig
@@ -16,7 +17,7 @@ from Algorithm.Rollout import mean_stats
 from Algorithm.Utils import Priorities, Samples, anneal, augment, linear, read_samples
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
 from Models.Files import BadFile
 from Models.Utils import FrameStacker
 
@@ -26,6 +27,8 @@ LINEAR_ALPHA = (0.2, 0.6)  # of `--mode_alpha linear`
 
 class BehaviouralCloning:
     """Imitates the teacher on samples drawn by their priorities; each `step` is up to 100 updates.
+
+    Several ranks draw the same batch and share it; each knows all errors, so that priorities are everywhere the same.
 
     Args:
         student: the network, on the device it is trained on.
@@ -47,6 +50,8 @@ class BehaviouralCloning:
         )
         self.optimization_steps = self.samples_seen = 0
         self.samples_collected = self.samples.size
+        self._draws = torch.Generator()  # of batches; of several ranks the same
+        self._loss = Parallel.averaging(student, self.loss, unused=True)  # the critic
 
     @property
     def progress(self) -> float:
@@ -55,7 +60,8 @@ class BehaviouralCloning:
 
     def start(self) -> None:
         """Seed everything; not after `load_state_dict`."""
-        torch.manual_seed(self._seed)
+        torch.manual_seed(self._seed + Parallel.rank())
+        self._draws.manual_seed(self._seed)
         first = self._data["episode_start"].nonzero()[0][:100]
         self.student.learn_background(self._data["frame"][first])
 
@@ -75,23 +81,22 @@ class BehaviouralCloning:
         self.priorities.beta = linear(config.beta, 1.0, progress)
         anneal(self.optimizer, config, self.optimization_steps)
         balanced = isinstance(config, DAggerConfig) and config.sampling == "balanced"
-        indices, weights = self.priorities.sample(config.minibatch_size, balanced)
-        obs, teacher = self.samples.gather(indices)
+        indices, weights = self.priorities.sample(config.minibatch_size, balanced, self._draws)
+        mine = slice(Parallel.rank(), None, Parallel.count())
+        obs, teacher = self.samples.gather(indices[mine])
         if "Frame" in obs:
             obs["Frame"] = augment(obs["Frame"], self.student.background, config.frame_noise, config.random_shift)
-        policy = self.student.distribution(obs)
-        losses, errors = imitation_loss(config.loss_type, teacher, policy)
-        loss = (torch.from_numpy(weights).to(losses) * losses).mean()
+        loss, losses, errors, policy = self._loss(obs, teacher, torch.from_numpy(weights[mine]))
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
         self.optimizer.step()
-        self.priorities.update(indices, errors.double().cpu().numpy())
+        self.priorities.update(indices, Parallel.interleave(errors.double().cpu().numpy()))
         self.optimization_steps += 1
         self.samples_seen += len(indices)
         with torch.no_grad():
             return {
-                "training/loss": losses.mean(),
+                "training/loss": losses.detach().mean(),
                 "training/weighted_loss": loss.detach(),
                 "training/action_accuracy": action_accuracy(teacher, policy),
                 "training/entropy": policy.entropy().mean(),
@@ -100,6 +105,14 @@ class BehaviouralCloning:
                 "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(loss),
             }
 
+    def loss(
+        self, obs: Observation, teacher: SquashedGaussian, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, SquashedGaussian]:
+        """Return the mean of the weighted losses, the losses [B], the errors [B] that are priorities, and the policy."""
+        policy = self.student.distribution(obs)
+        losses, errors = imitation_loss(self.config.loss_type, teacher, policy)
+        return (weights.to(losses) * losses).mean(), losses, errors, policy
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""
         return {
@@ -107,7 +120,8 @@ class BehaviouralCloning:
             "optimizer": self.optimizer.state_dict(),
             "priorities": self.priorities.state_dict(),
             "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
-            **random_state(self.student.scale.device),
+            "draws": self._draws.get_state(),
+            "ranks": Parallel.exchange(random_state(self.student.scale.device)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -116,7 +130,8 @@ class BehaviouralCloning:
         self.optimizer.load_state_dict(state["optimizer"])
         self.priorities.load_state_dict(state["priorities"])
         self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
-        restore_random_state(state, self.student.scale.device)
+        self._draws.set_state(state["draws"])
+        restore_random_state(state["ranks"][Parallel.rank()], self.student.scale.device)
 
 
 class DAgger(BehaviouralCloning):
@@ -130,7 +145,7 @@ class DAgger(BehaviouralCloning):
         task: the task.
         config: settings.
         seed: of the first episode and of every random number.
-        env: vector environment, with frames if the student sees.
+        env: vector environment, with frames if the student sees; of several ranks this one's.
         teacher: labels, and acts with probability `beta_mix`.
         priorities: the dataset's, as behavioural cloning left them.
         folder: where the rollouts are kept for a resumption.
@@ -164,11 +179,12 @@ class DAgger(BehaviouralCloning):
         self.priorities.load_state_dict(priorities | {"alpha": config.alpha, "beta": config.beta})
         self.env, self.task, self.teacher = env, task, teacher
         self._writer = SampleWriter(folder, {})
-        self._rollouts = 0
+        self._rollouts = self._episodes = 0
 
     def start(self) -> None:
         """Seed everything; not after `load_state_dict`."""
-        torch.manual_seed(self._seed)
+        torch.manual_seed(self._seed + Parallel.rank())
+        self._draws.manual_seed(self._seed)
 
     def step(self, budget: int) -> dict[str, float]:
         """Collect a rollout when it is time, then make up to 100 updates, at most `budget`; returns what happened."""
@@ -185,14 +201,15 @@ class DAgger(BehaviouralCloning):
         """Add a rollout's samples; returns the return of its episodes."""
         stacker = FrameStacker(self.task.stack, self.task.stack_stride) if "Frame" in self.student.inputs else None
         started, rewards, episodes = time.monotonic(), 0.0, 0
-        first_seed = self._seed + self._writer.meta["episodes"]
+        first_seed = self._seed + self._episodes
         for part in collect(self.env, first_seed, self.config.rollout_samples, self.act, stacker):
             self.priorities.add(part.pop("error"))
             self.samples.add(part)
-            self._writer.append(part)
+            if Parallel.rank() == 0:
+                self._writer.append(part)
             rewards += float(part["reward"].sum())
             episodes += int(part["episode_start"].sum())
-        self._rollouts += 1
+        self._rollouts, self._episodes = self._rollouts + 1, self._episodes + episodes
         added = self.samples.size - self.samples_collected
         self.samples_collected = self.samples.size
         return {
@@ -213,7 +230,7 @@ class DAgger(BehaviouralCloning):
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs beside the files that hold the rollouts."""
         return super().state_dict() | {
-            "rollouts": [self._rollouts, self._writer.meta["episodes"]],
+            "rollouts": [self._rollouts, self._episodes],
             "aggregated_crc32": self._writer.meta["crc32"],
         }
 
@@ -224,8 +241,8 @@ class DAgger(BehaviouralCloning):
             BadFile: the rollouts' files are damaged.
         """
         super().load_state_dict(state)
-        self._rollouts, episodes = state["rollouts"]
+        self._rollouts, self._episodes = state["rollouts"]
         added = self.samples_collected - self.samples.old
-        self._writer.go_back(added, episodes, state["aggregated_crc32"])
+        self._writer.go_back(added, self._episodes, state["aggregated_crc32"])
         if added:
             self.samples.add(read_samples(self._writer.folder, added, self.samples.names))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from Algorithm import Parallel
 from Algorithm.Checkpoint import differences
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
@@ -31,8 +32,10 @@ def collect(
 ) -> Iterator[Arrays]:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
+    Several ranks share the episodes; each of them gets all samples.
+
     Args:
-        env: vector environment; what is yielded at a time is a round of as many episodes.
+        env: vector environment; what is yielded at a time is a round of as many episodes, with several ranks of all theirs.
         first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
         samples: at least so many are collected, in no more episodes than that takes.
         act: maps observations [N, ...] to actions [N, A] and whatever else is to be kept of the step, [N, ...] each.
@@ -52,14 +55,15 @@ def collect(
         return action
 
     while samples > 0:
-        episodes = min(env.num_envs, -(-samples // env.spec.max_episode_steps))
+        episodes = min(env.num_envs * Parallel.count(), -(-samples // env.spec.max_episode_steps))
+        seeds = np.arange(first_seed, first_seed + episodes)[Parallel.rank() :: Parallel.count()]
         steps: list[Arrays] = []
         with torch.random.fork_rng():
-            torch.manual_seed(first_seed)
-            for step in play(env, range(first_seed, first_seed + episodes), stacker, watched):
+            torch.manual_seed(first_seed + Parallel.rank())
+            for step in play(env, seeds.tolist(), stacker, watched):
                 steps.append(
                     {
-                        "seed": first_seed + step.live,
+                        "seed": seeds[step.live],
                         "episode_start": np.full(len(step.live), not steps),
                         "action": step.action,
                         "reward": step.reward,
@@ -67,6 +71,7 @@ def collect(
                         **{key: value[step.live] for key, value in extra.items()},
                     }
                 )
+        steps = [step for share in Parallel.exchange(steps) for step in share]
         joined = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
         order = np.argsort(joined["seed"], kind="stable")
         ends = episode_ends(joined["episode_start"][order])

@@ -46,6 +46,8 @@ def play(
     Yields:
         A `Step` for each step, until the last episode has ended.
     """
+    if not seeds:
+        return
     spare = env.num_envs - len(seeds)
     obs, _ = env.reset(seed=[*seeds, *[seeds[0]] * spare])
     frames = obs.get("Frame")

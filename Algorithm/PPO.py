@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from Algorithm import Parallel
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
@@ -18,9 +19,12 @@ from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 class PPO:
     """Trains a student by PPO; each `step` is one rollout and its updates.
 
+    Of several ranks each has a share of the environments, and of every minibatch as many samples, from its own. Advantages
+    are normalized over the whole minibatch, rewards by the returns of all environments.
+
     Args:
         student: the network, on the device it is trained on.
-        env: training environments, owned by the caller.
+        env: training environments, of several ranks this one's; owned by the caller.
         task: the task, for how frames are stacked.
         config: settings.
         seed: of the environments' first episodes and of every random number drawn in training.
@@ -28,6 +32,7 @@ class PPO:
 
     def __init__(self, student: ActorCritic, env: WorkerVectorEnv, task: Task, config: PPOConfig, seed: int):
         self.student, self.env, self.config, self._seed = student, env, config, seed
+        self._loss = Parallel.averaging(student, self.loss)
         self.device = student.scale.device
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         space, actions = env.single_observation_space, env.single_action_space
@@ -49,11 +54,12 @@ class PPO:
 
     def start(self) -> None:
         """Seed everything and start the first episodes; not after `load_state_dict`."""
-        torch.manual_seed(self._seed)
-        obs, _ = self.env.reset(seed=self._seed)
-        self.env.stagger()
+        first, total = Parallel.rank() * self.env.num_envs, Parallel.count() * self.env.num_envs
+        torch.manual_seed(self._seed + Parallel.rank())
+        obs, _ = self.env.reset(seed=self._seed + first)
+        self.env.stagger(first, total)
         if "Frame" in obs:
-            self.student.learn_background(obs["Frame"])
+            self.student.learn_background(np.concatenate(Parallel.exchange(obs["Frame"])))
         self.rollout.write_observation(0, obs, np.ones(self.env.num_envs, bool))
 
     def step(self, budget: int) -> dict[str, float]:
@@ -91,7 +97,7 @@ class PPO:
         following = torch.cat([rollout.value[1:], last_value[None]])
         rollout.next_value = torch.where(rollout.done, rollout.next_value, following)
         rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, done))
-        self.samples_collected += rewards.size
+        self.samples_collected += rewards.size * Parallel.count()
         if ended_returns:
             self._last_return = float(np.mean(ended_returns))
         return {"training/episode_return": self._last_return}
@@ -117,19 +123,19 @@ class PPO:
     def update(self, budget: int) -> dict[str, float]:
         """Make `epochs` passes over the rollout, or as much of them as `budget` updates are."""
         stats: list[dict[str, torch.Tensor]] = []
-        samples = self.rollout.steps * self.env.num_envs
+        samples, size = self.rollout.steps * self.env.num_envs, self.config.minibatch_size // Parallel.count()
         for _ in range(self.config.epochs):
-            for indices in torch.randperm(samples, device=self.device).split(self.config.minibatch_size):
+            for indices in torch.randperm(samples, device=self.device).split(size):
                 if len(stats) == budget:
                     break
-                loss, scalars = self.loss(self.rollout.minibatch(indices))
+                loss, scalars = self._loss(self.rollout.minibatch(indices))
                 anneal(self.optimizer, self.config, self.optimization_steps + len(stats))
                 self.optimizer.zero_grad()
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
                 self.optimizer.step()
                 stats.append({**scalars, "training/loss": loss.detach(), "training/gradient_norm": norm})
-                self.samples_seen += len(indices)
+                self.samples_seen += len(indices) * Parallel.count()
         self.optimization_steps += len(stats)
         return mean_stats(stats)
 
@@ -147,7 +153,8 @@ class PPO:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return PPO's loss at the student's outputs for a minibatch, and its scalars."""
         config = self.config
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        mean, std = Parallel.mean_and_std(batch.advantage)
+        advantage = (batch.advantage - mean) / (std + 1e-8)
         policy_loss = ppo_policy_loss(ratio, advantage, config.clip)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
@@ -163,29 +170,33 @@ class PPO:
             }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""
-        return {
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        """Return all that the ranks' `load_state_dict` need to go on bit for bit (on the CPU), between two `step`s."""
+        own = {
             "rollout": self.rollout.state_dict(),
             "normalizer": self.normalizer.state_dict(),
             "environments": self.env.get_state(),
-            "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
             "returns": self._returns.tolist(),
             "last_return": self._last_return,
             **random_state(self.device),
+        }
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
+            "ranks": Parallel.exchange(own),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rollout.load_state_dict(state["rollout"])
-        self.normalizer.load_state_dict(state["normalizer"])
-        self.env.set_state(state["environments"])
         self.optimization_steps, self.samples_collected, self.samples_seen = state["counters"]
-        self._returns, self._last_return = np.array(state["returns"]), state["last_return"]
-        restore_random_state(state, self.device)
+        own = state["ranks"][Parallel.rank()]
+        self.rollout.load_state_dict(own["rollout"])
+        self.normalizer.load_state_dict(own["normalizer"])
+        self.env.set_state(own["environments"])
+        self._returns, self._last_return = np.array(own["returns"]), own["last_return"]
+        restore_random_state(own, self.device)
 
 
 class GuidedPPO(PPO):

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from Algorithm import Parallel
 from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
 from Models.Utils import stack_ages
 
@@ -178,11 +179,12 @@ class ReturnNormalizer:
             discounted[t] = self._running
             self._running = self._running * ~done[t]
         # Chan et al. 1979: the moments of two sets joined.
-        count, mean, m2 = discounted.size, discounted.mean(), discounted.var() * discounted.size
-        delta, total = mean - self._mean, self._count + count
-        self._m2 += m2 + delta**2 * self._count * count / total
-        self._mean += delta * count / total
-        self._count = total
+        own = discounted.size, discounted.mean(), discounted.var() * discounted.size
+        for count, mean, m2 in Parallel.exchange(own):
+            delta, total = mean - self._mean, self._count + count
+            self._m2 += m2 + delta**2 * self._count * count / total
+            self._mean += delta * count / total
+            self._count = total
         return rewards / np.sqrt(self._m2 / self._count + 1e-8)
 
     def state_dict(self) -> dict:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from Algorithm import Parallel
 from Algorithm.Checkpoint import differences, save_checkpoint
 from Algorithm.Logger import AXES, RunLogger
 from Algorithm.Test_model import Recording, StudentTest
@@ -20,6 +21,7 @@ from Models.Files import BadFile, brief
 from Models.Model_Pusher import save_student
 
 EARLY_TEST_EVERY = 1_000
+UNKNOWN_AT_FIRST = "training/episode_return"  # before the first episode has ended
 CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
 
 
@@ -49,7 +51,8 @@ def stop_requests() -> Iterator[list[int]]:
         if requests:
             sys.exit(128 + number)
         requests.append(number)
-        print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
+        if Parallel.rank() == 0:
+            print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield requests
@@ -57,6 +60,10 @@ def stop_requests() -> Iterator[list[int]]:
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield requests
+    except Exception:
+        if Parallel.count() > 1:  # torchrun tells all to stop when one has ended: time to say why, and to clean up
+            before[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -91,11 +98,8 @@ class CollapseWatch:
 
 
 def check_finite(student: ActorCritic, stats: dict[str, float]) -> None:
-    """Raise `NonFinite` if a weight or a scalar of a step is not finite.
-
-    The return is not known before the first episode has ended.
-    """
-    odd = [f"{k} is {v}" for k, v in stats.items() if not math.isfinite(v) and k != "training/episode_return"]
+    """Raise `NonFinite` if a weight or a scalar of a step is not finite."""
+    odd = [f"{k} is {v}" for k, v in stats.items() if not math.isfinite(v) and k != UNKNOWN_AT_FIRST]
     odd += [f"{name} is not finite" for name, weight in student.named_parameters() if not weight.isfinite().all()]
     if odd:
         raise NonFinite(odd[0])
@@ -128,8 +132,8 @@ class Trainer(Protocol):
 
 def train(
     trainer: Trainer,
-    test: StudentTest,
-    logger: RunLogger,
+    test: StudentTest | None,
+    logger: RunLogger | None,
     folder: Path,
     card: dict[str, Any],
     *,
@@ -142,6 +146,8 @@ def train(
     resume: dict[str, Any] | None = None,
 ) -> float:
     """Train until `optimization_steps` updates are made; returns the seconds that training took, without tests.
+
+    With several ranks all call it; the first has `test` and `logger`, and writes.
 
     Args:
         trainer: the method.
@@ -177,6 +183,8 @@ def train(
 
     def log(stats: dict[str, float]) -> None:
         nonlocal best_return, next_test, films, card
+        if test is None or logger is None:
+            return
         counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
         finished, recording = trainer.optimization_steps >= optimization_steps, None
         if trainer.optimization_steps >= next_test or finished:
@@ -200,12 +208,14 @@ def train(
 
     def save() -> float:
         """Write the checkpoint; returns how long that took."""
-        started = time.monotonic()
+        started, state = time.monotonic(), trainer.state_dict()
+        if logger is None:
+            return 0.0
         logger.metrics.sync()  # a checkpoint counts on the rows from before it
         save_checkpoint(
             last,
             {
-                "trainer": trainer.state_dict(),
+                "trainer": state,
                 "student": {"arguments": trainer.student.arguments, "card": card},
                 "settings": settings,
                 "elapsed_s": elapsed,
@@ -237,7 +247,7 @@ def train(
         while trainer.optimization_steps < optimization_steps:
             started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
             with guarded():
-                stats = trainer.step(optimization_steps - trainer.optimization_steps)
+                stats = _mean(Parallel.exchange(trainer.step(optimization_steps - trainer.optimization_steps)))
                 check_finite(trainer.student, stats)
             seconds = time.monotonic() - started
             if trainer.samples_collected > collected:
@@ -247,16 +257,28 @@ def train(
             stats["time/elapsed_s"] = elapsed
             with guarded():
                 log(stats)
-            if collapse(stats):
+            if collapse(stats) and logger is not None:
                 logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
             finished = trainer.optimization_steps >= optimization_steps
             due = time.monotonic() - saved > max(checkpoint_every, seconds_to_save / CHECKPOINTS_SHARE)
-            if due or requests or finished:
+            answers = Parallel.exchange((due, requests[:1]))  # the first says when; whoever is told to stop, all are
+            stop = [number for _, asked in answers for number in asked]
+            if answers[0][0] or stop or finished:
                 seconds_to_save = save()
                 saved = time.monotonic()
-            if requests:
-                raise Stopped(requests[0], trainer.optimization_steps)
+            if stop:
+                raise Stopped(stop[0], trainer.optimization_steps)
     return elapsed
+
+
+def _mean(stats: list[dict[str, float]]) -> dict[str, float]:
+    """Average the ranks' scalars."""
+    if len(stats) == 1:
+        return stats[0]
+    values = {key: [each[key] for each in stats] for key in stats[0]}
+    if known := [value for value in values.get(UNKNOWN_AT_FIRST, ()) if math.isfinite(value)]:
+        values[UNKNOWN_AT_FIRST] = known
+    return {key: sum(each) / len(each) for key, each in values.items()}
 
 
 def _load(trainer: Trainer, checkpoint: dict[str, Any], path: Path) -> None:

@@ -254,7 +254,9 @@ class Priorities:
             self._p[indices] = (errors + 1e-6) ** self.alpha
             self._refresh()
 
-    def sample(self, count: int, balanced: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def sample(
+        self, count: int, balanced: bool = False, generator: torch.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draw `count` samples, independently; balanced: half of them from the dataset, half new.
 
         Returns:
@@ -262,13 +264,17 @@ class Priorities:
             are drawn apart each has its own N, P and maximum: the weights correct for priorities, not for the halves.
         """
         if not balanced or len(self) == self.old:
-            return self._draw(count, 0, len(self))
-        old, new = self._draw(count // 2, 0, self.old), self._draw(count // 2, self.old, len(self))
+            return self._draw(count, 0, len(self), generator)
+        old = self._draw(count // 2, 0, self.old, generator)
+        new = self._draw(count // 2, self.old, len(self), generator)
         return np.concatenate([old[0], new[0]]), np.concatenate([old[1], new[1]])
 
-    def _draw(self, count: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, count: int, start: int, end: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         low = self._cumulative[start - 1] if start else 0.0
-        at = low + (self._cumulative[end - 1] - low) * torch.rand(count, dtype=torch.float64).numpy()
+        share = torch.rand(count, dtype=torch.float64, generator=generator).numpy()
+        at = low + (self._cumulative[end - 1] - low) * share
         indices = np.clip(np.searchsorted(self._cumulative, at, side="right"), start, end - 1)
         return indices, (self._p[start:end].min() / self._p[indices]) ** self.beta
 

@@ -38,7 +38,7 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
 }
 # Settings that do not make two runs different experiments.
 SEEDS_AND_PLACES = ExperimentConfig.free | {
-    *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions")
+    *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
 }
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 WHAT = ("return", "training", "buffer")

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
 
+from Algorithm import Parallel
 from Algorithm.Config import (
     BadInput,
     CloningConfig,
@@ -248,8 +249,10 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         go_on: what is said of a run that was stopped.
     """
 
+    whose = f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
+
     def leave(message: str, status: int) -> NoReturn:
-        print(f"{program}: error: {one_line(message)}", file=sys.stderr)
+        print(f"{program}: error: {whose}{one_line(message)}", file=sys.stderr)
         sys.exit(status)
 
     if threading.current_thread() is threading.main_thread():
@@ -274,16 +277,17 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         from Models.Files import BadFile
 
         if isinstance(error, Stopped):
-            print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
+            if Parallel.rank() == 0:
+                print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
             sys.exit(128 + error.number)
         if isinstance(error, BadFile | BadDevice):
             leave(str(error), 2)
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
             leave(f"it does not fit into memory ({str(error)[:100]})", 2)
-        if isinstance(error, Diverged | NonFinite):
+        if isinstance(error, Diverged | NonFinite | Parallel.LostRank):
             leave(str(error), 1)
         if isinstance(error, WorkerError):  # with what it raised, if it did
-            print(f"{program}: error: {error}\n{go_on}", file=sys.stderr)
+            print(f"{program}: error: {whose}{error}\n{go_on}", file=sys.stderr)
             sys.exit(1)
         raise
 
@@ -293,7 +297,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
-        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
+        if Parallel.rank() == 0:  # they all have the same command line
+            print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -372,11 +372,15 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             if not self._closed:
                 self._call("set_rendering", True)
 
-    def stagger(self) -> None:
-        """Let the running episodes end evenly spread over the time limit, so that every rollout meets every phase."""
+    def stagger(self, first: int = 0, total: int | None = None) -> None:
+        """Let the running episodes end evenly spread over the time limit, so that every rollout meets every phase.
+
+        These environments are number `first` and so on of `total`, which are all there are unless given.
+        """
         assert self.spec is not None
         assert self.spec.max_episode_steps is not None
-        self._call("stagger", [i * self.spec.max_episode_steps // self.num_envs for i in range(self.num_envs)])
+        limit, total = self.spec.max_episode_steps, total or self.num_envs
+        self._call("stagger", [(first + i) * limit // total for i in range(self.num_envs)])
 
     def get_state(self) -> list[str]:
         """Return one snapshot for each environment, from which `set_state` goes on bit for bit."""

@@ -16,19 +16,19 @@ from typing import Any
 import gymnasium as gym
 import torch
 from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
 from Algorithm.Checkpoint import differences
 from Algorithm.Config import BadInput, Config, setting
 from Algorithm.Logger import start_wandb
-from Algorithm.Training import Stopped, stop_requests
+from Algorithm.Training import Diverged, Stopped, stop_requests
 from Distillation.Utils import NAME, OneLineParser, one_line_errors, write_json
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import resolve_device
 from Models.Files import BadFile, brief, locked
 from Models.Model_Pusher import RESULTS
-from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite
+from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite, finish_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 
@@ -65,12 +65,15 @@ class TeacherConfig(Config):
             raise BadInput(f"--buffer-size {self.buffer_size}: at least --num-envs {self.num_envs} is needed")
 
 
-def make_training_env(config: TeacherConfig) -> DummyVecEnv:
-    """Make the state-only training environments, which need no renderer and no process of their own."""
+def make_training_env(config: TeacherConfig) -> VecEnv:
+    """Make the state-only training environments, which need no renderer and no process of their own.
+
+    They raise `ValueError` where a reward, an observation or an action is not finite.
+    """
     reward: dict[str, Any] = {} if config.reward_dist_weight == 1 else {"reward_dist_weight": config.reward_dist_weight}
     env = DummyVecEnv([lambda: gym.make(TASKS[config.task].env_id, **reward) for _ in range(config.num_envs)])
     env.seed(config.seed)
-    return env
+    return VecCheckNan(env, raise_exception=True)
 
 
 def make_model(config: TeacherConfig) -> SAC:
@@ -98,6 +101,7 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     Raises:
         BadFile: there is nothing whole to continue from.
     """
+    finish_checkpoint(folder, "last")
     if not (folder / "last.zip").is_file():
         raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
     model, statistics = load_sac(folder / "last.zip", config.device)
@@ -218,9 +222,11 @@ def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> N
             steps = config.total_timesteps - model.num_timesteps
             try:
                 model.learn(steps, callback, reset_num_timesteps=not arguments.resume)
-            except ValueError as error:  # PyTorch's distributions refuse what is not finite
+            except ValueError as error:  # so PyTorch's distributions and VecCheckNan refuse what is not finite
                 check_finite(model, folder)
-                raise error
+                raise Diverged(
+                    f"{brief(error)} at step {model.num_timesteps}; {folder} keeps what was saved"
+                ) from error
             if requests:
                 raise Stopped(requests[0], model._n_updates)
     finally:

@@ -49,7 +49,21 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
         write(temporary)
         with temporary.open("a") as opened:
             sync(opened)
-    for file in writers:  # one right after the other: they belong together
+    _replace(folder, list(writers))
+
+
+def finish_checkpoint(folder: Path, name: str) -> None:
+    """Make up for a kill of `save_checkpoint` between files, so that those of checkpoint `name` are of one moment.
+
+    They are written in an order, then renamed in the same: where the first has its name already, the others are whole.
+    """
+    files = [f"{name}_{STATISTICS}", f"{name}.zip", f"{name}_replay.pkl"]
+    if not (folder / f"writing_{files[0]}").exists():
+        _replace(folder, [file for file in files if (folder / f"writing_{file}").exists()])
+
+
+def _replace(folder: Path, files: Sequence[str]) -> None:
+    for file in files:
         os.replace(folder / f"writing_{file}", folder / file)
 
 
@@ -84,13 +98,15 @@ class EvaluationCallback(BaseCallback):
                 int(row["timesteps"]), float(row["return"]), float(row["minutes"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
-        self._sent = int(rows[-1]["timesteps"]) if rows else -1  # W&B has the evaluations up to there
         if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
         self._metrics = MetricsFile(metrics, keep=len(rows), columns=FIELDS)
+        if run is not None and run.offline:  # a spell's folder holds the whole curve, as in `RunLogger`
+            for row in rows:
+                self._send({key: float(value) for key, value in row.items() if value})
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
@@ -132,6 +148,9 @@ class EvaluationCallback(BaseCallback):
         assert isinstance(self.model, SAC)
         return self.model
 
+    def _send(self, row: dict[str, Any]) -> None:
+        self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
+
     def _evaluate(self) -> None:
         self._evaluated = self.num_timesteps
         statistics = self.model.get_vec_normalize_env()
@@ -149,8 +168,8 @@ class EvaluationCallback(BaseCallback):
             else None,
         }
         self._metrics.write(row)
-        if self._run is not None and self.num_timesteps > self._sent:
-            self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
+        if self._run is not None:
+            self._send(row)
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if row["return"] > self._best:
             self._best = row["return"]

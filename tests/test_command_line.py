@@ -408,6 +408,29 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     assert (tmp_path / "t.mp4").stat().st_size > 10_000
     missing = pusher(tmp_path / "none.zip", script="Train_Teacher_Pusher/SaveWeights.py")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    # Killed while a checkpoint was replaced: its files are of one moment all the same. Damaged: one line.
+    from Train_Teacher_Pusher.callbacks import finish_checkpoint
+
+    for name in ("last.zip", "last_replay.pkl"):
+        (folder / name).rename(folder / f"writing_{name}")
+    whole = (folder / "last_vecnormalize.pkl").read_bytes(), (folder / "writing_last.zip").read_bytes()
+    finish_checkpoint(folder, "last")
+    assert not list(folder.glob("writing_*"))
+    assert ((folder / "last_vecnormalize.pkl").read_bytes(), (folder / "last.zip").read_bytes()) == whole
+    for name in ("writing_last_vecnormalize.pkl", "writing_last.zip"):  # killed before: of no account
+        (folder / name).write_bytes(b"half")
+    finish_checkpoint(folder, "last")
+    assert (folder / "last.zip").read_bytes() == whole[1]
+    for name in ("last_replay.pkl", "last_vecnormalize.pkl", "last.zip"):
+        content = (folder / name).read_bytes()
+        for spoilt in (b"", content[: len(content) // 2], b"no pickle"):
+            (folder / name).write_bytes(spoilt)
+            resumed = pusher("--total-timesteps", 900, *tiny, *output, "--resume", script=train)
+            assert resumed.returncode == 2, resumed.stderr
+            lines = resumed.stderr.splitlines()
+            assert [line for line in lines if not line.startswith("warning: ")] == lines[-1:]
+            assert "Traceback" not in resumed.stderr
+        (folder / name).write_bytes(content)
 
 
 def run_folder(results):

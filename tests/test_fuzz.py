@@ -1,9 +1,11 @@
 """Bad input of all kinds is a line on stderr and status 2, or a correct run; never a traceback, never taken in silence."""
 
+import copy
 import dataclasses
 import json
 import os
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_command_line import ONLINE, SMALL, Accepted, flags, outcome, pusher, pusher_cut_at
+from test_study import TINY
 
 import Distillation.Experiment as experiment
 import Distillation.Play as play
 import Distillation.Plot as plot
+import Distillation.Study as study
+import Train_Teacher_Pusher.Mujoco_main as mujoco_main
 from Distillation.Pusher import main, parse
 from Distillation.Utils import METHODS
 from Models.Model_Pusher import SHIPPED_TEACHER
@@ -80,6 +85,66 @@ def test_any_command_line_is_understood_or_refused_in_one_line():
 
     tries()
     assert len(bad) >= 200
+
+
+TEACHER_FLAGS = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(mujoco_main.TeacherConfig)]
+TEACHER_FLAGS += ["--eval-freq", "--checkpoint-freq", "--run-name", "--wandb_mode", "--results-dir", "--lr"]
+
+
+def test_any_command_line_of_the_teacher_is_understood_or_refused_in_one_line():
+    bad = set()
+
+    @settings(max_examples=150, **TRIES)
+    @given(st.lists(st.tuples(st.sampled_from(TEACHER_FLAGS), VALUES), min_size=1, max_size=3))
+    def tries(given):
+        words = [word for pair in given for word in pair]
+        status, errors = outcome(mujoco_main.parse, words)
+        check(status, errors)
+        if status == 2:
+            bad.add(tuple(words))
+
+    tries()
+    assert len(bad) >= 75
+
+
+def as_toml(tables):
+    """Write tables of plain values; what TOML has no word for stays JSON's."""
+    lines = []
+    for name, content in sorted(tables.items(), key=lambda item: isinstance(item[1], dict | list)):
+        several = (
+            content if isinstance(content, list) and all(isinstance(each, dict) for each in content) else [content]
+        )
+        for each in several:
+            if isinstance(each, dict):
+                lines.append(f"[{name}]" if several[0] is content else f"[[{name}]]")
+                lines += [f"{key} = {json.dumps(value)}" for key, value in each.items()]
+            else:
+                lines.append(f"{name} = {json.dumps(each)}")
+    return "\n".join(lines)
+
+
+def test_any_study_is_understood_or_refused_in_one_line(tmp_path):
+    tables = tomllib.loads(TINY)
+    bad = set()
+
+    @settings(max_examples=150, **TRIES)
+    @given(st.integers(0, 2**32 - 1), st.integers(0, 2))
+    def tries(seed, cuts):
+        random = np.random.default_rng(seed)
+        text = as_toml(spoil(copy.deepcopy(tables), random))
+        for _ in range(cuts):
+            at = int(random.integers(len(text)))
+            text = text[:at] + text[at + int(random.integers(4)) :]
+        (tmp_path / "study.toml").write_text(text)
+        words = [str(tmp_path / "study.toml"), "--dry_run", "--results_dir", str(tmp_path / "results")]
+        status, errors = outcome(study.main, words)
+        check(status, errors)
+        assert not (tmp_path / "results").exists()
+        if status == 2:
+            bad.add(text)
+
+    tries()
+    assert len(bad) >= 75
 
 
 @pytest.fixture(scope="module")
@@ -216,4 +281,5 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
         case for case in accepted if case[:2] != ("plot", FILES["plot"][2])
     }  # drawn as one that has not finished
     assert {(Path(f).name, kind) for _, f, kind, _ in accepted if kind in ("empty", "noise", "gone")} <= unread
+    assert not [case for case in accepted if case[2] == "cut" and case[1].endswith((".pt", ".npy"))]
     assert len(refused) >= 60

@@ -82,6 +82,18 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been():
     assert all(method["equal"] == method["runs"] > 0 for method in report["methods"].values())
 
 
+def test_a_long_run_needs_no_more_files_and_threads_as_it_goes():
+    script = [sys.executable, ROOT / "benchmarks" / "soak.py", "--minutes", "0.3", "--commands", "PPD"]
+    run = subprocess.run(script, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads(run.stdout)["commands"]["PPD"]
+    assert report["exit_status"] == 128 + signal.SIGTERM, report
+    assert "saved at update" in report["last_line"]
+    assert report["MiB"]["late"] > 0
+    for what in ("files", "threads"):
+        assert report[what]["late"] <= report[what]["early"] > 0
+
+
 @pytest.mark.parametrize("rate", [1e30, 1e38])
 def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state(rate, tmp_path):
     """In the first rollout after it, or in the very update, whose loss was finite."""

@@ -1,0 +1,148 @@
+"""One run on several processes, its ranks, which torchrun starts. In a process that is alone nothing here does anything.
+
+Gradients are averaged by PyTorch's DistributedDataParallel (Li et al. 2020, https://arxiv.org/abs/2006.15704). All other
+collective calls of the project are those of this file; every rank has to make them in the same order.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from Models.Files import brief
+
+TIMEOUT = timedelta(hours=1)  # the others wait while the first rank tests, or collects a dataset
+
+
+class LostRank(RuntimeError):
+    """Another rank has ended, so that this one cannot go on."""
+
+
+def _launched(name: str, alone: int) -> int:
+    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else alone
+
+
+def count() -> int:
+    """Return how many ranks there are."""
+    return _launched("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Return which of them this is; the first, 0, tests, logs, and writes files."""
+    return _launched("RANK", 0)
+
+
+def local_rank() -> int:
+    """Return which one of its machine's ranks this is."""
+    return _launched("LOCAL_RANK", 0)
+
+
+def local_count() -> int:
+    """Return how many ranks share this machine."""
+    return _launched("LOCAL_WORLD_SIZE", 1)
+
+
+@contextlib.contextmanager
+def joined(device: Any) -> Iterator[None]:
+    """Be in touch with the other ranks: by gloo, and between CUDA devices by NCCL.
+
+    Raises:
+        LostRank: one of them has ended.
+    """
+    if count() == 1:
+        yield
+        return
+    from torch import distributed
+
+    cuda = device.type == "cuda"
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
+    )
+    try:
+        yield
+        exchange(None)
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise LostRank(f"another rank has ended ({brief(error)})") from error
+        raise
+    distributed.destroy_process_group()
+
+
+def exchange(value: Any) -> list[Any]:
+    """Return every rank's value, in their order."""
+    if count() == 1:
+        return [value]
+    from torch import distributed
+
+    values = [None] * count()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+@contextlib.contextmanager
+def agreed() -> Iterator[None]:
+    """What a rank finds wrong in here ends all of them, and is said by one; they meet at the end."""
+    error = None
+    try:
+        yield
+    except Exception as found:
+        error = found
+    failed = [number for number, wrong in enumerate(exchange(error is not None)) if wrong]
+    if failed and rank() != failed[0]:
+        sys.exit(2)
+    if error is not None:
+        raise error
+
+
+def interleave(values: np.ndarray) -> np.ndarray:
+    """Put together what the ranks have of `whole[rank::count]` each, [n, ...] of the same n."""
+    if count() == 1:
+        return values
+    import torch
+
+    own = torch.from_numpy(values)
+    parts = [torch.empty_like(own) for _ in range(count())]
+    torch.distributed.all_gather(parts, own)
+    return torch.stack(parts, 1).flatten(0, 1).numpy()
+
+
+def mean_and_std(values: Any) -> tuple[Any, Any]:
+    """Return mean and standard deviation of all ranks' tensors [n], of the same n, together."""
+    if count() == 1:
+        return values.mean(), values.std()
+    import torch
+
+    exact = values.double()
+    sums = torch.stack([exact.sum(), exact.square().sum()])
+    torch.distributed.all_reduce(sums)
+    number = len(values) * count()
+    mean = sums[0] / number
+    variance = (sums[1] - number * mean.square()).clamp(min=0) / (number - 1)
+    return mean.to(values), variance.sqrt().to(values)
+
+
+def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> Callable[..., Any]:
+    """Return `loss` so that its `backward` leaves the mean of all ranks' gradients in the student's parameters.
+
+    Args:
+        student: the module whose gradients they are.
+        loss: returns a scalar tensor, first of all.
+        unused: some parameters have no part in it.
+    """
+    if count() == 1:
+        return loss
+    from torch import nn
+
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = student
+
+        def forward(self, *arguments: Any) -> Any:
+            return loss(*arguments)
+
+    return nn.parallel.DistributedDataParallel(Loss(), forward_sync_buffers=False, find_unused_parameters=unused)

@@ -1,0 +1,96 @@
+"""The datasets of the command line: where they lie, collecting them, and whether one is what a run asks for."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from Algorithm.Checkpoint import differences
+from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Config import BadInput
+from Algorithm.Utils import Dataset, find_dataset, open_dataset
+from Distillation import Utils
+from Distillation.Utils import CommonConfig, describe, task_folder
+from Enviroment.Tasks import Task
+from Enviroment.Utils import make_vector_env
+from Models.Files import locked
+from Models.Model_Pusher import Teacher, get_Teacher_model
+
+
+def dataset_folder(config: CommonConfig, task: Task, samples: int) -> Path:
+    """Return where a dataset of so many samples is."""
+    size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
+    return task_folder(config) / "Teacher" / f"dataset_{size}"
+
+
+def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
+    """Collect a dataset, and write it once more for Minari if that is wanted.
+
+    Raises:
+        BadInput: there is one already, and no export is wanted, or the one there has other settings.
+        BadFile: another process is collecting it, or the one there is damaged.
+    """
+    folder = dataset_folder(config, task, config.num_data)
+    description = describe(config, teacher_path, task.rendering(config.render_quality))
+    if folder.exists() and not overwrite:
+        if config.export_minari is None:
+            raise BadInput(f"{folder} is there already; --overwrite collects it anew")
+        check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", "teacher_noise"))
+    if config.export_minari is not None:
+        from Algorithm.Minari_export import check_minari, export_minari
+
+        check_minari(Path(config.export_minari))
+    if not folder.exists() or overwrite:
+        meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
+        folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
+        started = time.monotonic()
+        with (
+            locked(folder),
+            closing(
+                make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
+            ) as env,
+        ):
+            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet, overwrite)
+        seconds = time.monotonic() - started
+        dataset = open_dataset(folder)
+        returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
+        print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
+    if config.export_minari is not None:
+        export_minari(open_dataset(folder), task, Path(config.export_minari))
+        print(f"minari   {config.export_minari}")
+
+
+def open_matching(
+    config: Utils.Cloning | Utils.DAgger, task: Task, teacher_path: Path, description: dict[str, Any]
+) -> Dataset:
+    """Open the dataset a run asks for, or the beginning of a larger one; collect it if that is asked for too.
+
+    Raises:
+        BadInput: there is none, or only one with other settings.
+        BadFile: it is damaged.
+    """
+    samples = 1000 * int(config.dataset.removesuffix("k"))
+    wanted = dataset_folder(config, task, samples)
+    folder = find_dataset(wanted, samples)
+    if folder is None and isinstance(config, Utils.Cloning) and config.collect:
+        common = {field.name: getattr(config, field.name) for field in dataclasses.fields(CommonConfig)}
+        collection = Utils.Collection(num_data=samples, **common)
+        collect(collection, task, get_Teacher_model(teacher_path, config.device), teacher_path, overwrite=False)
+        folder = wanted
+    if folder is None:
+        raise BadInput(
+            f"no dataset of {config.dataset} in {wanted.parent}: --C_data --num_data {samples} collects it, --BC_phase "
+            "with --collect does so by itself"
+        )
+    dataset = open_dataset(folder)
+    check_same(dataset, description, ("task", "teacher_sha256", *(["render"] if config.mode != "State" else [])))
+    return dataset.prefix(samples)
+
+
+def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
+    """Raise `BadInput` where a dataset is not what was asked for."""
+    unlike = differences(dataset.meta, description, keys)
+    if unlike:
+        raise BadInput(f"{dataset.folder} has other settings than asked for: {unlike}")

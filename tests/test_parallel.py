@@ -1,0 +1,269 @@
+"""Two ranks on the CPU: one gradient, one run, one end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_command_line import ROOT, flags, metrics, pusher, run_folder
+
+from Algorithm import Parallel
+from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Config import PPDConfig, TeacherDistillationConfig
+from Algorithm.PPD import PPD
+from Algorithm.Rollout import Minibatch
+from Algorithm.StudentTeacher_distillation import OnlineDistillation
+from Enviroment.Utils import make_vector_env
+from Models.Base_Model import SquashedGaussian
+from Models.Model_Pusher import get_Teacher_model, make_student
+
+STATE = {
+    "mode": "State",
+    "test_every": 1000,
+    "episodes": 1,
+    "final_episodes": 1,
+    "video_every": 0,
+    "device": "cpu",
+    "wandb_mode": "disabled",
+}
+ONLINE = STATE | {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "optimization_steps": 16}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+CONFIGS = {
+    PPD: PPDConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
+    OnlineDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
+}
+
+# What every rank does: a rollout in its environments, and the gradient of a minibatch, by the method in argv.
+GRADIENT = """
+import sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_parallel import CONFIGS, Parallel, build
+if __name__ == "__main__":
+    with Parallel.joined(torch.device("cpu")):
+        method = next(method for method in CONFIGS if method.__name__ == sys.argv[2])
+        trainer = build(method)
+        trainer.collect()
+        trainer.prepare()
+        batch = trainer.rollout.minibatch(torch.arange(Parallel.rank(), 16, 2))
+        torch.manual_seed(1)
+        loss, _ = trainer._loss(batch)
+        loss.backward()
+        gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
+        content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
+        content["batch"]["teacher"] = vars(batch.teacher)
+        content["scaled"] = trainer.normalizer.state_dict()["moments"]
+        torch.save(content, f"{sys.argv[3]}/{Parallel.rank()}.pt")
+        trainer.env.close()
+"""
+
+
+def build(method, count=2):
+    """A trainer with this rank's share of 4 environments."""
+    from Enviroment.Tasks import TASKS
+
+    task, teacher = TASKS["Pusher"], get_Teacher_model()
+    env = make_vector_env(task, 4 // count, 1)
+    torch.manual_seed(0)
+    student = make_student(
+        "ImpaalaSmall",
+        env.single_observation_space,
+        env.single_action_space,
+        task.proprioception,
+        teacher.statistics,
+        task.stack,
+    )
+    trainer = method(student, env, task, CONFIGS[method], 600_000, teacher=teacher)
+    trainer.start()
+    return trainer
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_the_gradient_of_two_ranks_is_that_of_one_process_on_the_joined_batch(method, tmp_path):
+    (tmp_path / "rank.py").write_text(GRADIENT)
+    words = [*TORCHRUN, tmp_path / "rank.py", ROOT / "tests", method.__name__, tmp_path]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for name, gradient in ranks[0]["gradients"].items():
+        assert torch.equal(gradient, ranks[1]["gradients"][name])
+    assert torch.equal(ranks[0]["background"], ranks[1]["background"])
+    assert ranks[0]["scaled"] == ranks[1]["scaled"]
+
+    alone = build(method, count=1)  # all four environments
+    alone.env.close()
+    assert torch.equal(alone.student.background, ranks[0]["background"])
+    parts = [rank["batch"] for rank in ranks]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name not in ("obs", "teacher")}
+    joined["obs"] = {key: torch.cat([part["obs"][key] for part in parts]) for key in parts[0]["obs"]}
+    mean, log_std = (torch.cat([part["teacher"][name] for part in parts]) for name in ("mean", "log_std"))
+    joined["teacher"] = SquashedGaussian(mean, log_std, alone.student.scale, alone.student.shift)
+    assert len({tuple(state.tolist()) for state in joined["obs"]["State"]}) == 16  # each rank has its own environments
+    loss, _ = alone.loss(Minibatch(**joined))
+    loss.backward()
+    for name, weight in alone.student.named_parameters():
+        torch.testing.assert_close(ranks[0]["gradients"][name], weight.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def ranks(*arguments):
+    """Run `Pusher.py` on two ranks; returns it and what it said itself on stderr."""
+    words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *map(str, arguments)]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    return run, [line for line in run.stderr.splitlines() if line.startswith("Pusher.py")]
+
+
+def wait_for_rows(folder, job):
+    rows = folder / "metrics.csv"
+    while not rows.exists() or rows.read_text().count("\n") < 5:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+
+
+def weights(folder):
+    return load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["student"]
+
+
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory):
+    """A dataset, and one run of cloning on one rank and on two."""
+    results = tmp_path_factory.mktemp("cloned")
+    made = pusher("--C_data", "--num_data", 5000, "--results_dir", results)
+    assert made.returncode == 0, made.stderr
+    settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
+    for name, start in (("one", pusher), ("two", lambda *words: ranks(*words)[0])):
+        run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
+        assert run.returncode == 0, run.stderr
+    return results
+
+
+def test_cloning_on_two_ranks_draws_the_same_samples_and_learns_the_same(cloned):
+    one, two = (cloned / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / name for name in ("one", "two"))
+    for row, other in zip(metrics(one), metrics(two), strict=True):
+        for key, value in row.items():
+            if value and key.startswith(("x_axis/", "buffer/")):
+                assert float(other[key]) == pytest.approx(float(value), rel=1e-2), key
+            elif key in ("training/loss", "test/OD/return"):
+                assert not value or float(other[key]) == pytest.approx(float(value), rel=2e-2), key
+    last = weights(two)
+    for name, value in weights(one).items():
+        torch.testing.assert_close(value, last[name], rtol=0.05, atol=5e-3, msg=name)
+
+
+def test_dagger_on_two_ranks_adds_the_same_episodes(cloned):
+    parent = cloned / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "one"
+    settings = {k: v for k, v in STATE.items() if k != "mode"} | {"folder_Dagger": parent, "sampling": "balanced"}
+    settings |= {"num_envs": 3, "rollout_samples": 500, "rollout_updates": 50, "optimization_steps": 100}
+    for name, start in (("one", pusher), ("two", lambda *words: ranks(*words)[0])):
+        run = start(*flags("Dagger_phase", settings, results_dir=cloned, run_name=name))
+        assert run.returncode == 0, run.stderr
+    one, two = (metrics(cloned / "Pusher" / "OurAlgorithm1_KL" / "Phase_Two" / name) for name in ("one", "two"))
+    for row, other in zip(one, two, strict=True):
+        for key in ("x_axis/samples_collected", "training/episode_return", "training/loss", "buffer/new_share"):
+            assert not row[key] or float(other[key]) == pytest.approx(float(row[key]), rel=2e-2), key
+
+
+def test_rollouts_on_two_ranks_count_and_learn_as_on_one(tmp_path):
+    settings = ONLINE | {"optimization_steps": 480, "num_envs": 6, "minibatch_size": 24}
+    for name, start in (("one", pusher), ("two", lambda *words: ranks(*words)[0])):
+        run = start(*flags("PPD", settings, results_dir=tmp_path, run_name=name))
+        assert run.returncode == 0, run.stderr
+    one, two = (metrics(tmp_path / "Pusher" / "PPD" / name) for name in ("one", "two"))
+    for key in ("x_axis/optimization_steps", "x_axis/samples_collected", "x_axis/samples_seen"):
+        assert [row[key] for row in one] == [row[key] for row in two]
+    curves = [[float(row["training/distillation_kl"]) for row in rows[1:]] for rows in (one, two)]
+    first, last = (np.array([curve[part] for curve in curves]) for part in (slice(0, 3), slice(-5, None)))
+    assert (last.mean(1) < 0.5 * first.mean(1)).all()
+    assert 0.5 < last[0].mean() / last[1].mean() < 2
+
+
+@pytest.mark.parametrize("method", ["Sdistillation", "Tdistillation"])
+def test_the_other_methods_run_on_two_ranks(method, tmp_path):
+    run, _ = ranks(*flags(method, ONLINE, results_dir=tmp_path))
+    assert run.returncode == 0, run.stderr
+    counts = [metrics(run_folder(tmp_path))[-1][f"x_axis/{what}"] for what in ("samples_collected", "samples_seen")]
+    assert counts == ["128", "512"]
+
+
+def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
+    command = flags("PPD", ONLINE, optimization_steps=400, checkpoint_every=0, results_dir=tmp_path)
+    run, _ = ranks(*command, "--run_name", "unbroken")
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "Pusher" / "PPD" / "cut"
+    words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *command, "--run_name", "cut"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+        wait_for_rows(folder, job)
+        job.send_signal(signal.SIGTERM)
+        _, errors = job.communicate(timeout=100)
+    assert job.returncode != 0
+    assert errors.count("stopped and saved at update") == 1, errors
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["counters"][0] < 400
+    alone = pusher(*command, "--run_name", "cut", "--resume")
+    assert (alone.returncode, alone.stderr.count("\n")) == (2, 1), alone.stderr
+    assert "ranks is 2, not 1" in alone.stderr
+    run, _ = ranks(*command, "--run_name", "cut", "--resume")
+    assert run.returncode == 0, run.stderr
+    unbroken = folder.with_name("unbroken")
+    assert metrics(folder) == metrics(unbroken)
+    expected = weights(unbroken)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(folder).items())
+
+
+def test_a_rank_that_dies_ends_the_job(tmp_path):
+    command = flags("PPD", ONLINE, optimization_steps=1_000_000, results_dir=tmp_path)
+    words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *command]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+        wait_for_rows(tmp_path / "Pusher" / "PPD" / "lambda5_State_run0", job)
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        second = [pid for pid in children if "RANK=1" in Path(f"/proc/{pid}/environ").read_text().split("\0")]
+        os.kill(int(second[0]), signal.SIGKILL)
+        began = time.monotonic()
+        _, errors = job.communicate(timeout=100)
+    assert time.monotonic() - began < 60
+    assert job.returncode != 0
+    said = [line for line in errors.splitlines() if line.startswith("Pusher.py")]
+    assert len(said) == 1, errors
+    assert "rank 0: another rank has ended" in said[0]
+    assert load_checkpoint(run_folder(tmp_path) / "checkpoints" / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (flags("PPD", ONLINE, minibatch_size=33), "--minibatch_size 33 cannot be shared by 2 ranks"),
+        (flags("PPD", ONLINE, num_envs=5), "--num_envs 5 cannot be shared by 2 ranks"),
+        (flags("PPD", ONLINE, clip=-1), "--clip"),
+        (["--C_data"], "for one process"),
+        (flags("BC_phase", STATE, dataset="10k"), "no dataset of 10k"),
+    ],
+)
+def test_what_ranks_cannot_do_is_said_once(words, hint, tmp_path):
+    run, said = ranks(*words, "--results_dir", tmp_path)
+    assert run.returncode != 0
+    assert len(said) == 1, run.stderr
+    assert hint in said[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranks_with_different_settings_are_refused(tmp_path):
+    script = tmp_path / "differ.py"
+    script.write_text(
+        "import os, sys\nfrom Distillation.Pusher import main\n"
+        "if __name__ == '__main__':\n    main([*sys.argv[1:], '--clip', f\"0.{1 + int(os.environ['RANK'])}\"])\n"
+    )
+    words = [*TORCHRUN, script, *flags("PPD", ONLINE, results_dir=tmp_path / "results")]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    said = [line for line in run.stderr.splitlines() if "error: rank" in line]
+    assert len(said) == 1, run.stderr
+    assert "ranks 1 and 0 have other settings: clip is 0.2, not 0.1" in said[0]
+    assert not (tmp_path / "results").exists()
+
+
+def test_alone_nothing_is_exchanged(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # of something else
+    assert (Parallel.count(), Parallel.rank(), Parallel.exchange("x")) == (1, 0, ["x"])
