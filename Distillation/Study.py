@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,15 +41,25 @@ class Job:
 
     Attributes:
         name: of what it makes.
-        command: its arguments.
+        arguments: its arguments.
         needs: jobs that come before.
         run: the run, unless it collects a dataset.
     """
 
     name: str
-    command: list[str]
+    arguments: list[str]
     needs: list["Job"]
     run: StudyRun | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """Its arguments now: a run that was begun is gone on with."""
+        run = self.run
+        if run is None:
+            return self.arguments
+        begun = (run.folder / "checkpoints" / "last.pt").is_file() and not run.unlike(run.folder)
+        goes_on = begun and (run.parent is None or run.parent.finished(run.parent.folder))
+        return [*self.arguments, "--resume" if goes_on else "--overwrite"]
 
     @property
     def kind(self) -> tuple[str, str] | None:
@@ -72,9 +82,7 @@ def plan(runs: Sequence[StudyRun]) -> list[Job]:
         needs = [jobs[run.parent]] if run.parent in jobs else []
         if isinstance(run.config, Cloning | DAgger) and run.config.task in datasets:
             needs.append(datasets[run.config.task])
-        begun = (run.folder / "checkpoints" / "last.pt").is_file() and not run.unlike(run.folder)
-        goes_on = begun and (run.parent is None or run.parent.finished(run.parent.folder))
-        jobs[run] = Job(run.name, [*run.command, "--resume" if goes_on else "--overwrite"], needs, run)
+        jobs[run] = Job(run.name, run.command, needs, run)
     return [*datasets.values(), *jobs.values()]
 
 
@@ -91,48 +99,138 @@ def _collections(runs: Sequence[StudyRun]) -> dict[str, Job]:
     return jobs
 
 
-def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[float]]) -> bool:
+class Engine(Protocol):
+    """What jobs run on: this machine (`Local`), or Ray (`Study_ray.Ray`).
+
+    Attributes:
+        at_once: how many jobs run at once, for what is left to be said.
+        slots: how many may be handed over at once.
+    """
+
+    at_once: int
+    slots: int
+
+    def start(self, job: Job) -> "Handle":
+        """Begin a job."""
+        ...
+
+
+class Handle(Protocol):
+    """A job that was handed over.
+
+    Attributes:
+        seconds: what it has taken, 0 until it runs.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """What it has taken; 0 until it runs."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return its exit status, None before."""
+        ...
+
+    def terminate(self) -> None:
+        """Tell it to save and stop."""
+        ...
+
+    def wait(self) -> object:
+        """Wait until it has."""
+        ...
+
+
+class Local:
+    """Processes of this machine, which share its cores.
+
+    Args:
+        at_once: how many.
+        logs: folder for what they print.
+    """
+
+    def __init__(self, at_once: int, logs: Path):
+        self.at_once = self.slots = at_once
+        self._logs, self._threads = logs, max(1, len(os.sched_getaffinity(0)) // at_once)
+
+    def start(self, job: Job) -> Handle:
+        """Begin a job."""
+        return Process(job, self._logs, self._threads)
+
+
+class Process(subprocess.Popen):
+    """A job's process, in a session of its own: Ctrl-C is the runner's.
+
+    Args:
+        job: the job.
+        logs: folder for what it prints.
+        threads: how many cores it is to use.
+    """
+
+    def __init__(self, job: Job, logs: Path, threads: int):
+        self._began = time.monotonic()
+        logs.mkdir(parents=True, exist_ok=True)
+        script = Path(__file__).with_name("Pusher.py")
+        with (logs / f"{job.name}.log").open("a") as output:
+            super().__init__(
+                [sys.executable, script, "--num_workers", str(threads), *job.command],
+                cwd=ROOT,
+                env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_runner,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """What it has taken."""
+        return time.monotonic() - self._began
+
+
+def work(jobs: Sequence[Job], engine: Engine, logs: Path, spent: dict[Any, list[float]]) -> bool:
     """Do the jobs, some at once, and release the runs; returns whether all came to their end.
 
     Args:
         jobs: from `plan`.
-        at_once: how many.
+        engine: what they run on.
         logs: folder for what they print.
         spent: seconds of the runs that have finished, [method, mode]; grows.
     """
     waiting, done = list(jobs), set[Job]()
-    running: dict[Job, tuple[subprocess.Popen, float]] = {}
+    running: dict[Job, Handle] = {}
 
     def left() -> str:
         every = [seconds for each in spent.values() for seconds in each]
         if not (waiting or running) or not every:
             return f"{len(waiting) + len(running)} left"
         expected = {job: float(np.mean(spent.get(job.kind) or every)) for job in (*waiting, *running)}
-        gone = {job: time.monotonic() - begun for job, (_, begun) in running.items()}
-        seconds = sum(max(expected[job] - gone.get(job, 0), 0) for job in expected) / at_once
+        gone = {job: handle.seconds for job, handle in running.items()}
+        seconds = sum(max(expected[job] - gone.get(job, 0), 0) for job in expected) / engine.at_once
         return f"{len(expected)} left, about {_clock(seconds)}"
 
     print(left(), flush=True)
     try:
         while waiting or running:
             ready = [job for job in waiting if done.issuperset(job.needs)]
-            for job in ready[: at_once - len(running)]:
+            for job in ready[: engine.slots - len(running)]:
                 waiting.remove(job)
-                running[job] = _start(job, logs / f"{job.name}.log", at_once), time.monotonic()
+                running[job] = engine.start(job)
             if not running:
                 break
             time.sleep(POLL_S)
-            for job, (process, begun) in list(running.items()):
-                if process.poll() is None:
+            for job, handle in list(running.items()):
+                status = handle.poll()
+                if status is None:
                     continue
                 del running[job]
-                if process.returncode:
+                if status:
                     log = logs / f"{job.name}.log"
-                    last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
-                    print(f"{job.name} failed ({process.returncode}): {last} ({log})", flush=True)
+                    last = log.read_text(errors="replace").rstrip().rpartition("\n")[2] if log.is_file() else ""
+                    print(f"{job.name} failed ({status}): {last} ({log})", flush=True)
                     continue
                 done.add(job)
-                seconds, scores = time.monotonic() - begun, ""
+                seconds, scores = handle.seconds, ""
                 if job.run is not None:
                     summary = release(job.run)
                     spent[job.kind].append(max(seconds, summary["training_seconds"]))
@@ -140,30 +238,13 @@ def work(jobs: Sequence[Job], at_once: int, logs: Path, spent: dict[Any, list[fl
                     scores = "normalized {normalized_return:.3f}  success {success:.2f}  ".format(**student)
                 print(f"{job.name:<30}{_clock(seconds):>8}  {scores}{left()}", flush=True)
     finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.wait()
+        for handle in running.values():
+            handle.terminate()
+        for handle in running.values():
+            handle.wait()
     for job in waiting:
         print(f"{job.name} not begun: what it needs has failed")
     return len(done) == len(jobs)
-
-
-def _start(job: Job, log: Path, at_once: int) -> subprocess.Popen:
-    """Start a job with its share of the cores, in a session of its own: Ctrl-C is the runner's."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as output:
-        return subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("Pusher.py"), "--num_workers", threads, *job.command],
-            cwd=ROOT,
-            env={"OMP_NUM_THREADS": threads} | os.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_runner,
-        )
 
 
 def _end_with_runner() -> None:
@@ -214,13 +295,18 @@ def write_results(folder: Path, runs: Sequence[StudyRun]) -> None:
     print(f"\n{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{folder / 'table.md'}")
 
 
-def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: bool) -> bool:
-    """Make the runs that are missing, so many at once, and write the results; returns whether none failed.
+def run_study(
+    runs: Sequence[StudyRun],
+    folder: Path,
+    engine: Callable[[], contextlib.AbstractContextManager[Engine]] | None,
+    dry_run: bool,
+) -> bool:
+    """Make the runs that are missing on an engine, if there is one, and write the results; returns whether none failed.
 
     Raises:
         BadFile: another runner is at work in the folder.
     """
-    working = at_once > 0 and not dry_run
+    working = engine is not None and not dry_run
     with locked(folder / "runs") if working else contextlib.nullcontext():
         jobs = plan(runs)
         finished = [run for run in runs if run.finished(run.released)]
@@ -233,14 +319,43 @@ def run_study(runs: Sequence[StudyRun], folder: Path, at_once: int, dry_run: boo
                 print("Pusher.py", shlex.join(job.command))
             return True
         complete = True
-        if working:
+        if working and jobs:
+            assert engine is not None
             spent: dict[Any, list[float]] = defaultdict(list)
             for run in finished:
                 seconds = json.loads((run.released / "summary.json").read_text())["training_seconds"]
                 spent[run.config.method, run.config.mode].append(seconds)
-            complete = work(jobs, at_once, folder / "runs", spent)
+            with engine() as running_on:
+                complete = work(jobs, running_on, folder / "runs", spent)
         write_results(folder, runs)
         return complete
+
+
+def choose_engine(
+    arguments: argparse.Namespace, logs: Path
+) -> Callable[[], contextlib.AbstractContextManager[Engine]] | None:
+    """Return what starts the engine that the command line asks for, None for `--jobs 0`.
+
+    Raises:
+        BadInput: it asks for what cannot be.
+    """
+    if arguments.ray is not None:
+        from Distillation.Study_ray import Ray
+
+        if arguments.jobs is not None:
+            raise BadInput(
+                "--jobs is for this machine; with --ray, --cpus and --gpus of a run say how many run at once"
+            )
+        cpus, gpus = 1 if arguments.cpus is None else arguments.cpus, arguments.gpus or 0.0
+        if cpus < 1 or not 0 <= gpus < float("inf"):
+            raise BadInput("--cpus of 1 or more, and --gpus of 0 or more, are needed")
+        return lambda: Ray.connected(arguments.ray, cpus, gpus, logs)
+    jobs = 1 if arguments.jobs is None else arguments.jobs
+    if arguments.cpus is not None or arguments.gpus is not None:
+        raise BadInput("--cpus and --gpus are for --ray")
+    if jobs < 0:
+        raise BadInput(f"--jobs {jobs}: 0 or more is needed")
+    return (lambda: contextlib.nullcontext(Local(jobs, logs))) if jobs else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -249,7 +364,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("study", help="a name in Distillation/Studies, or a .toml file")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once; 0: only draw what there is (default: 1)")
+    parser.add_argument("--jobs", type=int, help="runs at once; 0: only draw what there is (default: 1)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="run on Ray instead: on the cluster at ADDRESS, whose machines share this folder, or on this machine",
+    )
+    parser.add_argument("--cpus", type=int, help="with --ray: cores of a run (default: 1)")
+    parser.add_argument("--gpus", type=float, help="with --ray: GPUs of a run; half of one each: 0.5 (default: 0)")
     parser.add_argument("--dry_run", action="store_true", help="say what would be run")
     parser.add_argument("--results_dir", default="Results", help="relative to the repository (default: Results)")
     arguments = parser.parse_args(argv)
@@ -257,9 +381,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
     results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
     try:
-        if arguments.jobs < 0:
-            raise BadInput(f"--jobs {arguments.jobs}: 0 or more is needed")
-        complete = run_study(read_study(path, results), ROOT / results, arguments.jobs, arguments.dry_run)
+        engine = choose_engine(arguments, ROOT / results / "runs")
+        complete = run_study(read_study(path, results), ROOT / results, engine, arguments.dry_run)
     except (BadInput, BadFile) as error:
         parser.error(str(error))
     except OSError as error:

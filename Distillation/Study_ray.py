@@ -1,0 +1,143 @@
+"""Runs of a study as tasks of Ray (https://docs.ray.io), on this machine's cores or on a cluster.
+
+The machines of a cluster share the repository's folder and have its packages: a run that one of them lost goes on from its
+checkpoint on another, and results lie where they always do.
+"""
+
+import contextlib
+import logging
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from Algorithm.Config import BadInput
+from Models.Files import brief
+
+if TYPE_CHECKING:
+    from Distillation.Study import Job
+
+CONNECT_S = 10
+RETRIES = 10  # of a run whose process, or whose machine, was lost
+
+
+class Killed(Exception):
+    """A run's process was killed, so that it can go on."""
+
+
+def do(job: "Job", logs: Path, cpus: int) -> tuple[int, float]:
+    """Do a job on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
+
+    Raises:
+        Killed: its process was.
+        FileNotFoundError: this machine does not see the study's folder.
+    """
+    from Distillation.Study import POLL_S, Process
+
+    if not logs.is_dir():
+        raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
+    process = Process(job, logs, cpus)
+    try:
+        while (status := process.poll()) is None:
+            time.sleep(POLL_S)  # Ray cancels between two lines of Python
+    except BaseException:  # cancelled
+        process.terminate()
+        process.wait()
+        raise
+    if status < 0:
+        raise Killed(f"by signal {-status}")
+    return status, process.seconds
+
+
+class Task:
+    """A job that Ray has."""
+
+    def __init__(self, reference: Any):
+        self._reference = reference
+        self.seconds = 0.0
+
+    def poll(self) -> int | None:
+        """Return its exit status, None before."""
+        import ray
+
+        if not ray.wait([self._reference], timeout=0)[0]:
+            return None
+        try:
+            status, self.seconds = ray.get(self._reference)
+        except ray.exceptions.RayError as error:
+            print(f"Ray: {brief(error)}", flush=True)
+            return 1
+        return status
+
+    def terminate(self) -> None:
+        """Tell it to save and stop."""
+        import ray
+
+        ray.cancel(self._reference)
+
+    def wait(self) -> None:
+        """Wait until it has."""
+        import ray
+
+        ray.wait([self._reference], timeout=60)
+
+
+class Ray:
+    """Ray, as an engine: it decides what runs where, and does again what was lost.
+
+    Args:
+        cpus: cores of a run.
+        gpus: GPUs of a run.
+        logs: folder for what runs print.
+    """
+
+    slots = 10**6  # what does not fit waits in Ray
+
+    def __init__(self, cpus: int, gpus: float, logs: Path):
+        import ray
+
+        there = ray.cluster_resources()
+        fit = [there.get("CPU", 0) / cpus, *([there.get("GPU", 0) / gpus] if gpus else [])]
+        self.at_once = int(min(fit))
+        if not self.at_once:
+            asked = f"--cpus {cpus} --gpus {gpus:g}"
+            raise BadInput(f"{asked}: Ray has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all")
+        wanted: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        wanted |= {"max_retries": RETRIES, "retry_exceptions": [Killed]}
+        self._do: Any = ray.remote(**wanted)(do)
+        self._arguments = logs, cpus
+
+    @classmethod
+    @contextlib.contextmanager
+    def connected(cls, address: str, cpus: int, gpus: float, logs: Path) -> Iterator["Ray"]:
+        """Connect to the cluster at `address`; `local` starts Ray on this machine.
+
+        Raises:
+            BadInput: Ray is not installed, does not answer, or has not what a run needs.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise BadInput("--ray needs Ray: pip install 'ray[default]'") from None
+        logs.mkdir(parents=True, exist_ok=True)
+        stop = signal.getsignal(signal.SIGTERM)
+        try:
+            if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # Ray itself would try for minutes
+                socket.create_connection((place[1], int(place[2])), timeout=CONNECT_S).close()
+            context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # OSError, RuntimeError, ValueError, as it comes
+            raise BadInput(f"--ray {address}: {brief(error)}") from None
+        signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
+        try:
+            if context.dashboard_url:
+                print(f"Ray's dashboard: http://{context.dashboard_url}", flush=True)
+            yield cls(cpus, gpus, logs)
+        finally:
+            ray.shutdown()
+
+    def start(self, job: "Job") -> Task:
+        """Hand a job to Ray."""
+        return Task(self._do.options(name=job.name).remote(job, *self._arguments))
