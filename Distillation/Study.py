@@ -68,14 +68,14 @@ class Job:
 
 
 def plan(runs: Sequence[StudyRun]) -> list[Job]:
-    """Return what is to be done, in an order in which it can be.
+    """Return what is to be done, in an order in which it can be: one run of each experiment, then a second one of each.
 
     Those are the runs that are not released, the datasets they learn from, and runs of cloning that DAgger is to go on from
     and whose figures alone are here.
     """
     missing = {run for run in runs if not run.finished(run.released)}
     missing |= {run.parent for run in missing if run.parent and not run.parent.finished(run.parent.folder)}
-    todo = [run for run in runs if run in missing]
+    todo = sorted((run for run in runs if run in missing), key=lambda run: run.config.run_index)
     datasets = _collections(todo)
     jobs: dict[Any, Job] = {}
     for run in todo:
