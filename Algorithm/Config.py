@@ -173,7 +173,6 @@ class DAggerConfig(CloningConfig):
     sampling: str = setting(
         "classic", "balanced: half of a batch from the dataset, half new", choices=("classic", "balanced")
     )
-    learning_rate: float = changed(TrainingConfig, "learning_rate", 1e-4)
     num_envs: int = changed(PPOConfig, "num_envs", 25)
     rollout_samples: int = setting(2_500, "samples of a rollout, in whole episodes", at_least=1)
     rollout_updates: int = setting(5_000, "updates after every rollout", at_least=1)

@@ -68,7 +68,7 @@ def test_a_study_is_expanded_into_runs(tmp_path):
     assert cloning.config.wandb_mode == "disabled"
 
 
-@pytest.mark.parametrize("name", ["main", "smoke"])
+@pytest.mark.parametrize("name", ["main", "smoke", "ablations"])
 def test_the_studies_that_come_along_can_be(name, tmp_path):
     assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path)
 
