@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def open_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, di
     task = TASKS.get(name) if isinstance(name, str) else None
     if task is None:
         raise BadFile(f"{path}: of an unknown task; {', '.join(TASKS)} are known")
+    if "Frame" in policy.inputs:
+        task = replace(task, stack=policy.input_shapes["Frame"][0])
     check_fits(path, policy, task)
     if "Frame" in policy.inputs:
         render, precision = card.get("render"), card.get("precision")

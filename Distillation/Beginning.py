@@ -40,6 +40,7 @@ class Beginning:
 
     Attributes:
         config: its settings, those that DAgger inherits included.
+        task: the task, with as many frames in a stack.
         description: what `config.json` says.
         folder: where it writes.
         checkpoint: what it goes on from, of a run that was cut off.
@@ -49,6 +50,7 @@ class Beginning:
     """
 
     config: ExperimentConfig
+    task: Task
     description: dict[str, Any]
     folder: Path
     checkpoint: dict[str, Any] | None
@@ -78,6 +80,7 @@ def prepare(
     with Parallel.agreed():
         if isinstance(config, Utils.DAgger):
             config, start, priorities = inherit(config)
+    task = dataclasses.replace(task, stack=config.stack)
     description = describe(config, teacher_path, task.rendering(config.render_quality)) | {"ranks": Parallel.count()}
     folder = task_folder(config) / config.folder / config.name
     finished = folder / SUMMARY
@@ -133,7 +136,7 @@ def prepare(
         if first:
             finished.unlink(missing_ok=True)
             write_json(folder / "config.json", description)
-    return Beginning(config, description, folder, checkpoint, dataset, student, priorities)
+    return Beginning(config, task, description, folder, checkpoint, dataset, student, priorities)
 
 
 def check_ranks(config: CommonConfig, teacher: str) -> None:

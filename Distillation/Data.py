@@ -90,7 +90,14 @@ def open_matching(
 
 
 def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
-    """Raise `BadInput` where a dataset is not what was asked for."""
-    unlike = differences(dataset.meta, description, keys)
+    """Raise `BadInput` where a dataset is not what was asked for, however its frames are to be stacked."""
+
+    def single(meta: dict[str, Any]) -> dict[str, Any]:
+        render = meta.get("render")
+        if not isinstance(render, dict):
+            return meta
+        return meta | {"render": {key: value for key, value in render.items() if not key.startswith("stack")}}
+
+    unlike = differences(single(dataset.meta), single(description), keys)
     if unlike:
         raise BadInput(f"{dataset.folder} has other settings than asked for: {unlike}")

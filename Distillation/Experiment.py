@@ -153,7 +153,7 @@ def distil(
         beginning = prepare(config, task, teacher_path, resume, overwrite, open_things)
         if beginning is None:
             return
-        config, description, folder = beginning.config, beginning.description, beginning.folder
+        config, task, description, folder = beginning.config, beginning.task, beginning.description, beginning.folder
         checkpoint, dataset, student = beginning.checkpoint, beginning.dataset, beginning.student
         print(heading(config, teacher_path, folder, checkpoint is not None), flush=True)
         sets = {

@@ -82,6 +82,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     checkpoint_every: float = setting(
         30.0, "seconds between checkpoints, or more where writing them would take 2 % of the time", at_least=0
     )
+    stack: int = setting(4, "frames the student sees at once, of every second step", at_least=1, at_most=16)
     grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
     run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
     wandb_mode: str = setting(
@@ -119,7 +120,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     def check_sight(self) -> None:
         """Raise `BadInput` for settings of a backbone that the student does not have."""
         for field in dataclasses.fields(self):
-            seeing = field.name in ("grid", "frame_noise", "random_shift")
+            seeing = field.name in ("stack", "grid", "frame_noise", "random_shift")
             if self.mode == "State" and seeing and getattr(self, field.name) != field.default:
                 raise BadInput(
                     f"--{field.name} is for students that see: --mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
@@ -198,7 +199,7 @@ class DAgger(ExperimentConfig, DAggerConfig):
     method = "Dagger_phase"
     title = "DAgger: goes on from a run of behavioural cloning"
     free = ExperimentConfig.free | {"folder_Dagger", "parent"}  # the student it holds counts, not where it lies
-    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid"})
+    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid", "stack"})
 
     dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
     folder_Dagger: str | None = setting(None, "folder of the behavioural cloning run that DAgger goes on from")

@@ -242,6 +242,18 @@ def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
     assert "4 episodes" in play.stdout
 
 
+def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
+    run = pusher(*flags("PPD", ONLINE, stack=1, results_dir=tmp_path))
+    assert run.returncode == 0, run.stderr
+    folder = run_folder(tmp_path)
+    student = load_student(folder / "checkpoints" / "last.pt")
+    assert student.input_shapes["Frame"] == (1, 64, 128)
+    play = pusher(folder, "--seeds", "1900", "--json", "--device", "cpu", script="Distillation/Play.py")
+    assert play.returncode == 0, play.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert json.loads(play.stdout)["policy"]["return"] == pytest.approx(summary["OD"]["student"]["return"], rel=1e-3)
+
+
 def truncated_teacher(folder):
     path = folder / "truncated.pt"
     path.write_bytes(SHIPPED_TEACHER.read_bytes()[:9999])
