@@ -30,7 +30,8 @@ from Distillation import Utils
 from Distillation.Beginning import PAGE, SUMMARY, check_ranks, prepare
 from Distillation.Data import collect
 from Distillation.Page import write_page
-from Distillation.Plot import draw, find_runs
+from Distillation.Plot import draw
+from Distillation.Runs import find_runs
 from Distillation.Utils import (
     CommonConfig,
     ExperimentConfig,

@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import WHAT, Run, draw, group_runs, scores
+from Distillation.Plot import WHAT, draw, scores
+from Distillation.Runs import Run, group_runs
 from Models.Files import write_text
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import SEEDS_AND_PLACES
 from Distillation.Pusher import parse
+from Distillation.Runs import SEEDS_AND_PLACES
 from Distillation.Utils import (
     METHODS,
     ROOT,

@@ -12,13 +12,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from Algorithm.Config import BadInput
+from Distillation.Study_jobs import POLL_S, Job, Process
 from Models.Files import brief
-
-if TYPE_CHECKING:
-    from Distillation.Study import Job
 
 CONNECT_S = 10
 RETRIES = 10  # of a run whose process, or whose machine, was lost
@@ -28,15 +26,13 @@ class Killed(Exception):
     """A run's process was killed, so that it can go on."""
 
 
-def do(job: "Job", logs: Path, cpus: int) -> tuple[int, float]:
+def do(job: Job, logs: Path, cpus: int) -> tuple[int, float]:
     """Do a job on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
 
     Raises:
         Killed: its process was.
         FileNotFoundError: this machine does not see the study's folder.
     """
-    from Distillation.Study import POLL_S, Process
-
     if not logs.is_dir():
         raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
     process = Process(job, logs, cpus)
@@ -138,6 +134,6 @@ class Ray:
         finally:
             ray.shutdown()
 
-    def start(self, job: "Job") -> Task:
+    def start(self, job: Job) -> Task:
         """Hand a job to Ray."""
         return Task(self._do.options(name=job.name).remote(job, *self._arguments))

@@ -17,7 +17,8 @@ from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import GIF_BYTES, write_video
 from Distillation import Export, Plot
 from Distillation.Page import write_page
-from Distillation.Plot import aggregate, find_runs, group_runs, interquartile_mean, interval, scores
+from Distillation.Plot import aggregate, interquartile_mean, interval, scores
+from Distillation.Runs import find_runs, group_runs
 from Enviroment.Utils import make_env, make_vector_env
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
 from Models.Utils import FrameStacker

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from Distillation import Plot, Study
-from Distillation.Plot import find_runs, group_runs
+from Distillation.Runs import find_runs, group_runs
 from Distillation.Study_file import read_study
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,183 @@
+"""What runs left in their folders, read and grouped: runs that differ in nothing but their seeds are one experiment."""
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Algorithm.Config import BadInput
+from Distillation.Utils import ExperimentConfig
+
+NAMES = {
+    "PPD": "PPD",
+    "Sdistillation": "student distillation",
+    "Tdistillation": "teacher distillation",
+    "BC_phase": "BC",
+    "Dagger_phase": "DAgger",
+}
+SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of one method and mode
+# Settings that do not make two runs different experiments.
+SEEDS_AND_PLACES = ExperimentConfig.free | {
+    *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
+}
+TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: the folder.
+        config: its `config.json`.
+        metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it.
+        closing: the closing figures on OD seeds, `[student, teacher or zero][figure]`, of its `summary.json`; None before.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    closing: dict[str, dict[str, float]] | None = None
+
+    def series(self, *names: str) -> np.ndarray:
+        """Return columns of the rows that have them all, float [names, rows]."""
+        if any(name not in self.metrics for name in names):
+            return np.empty((len(names), 0))
+        values = np.stack([self.metrics[name] for name in names])
+        return values[:, np.isfinite(values).all(0)]
+
+    def last(self, metric: str) -> float:
+        """Return a figure of the row with the last test, NaN without one."""
+        tests = np.flatnonzero(np.isfinite(self.metrics.get("test/OD/return", np.empty(0))))
+        return float(self.metrics[metric][tests[-1]]) if len(tests) and metric in self.metrics else float("nan")
+
+    def last_test(self, figure: str, who: str = "student") -> float:
+        """Return a figure of the last test on OD seeds, of `student`, `teacher` or `zero`."""
+        return self.last(f"test/OD/{'' if who == 'student' else f'{who}_'}{figure}")
+
+    def score(self, figure: str, who: str = "student") -> float:
+        """Return a closing figure, or the last test's until there is one."""
+        return self.last_test(figure, who) if self.closing is None else self.closing[who].get(figure, float("nan"))
+
+    @property
+    def episodes(self) -> int | None:
+        """How many episodes a score is of."""
+        return self.config.get("episodes") if self.closing is None else int(self.closing["student"]["episodes"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that makes it another experiment, those of DAgger's parent included; alpha is its schedule if it has one."""
+        own = _telling(self.config)
+        return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
+
+
+def _telling(config: dict[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in config.items() if key not in SEEDS_AND_PLACES}
+    schedule = settings.pop("mode_alpha", "constant")
+    return settings if schedule == "constant" else settings | {"alpha": schedule}
+
+
+def read_run(folder: Path) -> Run | None:
+    """Read a run, also one that is under way or was cut off; None if the folder holds none that was ever tested."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        with (folder / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file, restval=""))
+        columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
+    except (OSError, ValueError, csv.Error):
+        return None
+    try:
+        figures = json.loads((folder / "summary.json").read_text())["OD"]
+        closing = {who: {k: float(v) for k, v in figures[who].items()} for who in ("student", "teacher", "zero")}
+        int(closing["student"]["episodes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        closing = None  # the run has not finished
+    known = isinstance(config, dict) and {"method", "mode"} <= config.keys()
+    run = Run(folder, config, columns, closing) if known else None
+    return run if run and np.isfinite(run.last("test/OD/return")) else None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):  # empty, or a row that was cut
+        return float("nan")
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Read the runs in some folders, each a run's own or one with runs somewhere below.
+
+    What lies in a folder `runs` below is left out: of a study its released runs count, once.
+
+    Raises:
+        BadInput: a folder holds none.
+    """
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        below = (file.parent for file in path.rglob("metrics.csv") if "runs" not in file.relative_to(path).parts)
+        folders = [path] if (path / "metrics.csv").is_file() else sorted(below)
+        found = {folder.resolve(): run for folder in folders if (run := read_run(folder))}
+        for folder in folders:
+            if found and folder.resolve() not in found:
+                print(f"left out: {folder} (damaged, or nothing tested yet)", file=sys.stderr)
+        if not found:
+            raise BadInput(f"{path}: no run (a folder with config.json and a metrics.csv that holds a test is needed)")
+        runs |= found
+    return list(runs.values())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seeds."""
+
+    label: str
+    method: str
+    mode: str
+    runs: list[Run]
+    shade: float
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Put runs of one experiment together, and name each by what it takes to tell it from the others."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    times: Counter[tuple[str, Any]] = Counter()
+    for run in runs:
+        experiment = json.dumps(run.settings, sort_keys=True)
+        seed = experiment, run.config.get("run_index")
+        groups.setdefault((experiment, times[seed]), []).append(run)  # the same seeds once more are no further sample
+        times[seed] += 1
+    named: dict[tuple[str, str], list[list[Run]]] = {}
+    repeat = {id(members): number for (_, number), members in groups.items()}
+    for members in groups.values():
+        named.setdefault((members[0].config["method"], members[0].config["mode"]), []).append(members)
+    tasks = {run.config.get("task") for run in runs}
+    result = []
+    order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
+    for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
+        settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
+        telling = ["dataset"] if "dataset" in settings[0] else []
+        for key in dict.fromkeys(key for each in settings for key in each):
+            if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
+                telling.append(key)
+        shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
+        for shade, members, own in zip(shades, alike, settings):
+            words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
+            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
+            result.append(Group(" ".join(words), method, mode, members, shade))
+    return result
+
+
+def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
+    """Return how many differ in these keys."""
+    return len({json.dumps([each.get(key) for key in keys]) for each in settings})
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 24 else text[:21] + "..."
