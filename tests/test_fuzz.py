@@ -257,7 +257,7 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
     files = sorted({file for names in FILES.values() for file in names})
     refused, accepted = set(), set()
 
-    @settings(max_examples=120, **TRIES)
+    @settings(max_examples=100, **TRIES)
     @given(damages())
     def tries(case):
         name, file, kind, seed = case

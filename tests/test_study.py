@@ -165,7 +165,7 @@ def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path,
     folder = results / "Studies" / "study"
     lines = out.splitlines()
     assert lines[:2] == ["study: 0 of 3 runs finished", "4 left"]  # the dataset is one of them
-    assert [line.split()[0] for line in lines[2:6]] == ["dataset_5k", "BC_run0", "BC_run1", "DAgger_run0"]
+    assert [line.split()[0] for line in lines[2:6]] == ["dataset_5k", "BC_run0", "DAgger_run0", "BC_run1"]
     assert "2 left, about" in lines[3]
     found = released(results)
     assert {str(name) for name in found} == {f"Studies/study/{name}" for name in ("BC/run0", "BC/run1", "DAgger/run0")}
