@@ -144,10 +144,10 @@ class Rollout:
         self.age[0] = self.age[-1]
 
     def state_dict(self) -> dict:
-        """Return what the next rollout needs of this one, after `carry_over`."""
+        """Return what the next rollout needs of this one, after `carry_over`, on the CPU, where any rank can have it."""
         return {
-            "vectors": {key: vector[0].clone() for key, vector in self.vectors.items()},
-            "frames": None if self.frames is None else self.frames[: self.history + 1].clone(),
+            "vectors": {key: vector[0].to("cpu", copy=True) for key, vector in self.vectors.items()},
+            "frames": None if self.frames is None else self.frames[: self.history + 1].to("cpu", copy=True),
             "age": self.age[0].tolist(),
         }
 

@@ -271,3 +271,13 @@ def test_alone_nothing_is_exchanged(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "8")  # of something else
     assert (Parallel.count(), Parallel.rank(), Parallel.exchange("x")) == (1, 0, ["x"])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices")
+def test_two_gpus_train_save_and_go_on(tmp_path):
+    command = flags("PPD", ONLINE, device="cuda", mode="ImpaalaSmall", results_dir=tmp_path)
+    run, _ = ranks(*command)
+    assert run.returncode == 0, run.stderr
+    run, _ = ranks(*command, "--resume")
+    assert run.returncode == 0, run.stderr
+    assert "is finished" in run.stdout
