@@ -202,7 +202,7 @@ class DAgger(BehaviouralCloning):
         stacker = FrameStacker(self.task.stack, self.task.stack_stride) if "Frame" in self.student.inputs else None
         started, rewards, episodes = time.monotonic(), 0.0, 0
         first_seed = self._seed + self._episodes
-        for part in collect(self.env, first_seed, self.config.rollout_samples, self.act, stacker):
+        for part in collect(self.env, first_seed, self.config.rollout_samples, self.act, stacker, shared=True):
             self.priorities.add(part.pop("error"))
             self.samples.add(part)
             if Parallel.rank() == 0:

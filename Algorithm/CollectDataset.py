@@ -29,17 +29,17 @@ def collect(
     samples: int,
     act: Callable[[Arrays], tuple[np.ndarray, Arrays]],
     stacker: FrameStacker | None = None,
+    shared: bool = False,
 ) -> Iterator[Arrays]:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
-    Several ranks share the episodes; each of them gets all samples.
-
     Args:
-        env: vector environment; what is yielded at a time is a round of as many episodes, with several ranks of all theirs.
+        env: vector environment; what is yielded at a time is a round of as many episodes.
         first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
         samples: at least so many are collected, in no more episodes than that takes.
         act: maps observations [N, ...] to actions [N, A] and whatever else is to be kept of the step, [N, ...] each.
         stacker: for an `act` that sees.
+        shared: several ranks share the episodes, and each of them gets all samples; a round is one of all their environments.
 
     Yields:
         Samples in the order of the episodes: `frame`, `state`, `proprioception`, `action`, `reward`, `episode_start`,
@@ -48,6 +48,8 @@ def collect(
     assert env.spec is not None
     assert env.spec.max_episode_steps is not None
     extra: Arrays = {}
+    rank, ranks = (Parallel.rank(), Parallel.count()) if shared else (0, 1)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
 
     def watched(obs: Arrays) -> np.ndarray:
         nonlocal extra
@@ -55,11 +57,11 @@ def collect(
         return action
 
     while samples > 0:
-        episodes = min(env.num_envs * Parallel.count(), -(-samples // env.spec.max_episode_steps))
-        seeds = np.arange(first_seed, first_seed + episodes)[Parallel.rank() :: Parallel.count()]
+        episodes = min(env.num_envs * ranks, -(-samples // env.spec.max_episode_steps))
+        seeds = np.arange(first_seed, first_seed + episodes)[rank::ranks]
         steps: list[Arrays] = []
-        with torch.random.fork_rng():
-            torch.manual_seed(first_seed + Parallel.rank())
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(first_seed + rank)
             for step in play(env, seeds.tolist(), stacker, watched):
                 steps.append(
                     {
@@ -71,7 +73,8 @@ def collect(
                         **{key: value[step.live] for key, value in extra.items()},
                     }
                 )
-        steps = [step for share in Parallel.exchange(steps) for step in share]
+        if shared:
+            steps = [step for share in Parallel.exchange(steps) for step in share]
         joined = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
         order = np.argsort(joined["seed"], kind="stable")
         ends = episode_ends(joined["episode_start"][order])

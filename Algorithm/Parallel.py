@@ -56,16 +56,13 @@ def joined(device: Any) -> Iterator[None]:
     if count() == 1:
         yield
         return
-    import torch
     from torch import distributed
 
     cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.set_device(device)  # or every rank would also take memory of the first
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
-    )
     try:
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
+        )
         yield
         exchange(None)
     except RuntimeError as error:

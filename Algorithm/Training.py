@@ -44,15 +44,19 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list this gives, for a good moment to stop; a second one interrupts at once."""
+    """Collect SIGINT and SIGTERM in the list this gives, for a good moment to stop; a second one interrupts at once.
+
+    A rank takes no notice of a second one: torchrun passes on what a batch system has already sent to all processes.
+    """
     requests: list[int] = []
 
     def request(number: int, frame: Any) -> None:
-        if requests:
+        if requests and Parallel.count() == 1:
             sys.exit(128 + number)
+        if not requests and Parallel.rank() == 0:
+            again = "" if Parallel.count() > 1 else "; again stops at once"
+            print(f"stopping after this step{again}", file=sys.stderr, flush=True)
         requests.append(number)
-        if Parallel.rank() == 0:
-            print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield requests

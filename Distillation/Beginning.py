@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from Algorithm import Parallel
 from Algorithm.Checkpoint import check_fits, differences, load_checkpoint, load_policy
 from Algorithm.Config import BadInput
@@ -27,7 +29,7 @@ from Distillation.Utils import (
     write_json,
 )
 from Enviroment.Tasks import Task
-from Models.Base_Model import ActorCritic
+from Models.Base_Model import ActorCritic, resolve_precision
 from Models.Files import BadFile, locked
 
 SUMMARY = "summary.json"
@@ -99,15 +101,17 @@ def prepare(
             checkpoint = load_checkpoint(folder / LAST)
             if first:
                 check_settings(folder, checkpoint["settings"], description, config.free)
-    if checkpoint:
-        done = checkpoint["trainer"]["counters"][0] >= config.optimization_steps
+    scores = None
+    with Parallel.agreed():
+        done = checkpoint is not None and checkpoint["trainer"]["counters"][0] >= config.optimization_steps
         if done and finished.is_file() and (folder / PAGE).is_file():
             try:
                 scores = table(json.loads(finished.read_text())["OD"])
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise BadFile(f"{finished}: damaged; --overwrite makes the run anew") from None
-            print(f"the run in {folder} is finished\n{scores}")
-            return None
+    if scores is not None:
+        print(f"the run in {folder} is finished\n{scores}")
+        return None
     for turn in (first, not first):  # the first may collect what the others then find
         with Parallel.agreed():
             if turn and isinstance(config, Utils.Cloning | Utils.DAgger):
@@ -144,8 +148,10 @@ def check_ranks(config: CommonConfig, teacher: str) -> None:
     count = Parallel.count()
     if count == 1:
         return
-    alike = {"method": config.method, **dataclasses.asdict(config), "teacher's SHA-256": teacher}
-    alike.pop("device")
+    device = torch.device(config.device)
+    alike = {"method": config.method, **dataclasses.asdict(config), "teacher's SHA-256": teacher, "device": device.type}
+    if isinstance(config, ExperimentConfig):
+        alike["precision"] = resolve_precision(config.precision, device)
     for number, other in enumerate(Parallel.exchange(alike)):
         unlike = differences(other, alike)
         if unlike:

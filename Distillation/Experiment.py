@@ -41,7 +41,7 @@ from Distillation.Utils import (
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import ActorCritic, resolve_device, resolve_precision
+from Models.Base_Model import ActorCritic, BadDevice, resolve_device, resolve_precision
 from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_student
 
 # What a student's file says of it, beside its scores.
@@ -67,7 +67,12 @@ def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None
 
 
 def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
-    device = own_device(config.device)
+    try:
+        device = own_device(config.device)
+    except (BadInput, BadDevice):
+        if Parallel.local_rank():  # the first one of this machine says it
+            sys.exit(2)
+        raise
     with Parallel.joined(device):
         _do(dataclasses.replace(config, device=str(device)), task, resume, overwrite)
 
@@ -77,14 +82,18 @@ def own_device(name: str) -> torch.device:
 
     Raises:
         BadDevice: it does not exist.
-        BadInput: one GPU is named for several ranks.
+        BadInput: one GPU is named for several ranks, or there are more of them than GPUs.
     """
-    device = resolve_device(name)
-    if Parallel.local_count() == 1 or device.type == "cpu":
-        return device
-    if device.index is not None:
-        raise BadInput(f"--device {name} is one device; cuda gives each of the {Parallel.local_count()} ranks its own")
-    return resolve_device(f"cuda:{Parallel.local_rank()}")
+    device, ranks = resolve_device(name), Parallel.local_count()
+    if device.type == "cuda":
+        if device.index is not None and ranks > 1:
+            raise BadInput(f"--device {name} is one device; cuda gives each of the {ranks} ranks its own")
+        if ranks > torch.cuda.device_count():
+            raise BadInput(f"{ranks} ranks on a machine with {torch.cuda.device_count()} GPUs: one each is needed")
+        if Parallel.count() > 1 and device.index is None:
+            device = torch.device("cuda", Parallel.local_rank())
+        torch.cuda.set_device(device)  # or this process would also take memory of the first
+    return device
 
 
 def _do(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
@@ -171,7 +180,7 @@ def distil(
             open_things.callback(env.close)
             return env
 
-        test_env = environments(2 * config.episodes)
+        test_env = environments(1 if Parallel.rank() else 2 * config.episodes)  # other ranks: for its spaces
         if student is None:
             torch.manual_seed(training_seed("training", config.run_index))
             student = make_student(
@@ -261,7 +270,7 @@ def heading(config: ExperimentConfig, teacher: Path, folder: Path, resume: bool)
         {
             f"{config.method}": what,
             "updates": f"{config.optimization_steps}, tested every {config.test_every} on {config.episodes} ID and OD episodes",
-            "on": f"{config.device} in {config.precision}",
+            "on": f"{config.device} in {config.precision}{f', {Parallel.count()} ranks' if Parallel.count() > 1 else ''}",
             "run": f"{folder}{' (resumed)' if resume else ''}",
         }
     )

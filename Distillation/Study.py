@@ -217,8 +217,11 @@ def choose_engine(
                 "--jobs is for this machine; with --ray, --cpus and --gpus of a run say how many run at once"
             )
         cpus, gpus = 1 if arguments.cpus is None else arguments.cpus, arguments.gpus or 0.0
-        if cpus < 1 or not 0 <= gpus < float("inf"):
-            raise BadInput("--cpus of 1 or more, and --gpus of 0 or more, are needed")
+        whole = gpus == int(gpus) if abs(gpus) < 1000 else False
+        if cpus < 1 or not ((whole and gpus >= 0) or 0.01 <= gpus < 1):
+            raise BadInput(
+                "--cpus of 1 or more is needed, and as --gpus a whole number, or a share of one such as 0.25"
+            )
         return lambda: Ray.connected(arguments.ray, cpus, gpus, logs)
     jobs = 1 if arguments.jobs is None else arguments.jobs
     if arguments.cpus is not None or arguments.gpus is not None:

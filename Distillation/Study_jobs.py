@@ -114,9 +114,10 @@ class Process(subprocess.Popen):
         job: the job.
         logs: folder for what it prints.
         threads: how many cores it is to use.
+        gpus: whether it may use a GPU.
     """
 
-    def __init__(self, job: Job, logs: Path, threads: int):
+    def __init__(self, job: Job, logs: Path, threads: int, gpus: bool = True):
         self._began = time.monotonic()
         logs.mkdir(parents=True, exist_ok=True)
         script = Path(__file__).with_name("Pusher.py")
@@ -124,7 +125,7 @@ class Process(subprocess.Popen):
             super().__init__(
                 [sys.executable, script, "--num_workers", str(threads), *job.command],
                 cwd=ROOT,
-                env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+                env={"OMP_NUM_THREADS": str(threads)} | os.environ | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -26,16 +26,16 @@ class Killed(Exception):
     """A run's process was killed, so that it can go on."""
 
 
-def do(job: Job, logs: Path, cpus: int) -> tuple[int, float]:
+def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
     """Do a job on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
 
     Raises:
-        Killed: its process was.
+        Killed: its process was, or was told to stop by somebody else, as when a machine is taken away.
         FileNotFoundError: this machine does not see the study's folder.
     """
     if not logs.is_dir():
         raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
-    process = Process(job, logs, cpus)
+    process = Process(job, logs, cpus, gpus)
     try:
         while (status := process.poll()) is None:
             time.sleep(POLL_S)  # Ray cancels between two lines of Python
@@ -43,8 +43,8 @@ def do(job: Job, logs: Path, cpus: int) -> tuple[int, float]:
         process.terminate()
         process.wait()
         raise
-    if status < 0:
-        raise Killed(f"by signal {-status}")
+    if status < 0 or status == 128 + signal.SIGTERM:
+        raise Killed(f"status {status}")
     return status, process.seconds
 
 
@@ -95,16 +95,17 @@ class Ray:
     def __init__(self, cpus: int, gpus: float, logs: Path):
         import ray
 
-        there = ray.cluster_resources()
-        fit = [there.get("CPU", 0) / cpus, *([there.get("GPU", 0) / gpus] if gpus else [])]
-        self.at_once = int(min(fit))
+        machines = [
+            (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]
+        ]
+        self.at_once = sum(int(min(c / cpus, g / gpus if gpus else c / cpus)) for c, g in machines)
         if not self.at_once:
-            asked = f"--cpus {cpus} --gpus {gpus:g}"
-            raise BadInput(f"{asked}: Ray has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all")
+            there = ", ".join(f"{c:g} cores and {g:g} GPUs" for c, g in machines)
+            raise BadInput(f"--cpus {cpus} --gpus {gpus:g}: no machine has them; Ray has {there}")
         wanted: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
         wanted |= {"max_retries": RETRIES, "retry_exceptions": [Killed]}
         self._do: Any = ray.remote(**wanted)(do)
-        self._arguments = logs, cpus
+        self._arguments = logs, cpus, gpus > 0
 
     @classmethod
     @contextlib.contextmanager
@@ -121,8 +122,10 @@ class Ray:
         logs.mkdir(parents=True, exist_ok=True)
         stop = signal.getsignal(signal.SIGTERM)
         try:
-            if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # Ray itself would try for minutes
-                socket.create_connection((place[1], int(place[2])), timeout=CONNECT_S).close()
+            place = re.fullmatch(r"(ray://)?(.+?)(?::(\d+))?", address)
+            if place and address not in ("auto", "local"):  # Ray itself would try for minutes
+                port = int(place[3] or (10001 if place[1] else 6379))
+                socket.create_connection((place[2], port), timeout=CONNECT_S).close()
             context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # OSError, RuntimeError, ValueError, as it comes
             raise BadInput(f"--ray {address}: {brief(error)}") from None

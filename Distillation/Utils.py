@@ -298,7 +298,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
-        if Parallel.rank() == 0:  # they all have the same command line
+        if Parallel.local_rank() == 0:  # those of a machine have the same command line
             print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 

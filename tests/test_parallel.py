@@ -138,10 +138,8 @@ def weights(folder):
 def cloned(tmp_path_factory):
     """A dataset, and one run of cloning on one rank and on two."""
     results = tmp_path_factory.mktemp("cloned")
-    made = pusher("--C_data", "--num_data", 5000, "--results_dir", results)
-    assert made.returncode == 0, made.stderr
     settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
-    for name, start in (("one", pusher), ("two", lambda *words: ranks(*words)[0])):
+    for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
         run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
         assert run.returncode == 0, run.stderr
     return results
@@ -203,7 +201,10 @@ def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
     words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *command, "--run_name", "cut"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
         wait_for_rows(folder, job)
-        job.send_signal(signal.SIGTERM)
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        for pid in (*map(int, children), job.pid):  # as a batch system does; torchrun then tells the ranks once more
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.02)
         _, errors = job.communicate(timeout=100)
     assert job.returncode != 0
     assert errors.count("stopped and saved at update") == 1, errors

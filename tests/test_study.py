@@ -297,9 +297,10 @@ def test_a_study_on_ray_that_is_told_to_stop_leaves_nothing_running(tmp_path):
     ("words", "hint"),
     [
         (["--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: "),
-        (["--ray", "--cpus", "1000"], "--cpus 1000 --gpus 0: Ray has"),
+        (["--ray", "--cpus", "1000"], "--cpus 1000 --gpus 0: no machine has them"),
         (["--ray", "--cpus", "0"], "--cpus of 1 or more"),
-        (["--ray", "--gpus", "-1"], "--gpus of 0 or more"),
+        (["--ray", "--gpus", "nan"], "as --gpus a whole number"),
+        (["--ray", "--gpus", "1.5"], "as --gpus a whole number"),
         (["--ray", "--jobs", "2"], "--jobs is for this machine"),
         (["--gpus", "1"], "are for --ray"),
         (["--jobs", "-1"], "--jobs -1: 0 or more"),
