@@ -43,9 +43,13 @@ def footprint(pids: list[int]) -> dict[str, float]:
 
 
 def soak(command: str, results: Path, minutes: float) -> dict[str, Any]:
-    """Run a command for some minutes; returns what it needed early and late, and how it ended."""
-    log = results / "log.txt"
+    """Run a command for some minutes, from when it has first saved; returns what it needed early and late, and how it ended."""
+    log, began = results / "log.txt", time.time()
     run = start(command.split(), results, log)
+    while run.poll() is None and not any(
+        path.stat().st_mtime > began for name in ("last.pt", "*.partial/meta.json") for path in results.rglob(name)
+    ):
+        time.sleep(0.2)
     samples, end = [], time.monotonic() + 60 * minutes
     while time.monotonic() < end and run.poll() is None:
         time.sleep(1)

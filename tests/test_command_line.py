@@ -246,7 +246,7 @@ def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
     run = pusher(*flags("PPD", ONLINE, stack=1, results_dir=tmp_path))
     assert run.returncode == 0, run.stderr
     folder = run_folder(tmp_path)
-    student = load_student(folder / "checkpoints" / "last.pt")
+    student = load_student(folder / "checkpoints" / "best_ID.pt")
     assert student.input_shapes["Frame"] == (1, 64, 128)
     play = pusher(folder, "--seeds", "1900", "--json", "--device", "cpu", script="Distillation/Play.py")
     assert play.returncode == 0, play.stderr

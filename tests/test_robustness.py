@@ -91,7 +91,7 @@ def test_a_long_run_needs_no_more_files_and_threads_as_it_goes():
     assert "saved at update" in report["last_line"]
     assert report["MiB"]["late"] > 0
     for what in ("files", "threads"):  # W&B starts one more now and then
-        assert 0 < report[what]["late"] <= report[what]["early"] + 2
+        assert 0 < report[what]["late"] <= report[what]["early"] + 5
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])
@@ -194,6 +194,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(cut, tmp_path)
     last = folder / "checkpoints" / "last.pt"
     good = load_tensors(last, "checkpoint")
     command = [*flags("PPD", STATE, results_dir=tmp_path), "--resume"]
+    (rank,) = good["trainer"]["ranks"]
 
     def arguments(**changes):
         return {**good["student"], "arguments": good["student"]["arguments"] | changes}
@@ -202,7 +203,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(cut, tmp_path)
         ({"settings": good["settings"] | {"PPD_parameter": 1.0}}, "PPD_parameter is 1.0, not 5"),
         ({"settings": good["settings"] | {"teacher_sha256": "00"}}, "teacher_sha256"),
         ({"student": arguments(hidden=64)}, "hidden is 64, not 128"),
-        ({"trainer": good["trainer"] | {"environments": good["trainer"]["environments"][:1]}}, "snapshots"),
+        ({"trainer": good["trainer"] | {"ranks": [rank | {"environments": rank["environments"][:1]}]}}, "snapshots"),
         ({"rows": good["rows"] + 1}, "whole rows"),
         ({"rows_crc32": 1}, "not those of the checkpoint"),
         ({"elapsed_s": "long"}, "elapsed_s"),
