@@ -60,10 +60,13 @@ class BehaviouralCloning:
 
     def start(self) -> None:
         """Seed everything; not after `load_state_dict`."""
-        torch.manual_seed(self._seed + Parallel.rank())
-        self._draws.manual_seed(self._seed)
+        self._seed_everything()
         first = self._data["episode_start"].nonzero()[0][:100]
         self.student.learn_background(self._data["frame"][first])
+
+    def _seed_everything(self) -> None:
+        torch.manual_seed(self._seed + Parallel.rank())
+        self._draws.manual_seed(self._seed)
 
     def step(self, budget: int) -> dict[str, float]:
         """Make up to 100 updates, at most `budget`; returns what happened."""
@@ -183,8 +186,7 @@ class DAgger(BehaviouralCloning):
 
     def start(self) -> None:
         """Seed everything; not after `load_state_dict`."""
-        torch.manual_seed(self._seed + Parallel.rank())
-        self._draws.manual_seed(self._seed)
+        self._seed_everything()
 
     def step(self, budget: int) -> dict[str, float]:
         """Collect a rollout when it is time, then make up to 100 updates, at most `budget`; returns what happened."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from Distillation.Study_file import StudyRun
-from Distillation.Utils import ROOT
+from Distillation.Utils import LAST, ROOT
 
 POLL_S = 0.2
 
@@ -39,7 +39,7 @@ class Job:
         run = self.run
         if run is None:
             return self.arguments
-        begun = (run.folder / "checkpoints" / "last.pt").is_file() and not run.unlike(run.folder)
+        begun = (run.folder / LAST).is_file() and not run.unlike(run.folder)
         goes_on = begun and (run.parent is None or run.parent.finished(run.parent.folder))
         return [*self.arguments, "--resume" if goes_on else "--overwrite"]
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import student_for
 
 from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.CollectDataset import SampleWriter, collect, collect_dataset
@@ -28,7 +29,6 @@ from Algorithm.Utils import (
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import SquashedGaussian
 from Models.Files import BadFile
-from Models.Model_Pusher import make_student
 from Models.Utils import FrameStacker
 
 SIZES = {"num_envs": 2, "rollout_steps": 8, "minibatch_size": 16, "epochs": 2}
@@ -51,13 +51,6 @@ def dataset(env, teacher, tmp_path):
 
 
 META = {"task": "Pusher", "teacher_sha256": "0", "render": {"quality": "fast"}}
-
-
-def student_for(env, task, statistics, mode="ImpaalaSmall"):
-    torch.manual_seed(0)
-    return make_student(
-        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
-    )
 
 
 # Prioritized replay

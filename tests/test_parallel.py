@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import student_for
 from test_command_line import ROOT, flags, metrics, pusher, run_folder
 
 from Algorithm import Parallel
@@ -20,7 +21,7 @@ from Algorithm.Rollout import Minibatch
 from Algorithm.StudentTeacher_distillation import OnlineDistillation
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import SquashedGaussian
-from Models.Model_Pusher import get_Teacher_model, make_student
+from Models.Model_Pusher import get_Teacher_model
 
 STATE = {
     "mode": "State",
@@ -69,16 +70,7 @@ def build(method, count=2):
 
     task, teacher = TASKS["Pusher"], get_Teacher_model()
     env = make_vector_env(task, 4 // count, 1)
-    torch.manual_seed(0)
-    student = make_student(
-        "ImpaalaSmall",
-        env.single_observation_space,
-        env.single_action_space,
-        task.proprioception,
-        teacher.statistics,
-        task.stack,
-    )
-    trainer = method(student, env, task, CONFIGS[method], 600_000, teacher=teacher)
+    trainer = method(student_for(env, task, teacher.statistics), env, task, CONFIGS[method], 600_000, teacher=teacher)
     trainer.start()
     return trainer
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import student_for
 from PIL import Image
 
 from Algorithm.Test_model import Recording, evaluate
@@ -220,15 +221,7 @@ def env_and_recording():
 
     task = TASKS["Pusher"]
     env = make_vector_env(task, 2, 1)
-    torch.manual_seed(0)
-    student = make_student(
-        "ImpaalaSmall",
-        env.single_observation_space,
-        env.single_action_space,
-        task.proprioception,
-        StateStatistics(np.zeros(23), np.ones(23)),
-        task.stack,
-    )
+    student = student_for(env, task, StateStatistics(np.zeros(23), np.ones(23)))
     recording = Recording()
     result = evaluate(student, env, task, [1900, 1901], recording=recording)
     env.close()

@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import student_for
 
 from Algorithm.Config import PPDConfig, PPOConfig
 from Algorithm.PPD import PPD
@@ -24,11 +25,7 @@ def env(task):
 
 
 def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, **arguments):
-    torch.manual_seed(0)
-    student = make_student(
-        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
-    )
-    trainer = method(student, env, task, config, 0, **arguments)
+    trainer = method(student_for(env, task, statistics, mode), env, task, config, 0, **arguments)
     trainer.start()
     return trainer
 
