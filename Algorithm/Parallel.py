@@ -7,15 +7,17 @@ collective calls of the project are those of this file; every rank has to make t
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from Models.Files import brief
 
 TIMEOUT = timedelta(hours=1)  # the others wait while the first rank tests, or collects a dataset
+GRACE_S = 60  # for another rank to say what is wrong
 
 
 class LostRank(RuntimeError):
@@ -83,6 +85,12 @@ def exchange(value: Any) -> list[Any]:
     return values
 
 
+def leave_it_to_another(status: int = 2) -> NoReturn:
+    """End this rank for what another one says: torchrun ends all as soon as one of them has, so that one goes first."""
+    time.sleep(GRACE_S)
+    sys.exit(status)
+
+
 @contextlib.contextmanager
 def agreed() -> Iterator[None]:
     """What a rank finds wrong in here ends all of them, and is said by one; they meet at the end."""
@@ -93,7 +101,7 @@ def agreed() -> Iterator[None]:
         error = found
     failed = [number for number, wrong in enumerate(exchange(error is not None)) if wrong]
     if failed and rank() != failed[0]:
-        sys.exit(2)
+        leave_it_to_another()
     if error is not None:
         raise error
 

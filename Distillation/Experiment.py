@@ -71,7 +71,7 @@ def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> Non
         device = own_device(config.device)
     except (BadInput, BadDevice):
         if Parallel.local_rank():  # the first one of this machine says it
-            sys.exit(2)
+            Parallel.leave_it_to_another()
         raise
     with Parallel.joined(device):
         _do(dataclasses.replace(config, device=str(device)), task, resume, overwrite)

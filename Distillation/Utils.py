@@ -278,8 +278,9 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         from Models.Files import BadFile
 
         if isinstance(error, Stopped):
-            if Parallel.rank() == 0:
-                print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
+            if Parallel.rank():
+                Parallel.leave_it_to_another(128 + error.number)
+            print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
             sys.exit(128 + error.number)
         if isinstance(error, BadFile | BadDevice):
             leave(str(error), 2)
@@ -298,8 +299,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
-        if Parallel.local_rank() == 0:  # those of a machine have the same command line
-            print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
+        if Parallel.local_rank():  # those of a machine have the same command line
+            Parallel.leave_it_to_another()
+        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 
 
