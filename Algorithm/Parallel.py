@@ -5,6 +5,7 @@ collective calls of the project are those of this file; every rank has to make t
 """
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -71,6 +72,7 @@ def joined(device: Any) -> Iterator[None]:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise LostRank(f"another rank has ended ({brief(error)})") from error
         raise
+    gc.collect()  # what trained refers to the group, whose threads have to end before Python does
     distributed.destroy_process_group()
 
 
@@ -143,7 +145,7 @@ def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> C
     """
     if count() == 1:
         return loss
-    from torch import nn
+    from torch import distributed, nn
 
     class Loss(nn.Module):
         def __init__(self) -> None:
@@ -153,4 +155,7 @@ def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> C
         def forward(self, *arguments: Any) -> Any:
             return loss(*arguments)
 
-    return nn.parallel.DistributedDataParallel(Loss(), forward_sync_buffers=False, find_unused_parameters=unused)
+    # A group of its own, for DDP never lets go of it: a thread that is still busy when Python ends would abort the rank.
+    return nn.parallel.DistributedDataParallel(
+        Loss(), forward_sync_buffers=False, find_unused_parameters=unused, process_group=distributed.new_group()
+    )

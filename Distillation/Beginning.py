@@ -185,7 +185,8 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"--folder_Dagger {folder}: no run of --BC_phase (no whole config.json)") from None
+        wrong = f"its config.json has no {error}" if isinstance(error, KeyError) else "no whole config.json"
+        raise BadInput(f"--folder_Dagger {folder}: no run of --BC_phase ({wrong})") from None
     config = dataclasses.replace(config, folder_Dagger=str(folder), **inherited)
     try:
         config.check()

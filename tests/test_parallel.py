@@ -39,28 +39,39 @@ CONFIGS = {
     OnlineDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
 }
 
-# What every rank does, by each method: a rollout in its environments, and the gradient of a minibatch.
+# What every rank does, by each method: a rollout in its environments, and the gradient of a minibatch. Once they part,
+# only the last DDP's threads are left, idle: one that is still busy when Python ends would abort the rank.
 GRADIENT = """
+import glob
 import sys
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_parallel import CONFIGS, Parallel, build
+
+def threads():
+    return sum(open(name).read() == "pt_gloo_runloop\\n" for name in glob.glob("/proc/self/task/*/comm"))
+
+def differentiate(method):
+    trainer = build(method)
+    trainer.collect()
+    trainer.prepare()
+    batch = trainer.rollout.minibatch(torch.arange(Parallel.rank(), 16, 2))
+    torch.manual_seed(1)
+    loss, _ = trainer._loss(batch)
+    loss.backward()
+    gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
+    content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
+    content["batch"]["teacher"] = vars(batch.teacher)
+    content["scaled"] = trainer.normalizer.state_dict()["moments"]
+    torch.save(content, f"{sys.argv[2]}/{method.__name__}{Parallel.rank()}.pt")
+    trainer.env.close()
+
 if __name__ == "__main__":
     with Parallel.joined(torch.device("cpu")):
         for method in CONFIGS:
-            trainer = build(method)
-            trainer.collect()
-            trainer.prepare()
-            batch = trainer.rollout.minibatch(torch.arange(Parallel.rank(), 16, 2))
-            torch.manual_seed(1)
-            loss, _ = trainer._loss(batch)
-            loss.backward()
-            gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
-            content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
-            content["batch"]["teacher"] = vars(batch.teacher)
-            content["scaled"] = trainer.normalizer.state_dict()["moments"]
-            torch.save(content, f"{sys.argv[2]}/{method.__name__}{Parallel.rank()}.pt")
-            trainer.env.close()
+            differentiate(method)
+        together = threads()
+    assert (together, threads()) == (6, 2), (together, threads())
 """
 
 
