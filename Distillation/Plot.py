@@ -13,7 +13,7 @@ import numpy as np
 
 from Algorithm.Config import BadInput
 from Distillation.Runs import NAMES, Group, Run, find_runs, group_runs
-from Distillation.Utils import OneLineParser
+from Distillation.Utils import OneLineParser, one_line_errors
 
 COLOURS = dict(
     zip(NAMES, ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#882E9E"))
@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = arguments.output or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / (
         "curve" if arguments.what == "return" else arguments.what
     )
-    try:
+    with one_line_errors(parser.prog):
         runs = find_runs(arguments.runs)
         picture = draw(runs, base, arguments.what)
         table = markdown(scores(runs))
@@ -273,15 +273,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             from Distillation.Page import write_page
 
             write_page(runs, arguments.html)
-    except BadInput as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
-    if references(runs, Run.score) is None:
-        print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)
-    print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
-    if arguments.html:
-        print(arguments.html)
+        if references(runs, Run.score) is None:
+            print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)
+        print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
+        if arguments.html:
+            print(arguments.html)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,17 @@ from Distillation.Plot import draw, markdown, scores
 from Distillation.Runs import find_runs
 from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
 from Distillation.Study_jobs import POLL_S, Engine, Handle, Job, Local
-from Distillation.Utils import DATASET_SIZES, ROOT, Cloning, DAgger, OneLineParser, task_folder, write_json
-from Models.Files import BadFile, locked
+from Distillation.Utils import (
+    DATASET_SIZES,
+    ROOT,
+    Cloning,
+    DAgger,
+    OneLineParser,
+    one_line_errors,
+    task_folder,
+    write_json,
+)
+from Models.Files import locked
 
 STUDIES = Path(__file__).with_name("Studies")
 
@@ -253,21 +262,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = Path(arguments.study)
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
     results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
-    try:
+    with one_line_errors(parser.prog, "the same command goes on"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         engine = choose_engine(arguments, ROOT / results / "runs")
         complete = run_study(read_study(path, results), ROOT / results, engine, arguments.dry_run)
-    except (BadInput, BadFile) as error:
-        parser.error(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        parser.error(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
     sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()

@@ -6,7 +6,9 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -260,10 +262,13 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"stopped; {go_on}" if go_on else "stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            sys.exit(128 + signal.SIGPIPE)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             leave(f"{error.strerror}; what was saved is whole{f', and {go_on}' if go_on else ''}", 2)
         if error.filename is None:
@@ -292,6 +297,16 @@ def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
             print(f"{program}: error: {whose}{error}\n{go_on}", file=sys.stderr)
             sys.exit(1)
         raise
+
+
+def _unread() -> bool:
+    """Return whether whoever read what is printed has ended, like `head`; then no more is printed."""
+    stdout, poll = sys.stdout.fileno(), select.poll()
+    poll.register(stdout, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -122,6 +122,13 @@ def test_a_bad_study_is_one_line_status_2_and_nothing_written(case, tmp_path, ca
     assert not (tmp_path / "results").exists()
 
 
+def test_what_is_printed_may_be_cut_short():
+    command = [sys.executable, SCRIPT, "main", "--dry_run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
+        runner.stdout.close()  # as `| head` does
+        assert (runner.stderr.read(), runner.wait()) == ("", 128 + signal.SIGPIPE)
+
+
 def start(results):
     command = [sys.executable, SCRIPT, results / "study.toml", "--results_dir", results]
     return subprocess.Popen(command, cwd=results, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
