@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import WHAT, draw, scores
+from Distillation.Plot import LEARNING, WHAT, draw, learning, scores
 from Distillation.Runs import Run, group_runs
 from Models.Files import write_text
 
@@ -33,10 +33,15 @@ def write_page(runs: Sequence[Run], path: Path) -> Path:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("page.html").read_text()
     )
-    head, *rows = scores(runs)
     title = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
     page = template.render(
-        title=title, head=head, rows=rows, curves=_curves(runs), experiments=experiments, json=_pretty
+        title=title,
+        scores=scores(runs),
+        learning=learning(runs),
+        explained=LEARNING,
+        curves=_curves(runs),
+        experiments=experiments,
+        json=_pretty,
     )
     write_text(path, page)
     return path

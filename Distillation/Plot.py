@@ -26,6 +26,11 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
     "time/elapsed_s": ("minutes of training", 60),
 }
 WHAT = ("return", "training", "buffer")
+RISEN = 0.9  # a normalized return that tells those that learn fast from those that do not
+LEARNING = (
+    f"How tests on OD seeds rose: what they took to come to {RISEN}, median [fewest, most] of the runs; how far one fell "
+    "below the best before it; the standard deviation of the closing normalized returns"
+)
 
 
 def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -241,6 +246,49 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     return table
 
 
+def learning(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the table of how fast and how steadily tests on OD seeds rose: its head, then each experiment, the fastest first.
+
+    First what it took to come to a normalized return of `RISEN`, between two tests in proportion: the median over the
+    runs, fewest and most; a run that never came there took for ever. Then by how much a later test was at most below the
+    best one so far, the interquartile mean with its interval; and the standard deviation of the closing figures.
+    """
+    rows = []
+    for group in group_runs(runs):
+        took = {x: np.array([_until(run, x) for run in group.runs]) for x in AXES}
+        row = [group.label, str(len(group.runs)), str(np.isfinite(took["x_axis/optimization_steps"]).sum())]
+        for x, (_, unit) in AXES.items():
+            lowest, middle, highest = (
+                f"{value / unit:.{0 if unit == 1 else 1}f}" if np.isfinite(value) else "never"
+                for value in np.quantile(took[x], (0, 0.5, 1), method="higher")
+            )
+            row.append(middle if len(group.runs) == 1 else f"{middle} [{lowest}, {highest}]")
+        tests = [run.series("test/OD/normalized_return")[0] for run in group.runs]
+        fell = interval(np.array([np.max(np.maximum.accumulate(test) - test) for test in tests]))
+        row.append(f"{fell[0]:.3f}" + (f" [{fell[1]:.3f}, {fell[2]:.3f}]" if np.isfinite(fell[1]) else ""))
+        closing = np.array([run.score("normalized_return") for run in group.runs])
+        row.append(f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else "")
+        rows.append((np.quantile(took["x_axis/optimization_steps"], 0.5, method="higher"), row))
+    rows.sort(key=lambda entry: entry[0])
+    head = ["", "runs", f"came to {RISEN}", "updates", "samples", "minutes", "fell back by", "spread of seeds"]
+    return [head, *(row for _, row in rows)]
+
+
+def _until(run: Run, x: str) -> float:
+    """Return where on an axis a run's tests came to `RISEN`, infinity if they never did."""
+    at, score = run.series(x, "test/OD/normalized_return")
+    after = np.flatnonzero(score >= RISEN)
+    if not after.size:
+        return float("inf")
+    first = after[0]
+    return float(np.interp(RISEN, score[first - 1 : first + 1], at[first - 1 : first + 1]) if first else at[0])
+
+
+def tables(runs: Sequence[Run]) -> str:
+    """Return both tables, of scores and of learning, as Markdown."""
+    return f"{markdown(scores(runs))}\n\n{LEARNING}:\n\n{markdown(learning(runs))}"
+
+
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """Lay out a table with its head in the first row."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
@@ -267,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(parser.prog):
         runs = find_runs(arguments.runs)
         picture = draw(runs, base, arguments.what)
-        table = markdown(scores(runs))
+        table = tables(runs)
         Path(f"{base}.md").write_text(table + "\n")
         if arguments.html:
             from Distillation.Page import write_page

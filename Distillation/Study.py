@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from Algorithm.Config import BadInput
-from Distillation.Plot import draw, markdown, scores
+from Distillation.Plot import draw, tables
 from Distillation.Runs import find_runs
 from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
 from Distillation.Study_jobs import POLL_S, Engine, Handle, Job, Local
@@ -166,7 +166,7 @@ def write_results(folder: Path, runs: Sequence[StudyRun]) -> None:
         print("nothing to draw yet")
         return
     found = find_runs(finished)
-    picture, table = draw(found, folder / "curve"), markdown(scores(found))
+    picture, table = draw(found, folder / "curve"), tables(found)
     (folder / "table.md").write_text(
         f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(runs)} runs: interquartile means over the runs of "
         f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"

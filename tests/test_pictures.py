@@ -18,7 +18,7 @@ from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import GIF_BYTES, write_video
 from Distillation import Export, Plot
 from Distillation.Page import write_page
-from Distillation.Plot import aggregate, interquartile_mean, interval, scores
+from Distillation.Plot import aggregate, interquartile_mean, interval, learning, scores
 from Distillation.Runs import find_runs, group_runs
 from Enviroment.Utils import make_env, make_vector_env
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
@@ -119,6 +119,20 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     assert zero[4:6] == ["-55.00", "0.000"]
 
 
+def test_how_fast_and_how_steadily_runs_learnt(tmp_path):
+    for k, finals in enumerate((1.0, 1.2, 0.5)):
+        write_run(tmp_path / f"p{k}", run_index=k, finals=finals)
+    falling = write_run(tmp_path / "falling", method="Sdistillation")
+    rows = (falling / "metrics.csv").read_text().splitlines()
+    (falling / "metrics.csv").write_text("\n".join([*rows[:5], *rows[7:9], rows[5].replace("200,", "400,", 1)]))
+    head, fast, falling = learning(find_runs([tmp_path]))
+    assert head[3:6] == ["updates", "samples", "minutes"]
+    assert fast == ["PPD State", "3", "2", "270 [225, never]", "2700 [2250, never]", "2.7 [2.2, never]", *fast[6:]]
+    assert fast[6:] == ["0.000 [0.000, 0.000]", "0.361"]  # numpy.std([1, 1.2, .5], ddof=1)
+    assert falling[:3] == ["student distillation State", "1", "1"]
+    assert falling[6:] == ["0.333", ""]
+
+
 def test_a_finished_runs_scores_are_its_closing_figures(tmp_path):
     student = {"episodes": 100, "return": -30.0, "normalized_return": 0.8, "success": 0.4, "action_accuracy": 0.7}
     others = {"teacher": {"return": -24.0, "success": 0.97}, "zero": {"return": -54.0}}
@@ -206,7 +220,7 @@ def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     assert seen["pictures"] == [True, True]
     assert seen["seconds"] == pytest.approx(0.4, abs=0.1)
     assert seen["width"] > 400
-    assert seen["rows"] == 3
+    assert seen["rows"] == 3 + 1  # scores: and the teacher, and standing still; learning
     assert not seen["overflow"]
     assert "a<1>" in seen["names"]
 
