@@ -1,6 +1,7 @@
 """What runs left in their folders, read and grouped: runs that differ in nothing but their seeds are one experiment."""
 
 import csv
+import dataclasses
 import json
 import sys
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from Algorithm.Config import BadInput
-from Distillation.Utils import ExperimentConfig
+from Distillation.Utils import METHODS, ExperimentConfig
 
 NAMES = {
     "PPD": "PPD",
@@ -77,8 +78,15 @@ class Run:
         return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
 
 
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's `config.json` with its method's defaults for settings that there were not yet."""
+    method = METHODS.get(config.get("method", ""))
+    defaults = {field.name: field.default for field in dataclasses.fields(method)} if method else {}
+    return json.loads(json.dumps(defaults)) | config  # tuples as JSON has them
+
+
 def _telling(config: dict[str, Any]) -> dict[str, Any]:
-    settings = {key: value for key, value in config.items() if key not in SEEDS_AND_PLACES}
+    settings = {key: value for key, value in complete(config).items() if key not in SEEDS_AND_PLACES}
     schedule = settings.pop("mode_alpha", "constant")
     return settings if schedule == "constant" else settings | {"alpha": schedule}
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from Algorithm.Config import BadInput
 from Distillation.Pusher import parse
-from Distillation.Runs import SEEDS_AND_PLACES
+from Distillation.Runs import SEEDS_AND_PLACES, complete
 from Distillation.Utils import (
     METHODS,
     ROOT,
@@ -37,7 +37,7 @@ class StudyRun:
         config: its settings, those that DAgger inherits included.
         parent: the run of cloning that a run of DAgger goes on from.
         released: folder of what is worth committing.
-        wanted: what the study sets, as the run's `config.json` must say it.
+        wanted: what the run's `config.json` must say: what the study sets, and the defaults that make another experiment.
     """
 
     entry: str
@@ -74,6 +74,7 @@ class StudyRun:
 
 
 def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
+    config = complete(config)
     for key, value in wanted.items():
         if key == "parent":
             yield from _unlike(value, config.get(key, {}), "its parent's ")
@@ -191,7 +192,10 @@ def _run(
     teacher = ROOT / (config.teacher or f"Results/{config.task}/Teacher/teacher.pt")
     if not teacher.is_file():
         raise BadInput(f"no teacher in {teacher}")
-    wanted = {key: getattr(config, key) for key in settings if key not in CommonConfig.free}
+    defaults = {field.name for field in dataclasses.fields(config)} - SEEDS_AND_PLACES
+    if config.precision == "auto":
+        defaults.remove("precision")  # the hardware decides
+    wanted = {key: getattr(config, key) for key in defaults | settings.keys() - CommonConfig.free}
     wanted |= {"method": method, "teacher_sha256": file_hash(teacher)} | ({"parent": parent.wanted} if parent else {})
     released = ROOT / results / entry / f"run{index}"
     return StudyRun(entry, command, config, parent, released, json.loads(json.dumps(wanted)))

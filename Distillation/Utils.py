@@ -130,7 +130,7 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPD(ExperimentConfig, PPDConfig):
+class PPD(PPDConfig, ExperimentConfig):
     """A run of proximal policy distillation."""
 
     method = "PPD"
@@ -144,7 +144,7 @@ class PPD(ExperimentConfig, PPDConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentDistillation(ExperimentConfig, StudentDistillationConfig):
+class StudentDistillation(StudentDistillationConfig, ExperimentConfig):
     """A run of student distillation."""
 
     method = "Sdistillation"
@@ -158,7 +158,7 @@ class StudentDistillation(ExperimentConfig, StudentDistillationConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherDistillation(ExperimentConfig, TeacherDistillationConfig):
+class TeacherDistillation(TeacherDistillationConfig, ExperimentConfig):
     """A run of teacher distillation."""
 
     method = "Tdistillation"
@@ -172,7 +172,7 @@ class TeacherDistillation(ExperimentConfig, TeacherDistillationConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cloning(ExperimentConfig, CloningConfig):
+class Cloning(CloningConfig, ExperimentConfig):
     """A run of behavioural cloning."""
 
     method = "BC_phase"
@@ -195,7 +195,7 @@ class Cloning(ExperimentConfig, CloningConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAgger(ExperimentConfig, DAggerConfig):
+class DAgger(DAggerConfig, ExperimentConfig):
     """A run of DAgger, which continues one of behavioural cloning."""
 
     method = "Dagger_phase"
