@@ -214,6 +214,16 @@ def test_an_artifact_holds_a_student_or_refers_to_a_dataset(tmp_path, monkeypatc
         assert word in read
 
 
+def test_a_methods_own_defaults_are_its_flags_defaults():
+    from Distillation.Utils import METHODS as EXPERIMENTS
+
+    for config in EXPERIMENTS.values():
+        for field in dataclasses.fields(config):
+            own = next(base for base in config.__mro__ if field.name in vars(base).get("__annotations__", {}))
+            assert field.default == own.__dataclass_fields__[field.name].default, (config, field.name)
+    assert (EXPERIMENTS["BC_phase"]().learning_rate, EXPERIMENTS["PPD"]().learning_rate) == (3e-3, 1e-3)
+
+
 def test_the_readme_names_every_flag():
     from Distillation.Utils import METHODS as EXPERIMENTS
 

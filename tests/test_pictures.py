@@ -86,7 +86,8 @@ def test_curves_measured_alike_are_joined_where_they_are_others_are_interpolated
 
 def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_path):
     for k in range(3):
-        write_run(tmp_path / f"a{k}", run_index=k, num_workers=k, PPD_parameter=5.0, finals=0.8 + k / 10)
+        settings = {"stack": 4} if k else {}  # a run from before there was a setting had its default
+        write_run(tmp_path / f"a{k}", run_index=k, num_workers=k, PPD_parameter=5.0, finals=0.8 + k / 10, **settings)
     write_run(tmp_path / "b", PPD_parameter=1.0, finals=0.5)
     write_run(tmp_path / "deep" / "er" / "c", method="BC_phase", mode="ImpaalaMid", dataset="10k")
     cloning = {"method": "BC_phase", "mode": "State", "dataset": "10k", "mode_alpha": "constant"}

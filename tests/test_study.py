@@ -68,9 +68,20 @@ def test_a_study_is_expanded_into_runs(tmp_path):
     assert cloning.config.wandb_mode == "disabled"
 
 
-@pytest.mark.parametrize("name", ["main", "smoke", "ablations"])
+@pytest.mark.parametrize("name", [path.stem for path in Study.STUDIES.glob("*.toml")])
 def test_the_studies_that_come_along_can_be(name, tmp_path):
     assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path)
+
+
+def test_a_run_under_other_defaults_is_another_and_one_from_before_a_setting_had_its_default(tmp_path):
+    run = read(tmp_path, TINY)[0]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(run.wanted))
+    assert run.unlike(tmp_path) == []
+    config.write_text(json.dumps({key: value for key, value in run.wanted.items() if key not in ("stack", "grid")}))
+    assert run.unlike(tmp_path) == []
+    config.write_text(json.dumps(run.wanted | {"learning_rate": 1e-3, "precision": "bf16"}))
+    assert run.unlike(tmp_path) == ["learning_rate was 0.001"]
 
 
 BAD = {
