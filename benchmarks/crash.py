@@ -44,7 +44,7 @@ COMMANDS = {
     "BC_phase": f"--BC_phase {RUN} --mode ImpaalaSmall --dataset 5k --alpha 0.6 --optimization_steps 200 --test_every 100",
     "Dagger_phase": f"--Dagger_phase {RUN} --sampling balanced --mode_alpha dynamic_mean --num_envs 4 "
     "--rollout_samples 400 --rollout_updates 400 --optimization_steps 2000 --test_every 500",
-    "C_data": f"--C_data {COMMON} --num_envs 10 --num_data 20000",
+    "C_data": f"--C_data {COMMON} --num_envs 10 --num_data 10000",
 }
 
 
@@ -170,7 +170,10 @@ def spell(scenario: Scenario, results: Path, log: Path, moment: float, worker: b
     With `worker` one of its workers is killed, and it has to end by itself.
     """
     command = list(scenario.command)
-    if "--C_data" not in command:
+    if "--C_data" in command:
+        if (results / "Pusher" / "Teacher" / "dataset_10k").exists():  # it was killed when all was there
+            return 0
+    else:
         saved = any(results.rglob("last.pt"))
         command += ["--resume"] if saved else ["--overwrite"]
     run = start(command, results, log)
