@@ -230,10 +230,7 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
         unfinished = sum(run.closing is None for run in group.runs)
         row = [group.label, f"{len(group.runs)}{f' ({unfinished} unfinished)' if unfinished else ''}", *alike]
         for figure, digits in columns.values():
-            values = np.array([figure(run) for run in group.runs])
-            middle, low, high = interval(values[np.isfinite(values)]) if np.isfinite(values).any() else [np.nan] * 3
-            text = f"{middle:.{digits}f}" if np.isfinite(middle) else ""
-            row.append(text + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) else ""))
+            row.append(_with_interval([figure(run) for run in group.runs], digits))
         best = interquartile_mean(np.array([run.score("normalized_return") for run in group.runs]))
         rows.append((float(best), row))
     rows.sort(key=lambda entry: -entry[0])
@@ -246,11 +243,20 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     return table
 
 
+def _with_interval(figures: Sequence[float], digits: int) -> str:
+    """Write the interquartile mean of those that are there, and its interval if there is one."""
+    values = np.array(figures)
+    if not np.isfinite(values).any():
+        return ""
+    middle, low, high = interval(values[np.isfinite(values)])
+    return f"{middle:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) else "")
+
+
 def learning(runs: Sequence[Run]) -> list[list[str]]:
     """Return the table of how fast and how steadily tests on OD seeds rose: its head, then each experiment, the fastest first.
 
     First what it took to come to a normalized return of `RISEN`, between two tests in proportion: the median over the
-    runs, fewest and most; a run that never came there took for ever. Then by how much a later test was at most below the
+    runs (of an even number the slower of the middle two), fewest and most; a run that never came there took for ever. Then by how much a later test was at most below the
     best one so far, the interquartile mean with its interval; and the standard deviation of the closing figures.
     """
     rows = []
@@ -264,8 +270,7 @@ def learning(runs: Sequence[Run]) -> list[list[str]]:
             )
             row.append(middle if len(group.runs) == 1 else f"{middle} [{lowest}, {highest}]")
         tests = [run.series("test/OD/normalized_return")[0] for run in group.runs]
-        fell = interval(np.array([np.max(np.maximum.accumulate(test) - test) for test in tests]))
-        row.append(f"{fell[0]:.3f}" + (f" [{fell[1]:.3f}, {fell[2]:.3f}]" if np.isfinite(fell[1]) else ""))
+        row.append(_with_interval([np.max(np.maximum.accumulate(test) - test) for test in tests], 3))
         closing = np.array([run.score("normalized_return") for run in group.runs])
         row.append(f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else "")
         rows.append((np.quantile(took["x_axis/optimization_steps"], 0.5, method="higher"), row))

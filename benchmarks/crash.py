@@ -178,13 +178,10 @@ def spell(scenario: Scenario, results: Path, log: Path, moment: float, worker: b
         command += ["--resume"] if saved else ["--overwrite"]
     run = start(command, results, log)
     started = time.monotonic()
-    try:
-        status = run.wait(moment)
+    if not wait_for_end([run.pid], moment):
         if "--resume" not in command:
             scenario.seconds = time.monotonic() - started
-        return status
-    except subprocess.TimeoutExpired:
-        pass
+        return run.wait()
     family = descendants(run.pid)
     victims = workers(run.pid) if worker else []
     what, victim = ("worker", random.choice(victims)) if victims else ("run", run.pid)
