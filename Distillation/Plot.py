@@ -202,9 +202,9 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
     colour = [(1 - abs(group.shade)) * c + abs(group.shade) * other for c in to_rgb(own)]
     runs = f" ({len(group.runs)} runs)" if len(group.runs) > 1 else ""
     label = f"{group.label}{runs}{', ' if called else ''}{called}"
-    marker = "." if len(at) < 30 else None
-    style = {"color": colour, "linestyle": STYLES.get(group.mode, "-"), "marker": marker, "alpha": 0.45 if faint else 1}
-    axes.plot(at, middle, label=label, **style)
+    style = {"color": colour, "linestyle": STYLES.get(group.mode, "-"), "alpha": 0.45 if faint else 1}
+    every = -(-len(at) // 30)  # no more markers than can be told apart
+    axes.plot(at, middle, label=label, marker=group.marker, markersize=4, markevery=every, **style)
     if np.isfinite(low).any() and np.ptp(at) > 0:
         axes.fill_between(at, low, high, color=colour, alpha=0.08 if faint else 0.2, linewidth=0)
 
@@ -256,8 +256,9 @@ def learning(runs: Sequence[Run]) -> list[list[str]]:
     """Return the table of how fast and how steadily tests on OD seeds rose: its head, then each experiment, the fastest first.
 
     First what it took to come to a normalized return of `RISEN`, between two tests in proportion: the median over the
-    runs (of an even number the slower of the middle two), fewest and most; a run that never came there took for ever. Then by how much a later test was at most below the
-    best one so far, the interquartile mean with its interval; and the standard deviation of the closing figures.
+    runs (of an even number the slower of the middle two), fewest and most; a run that never came there took for ever.
+    Then by how much a later test was at most below the best one so far, the interquartile mean with its interval; and the
+    standard deviation of the closing figures.
     """
     rows = []
     for group in group_runs(runs):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ NAMES = {
     "Dagger_phase": "DAgger",
 }
 SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of one method and mode
+MARKERS = "osD^vP*X"  # and those for them
 # Settings that do not make two runs different experiments.
 SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
@@ -142,13 +144,14 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seeds."""
+    """Runs that differ in nothing but their seeds, and how their curve is told from others of their method and mode."""
 
     label: str
     method: str
     mode: str
     runs: list[Run]
     shade: float
+    marker: str
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -174,10 +177,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
-        for shade, members, own in zip(shades, alike, settings):
+        for shade, marker, members, own in zip(shades, itertools.cycle(MARKERS), alike, settings):
             words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
             words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
-            result.append(Group(" ".join(words), method, mode, members, shade))
+            result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result
 
 
