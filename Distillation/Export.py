@@ -193,7 +193,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
             seeds = parse_seeds(seeds_text)
         except ValueError as error:
             raise BadInput(f"--seeds: {error}") from None
-        report = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
+        report, _ = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
         card = card | {"scores": {"seeds": seeds_text, "figures": report}}
     described = describe_policy(policy, card, task)
     if output.suffix == ".onnx":

@@ -27,10 +27,13 @@ def score(
     num_workers: int = 0,
     deterministic: bool = True,
     recording: "Recording | None" = None,
-) -> dict[str, dict[str, float]]:
-    """Return the figures `[policy, teacher or zero][figure]` of one episode for each seed (see `Test_model.figures`).
+) -> tuple[dict[str, dict[str, float]], list[dict[str, float]]]:
+    """Score a policy on one episode for each seed; `recording` takes its first ones.
 
-    The policy also has `action_accuracy_on_teacher_states`, of its mean actions. `recording` takes its first episodes.
+    Returns:
+        The figures `[policy, teacher or zero][figure]` (see `Test_model.figures`), of the policy also
+        `action_accuracy_on_teacher_states`, of its mean actions; and the policy's episodes, the furthest behind the
+        teacher's first.
     """
     from Algorithm.Test_model import ZeroPolicy, evaluate, figures
     from Enviroment.Utils import make_vector_env
@@ -50,7 +53,11 @@ def score(
         env.close()
     report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
     report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
-    return report
+    own = results["policy"]
+    columns = (own.seeds, own.returns, results["teacher"].returns, own.success, own.final_distance, own.action_accuracy)
+    names = ("seed", "return", "teacher_return", "success", "final_distance", "action_accuracy")
+    episodes = [dict(zip(names, map(float, row))) | {"seed": row[0], "success": bool(row[3])} for row in zip(*columns)]
+    return report, sorted(episodes, key=lambda episode: episode["return"] - episode["teacher_return"])
 
 
 def watch(
@@ -154,7 +161,7 @@ def play(arguments: argparse.Namespace) -> None:
     if arguments.video:
         arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     recording = Recording() if arguments.video else None
-    report = score(
+    report, episodes = score(
         policy,
         teacher,
         task,
@@ -169,7 +176,7 @@ def play(arguments: argparse.Namespace) -> None:
         name = "teacher" if alone else "student"
         write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
     if arguments.json:
-        print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
+        print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
         return
     print(f"{len(seeds)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
     row = report["policy"]
@@ -177,6 +184,10 @@ def play(arguments: argparse.Namespace) -> None:
         f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
         f"{row['action_accuracy_on_teacher_states']:.4f} on the teacher's; entropy {row['entropy']:.2f} nats"
     )
+    worst = [one for one in episodes[:3] if one["return"] < one["teacher_return"]]
+    if worst:
+        returns = (f"{one['seed']} ({one['return']:.1f}, teacher {one['teacher_return']:.1f})" for one in worst)
+        print(f"furthest behind the teacher: seeds {', '.join(returns)}")
     if arguments.video:
         print(f"video {arguments.video}")
 

@@ -246,10 +246,25 @@ def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
         assert report["teacher"]["return"] == pytest.approx(summary["OD"]["teacher"]["return"], rel=1e-4)
         if file == "last.pt":
             assert report["policy"]["return"] == pytest.approx(summary["OD"]["student"]["return"], rel=1e-3)
+            (episode,) = report["episodes"]
+            assert (episode["seed"], episode["return"]) == (1900, report["policy"]["return"])
     assert video.stat().st_size > 10_000
     play = pusher(SHIPPED_TEACHER, "--seeds", "1900-1903", "--device", "cpu", script="Distillation/Play.py")
     assert play.returncode == 0
     assert "4 episodes" in play.stdout
+    assert "furthest behind" not in play.stdout
+
+
+def test_play_names_the_episodes_furthest_behind_the_teacher(finished):
+    folder = finished[0] / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0"
+    words = [folder, "--seeds", "1900-1904", "--device", "cpu"]
+    episodes = json.loads(pusher(*words, "--json", script="Distillation/Play.py").stdout)["episodes"]
+    behind = [episode["teacher_return"] - episode["return"] for episode in episodes]
+    assert behind == sorted(behind, reverse=True)
+    assert (
+        f"furthest behind the teacher: seeds {episodes[0]['seed']} ("
+        in pusher(*words, script="Distillation/Play.py").stdout
+    )
 
 
 def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
