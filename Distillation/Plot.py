@@ -137,6 +137,7 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
                 for part, called in parts.items():
                     _curve(axes, group, x, f"test/{part}/{metric}", called, faint=part == "ID")
         panels[1, column].set_xlabel(AXES[x][0])
+        panels[1, column].locator_params(axis="x", nbins=6)
         panels[0, column].axhline(1, color="black", linestyle=(0, (6, 3)), linewidth=1.2, label="teacher")
         panels[0, column].axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
         for success in {run.last("test/OD/teacher_success") for run in runs} - {float("nan")}:

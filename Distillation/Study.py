@@ -3,7 +3,8 @@
 The file has settings of all runs in `[common]`, where each takes what its method has, and experiments in `[[runs]]`: a
 `method` (a flag of Pusher.py, without the dashes), a `name`, what is particular to it, and `run_index`, a list ([0] unless
 given, also in common). Any other list is a grid, an experiment for each value. DAgger has a `parent`: the name of the
-experiment of cloning, further up, that it goes on from, index by index. Paths are relative to the repository.
+experiment of cloning, further up, that it goes on from, index by index. Paths are relative to the repository. Beside the
+picture of all experiments, `[pictures]` asks for some of a few: `methods = ["PPD", "DAgger-*"]` is drawn as methods.png.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from Algorithm.Config import BadInput
 from Distillation.Plot import draw, tables
 from Distillation.Runs import find_runs
-from Distillation.Study_file import PLACES, StudyRun, as_flags, read_study
+from Distillation.Study_file import PLACES, Study, StudyRun, as_flags, read_study
 from Distillation.Study_jobs import POLL_S, Engine, Handle, Job, Local
 from Distillation.Utils import (
     DATASET_SIZES,
@@ -159,23 +161,29 @@ def release(run: StudyRun) -> dict[str, Any]:
     return json.loads((run.released / "summary.json").read_text())
 
 
-def write_results(folder: Path, runs: Sequence[StudyRun]) -> None:
-    """Write plots and table of the released runs."""
-    finished = [run.released for run in runs if run.finished(run.released)]
+def write_results(folder: Path, study: Study) -> None:
+    """Write pictures and table of the released runs."""
+    finished = [run for run in study.runs if run.finished(run.released)]
     if not finished:
         print("nothing to draw yet")
         return
-    found = find_runs(finished)
-    picture, table = draw(found, folder / "curve"), tables(found)
+    found = find_runs([run.released for run in finished])
+    drawn = [draw(found, folder / "curve")]
+    for name, patterns in study.pictures.items():
+        some = [run.released for run in finished if any(fnmatch(run.entry, pattern) for pattern in patterns)]
+        drawn += [draw(find_runs(some), folder / name)] if some else []
+    table = tables(found)
     (folder / "table.md").write_text(
-        f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(runs)} runs: interquartile means over the runs of "
+        f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(study.runs)} runs: interquartile means over the runs of "
         f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"
     )
-    print(f"\n{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{folder / 'table.md'}")
+    print(f"\n{table}\n")
+    for path in (*(file for picture in drawn for file in (picture, picture.with_suffix(".svg"))), folder / "table.md"):
+        print(path)
 
 
 def run_study(
-    runs: Sequence[StudyRun],
+    study: Study,
     folder: Path,
     engine: Callable[[], contextlib.AbstractContextManager[Engine]] | None,
     dry_run: bool,
@@ -187,10 +195,10 @@ def run_study(
     """
     working = engine is not None and not dry_run
     with locked(folder / "runs") if working else contextlib.nullcontext():
-        jobs = plan(runs)
-        finished = [run for run in runs if run.finished(run.released)]
-        print(f"{folder.name}: {len(finished)} of {len(runs)} runs finished")
-        for run in runs:
+        jobs = plan(study.runs)
+        finished = [run for run in study.runs if run.finished(run.released)]
+        print(f"{folder.name}: {len(finished)} of {len(study.runs)} runs finished")
+        for run in study.runs:
             if run not in finished and (run.released / "summary.json").is_file():
                 print(f"{run.name} counts as missing: {', '.join(run.unlike(run.released))}")
         if dry_run:
@@ -206,7 +214,7 @@ def run_study(
                 spent[run.config.method, run.config.mode].append(seconds)
             with engine() as running_on:
                 complete = work(jobs, running_on, folder / "runs", spent)
-        write_results(folder, runs)
+        write_results(folder, study)
         return complete
 
 

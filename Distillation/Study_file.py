@@ -3,9 +3,11 @@
 import dataclasses
 import itertools
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,6 +75,19 @@ class StudyRun:
         return whole and not self.unlike(folder)
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a study's file asks for.
+
+    Attributes:
+        runs: its runs.
+        pictures: names of files, and for each the experiments that are drawn into it, as patterns such as `DAgger-*`.
+    """
+
+    runs: list[StudyRun]
+    pictures: dict[str, list[str]]
+
+
 def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
     config = complete(config)
     for key, value in wanted.items():
@@ -82,7 +97,7 @@ def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> 
             yield f"{whose}{key} was {json.dumps(config.get(key))}"
 
 
-def read_study(path: Path, results: Path) -> list[StudyRun]:
+def read_study(path: Path, results: Path) -> Study:
     """Read a study and check every setting of every run.
 
     Args:
@@ -98,7 +113,7 @@ def read_study(path: Path, results: Path) -> list[StudyRun]:
         raise BadInput(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
-    common, entries = content.pop("common", {}), content.pop("runs", [])
+    common, entries, pictures = content.pop("common", {}), content.pop("runs", []), content.pop("pictures", {})
     tables = [common, *entries] if isinstance(entries, list) and entries else [None]
     if content or not all(isinstance(table, dict) for table in tables):
         raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
@@ -120,7 +135,24 @@ def read_study(path: Path, results: Path) -> list[StudyRun]:
             raise BadInput(f"{path}: {entry.get('name', f'runs {number}')}: {error}") from None
     if unused:
         raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
-    return list(runs.values())
+    try:
+        _check_pictures(pictures, {entry for entry, _ in runs})
+    except BadInput as error:
+        raise BadInput(f"{path}: pictures: {error}") from None
+    return Study(list(runs.values()), pictures)
+
+
+def _check_pictures(pictures: Any, experiments: set[str]) -> None:
+    if not isinstance(pictures, dict):
+        raise BadInput("a table is needed")
+    for name, patterns in pictures.items():
+        if name == "curve" or not re.fullmatch(r"[\w-]+", name):
+            raise BadInput(f"{name}: another name than curve is needed, of letters, digits, _ and -")
+        if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+            raise BadInput(f"{name}: a list of names of experiments is needed")
+        for pattern in patterns:
+            if not any(fnmatch(experiment, pattern) for experiment in experiments):
+                raise BadInput(f"{name}: {pattern}: no such experiment")
 
 
 def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:

@@ -19,6 +19,9 @@ from Distillation.Study_file import read_study
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "Distillation" / "Study.py"
 TINY = """
+[pictures]
+cloning = ["B*"]
+
 [common]
 mode = "State"
 run_index = [0, 1]
@@ -49,7 +52,7 @@ num_envs = 1
 def read(tmp_path, text):
     path = tmp_path / "study.toml"
     path.write_text(text)
-    return read_study(path, tmp_path / "results")
+    return read_study(path, tmp_path / "results").runs
 
 
 def test_a_study_is_expanded_into_runs(tmp_path):
@@ -70,7 +73,7 @@ def test_a_study_is_expanded_into_runs(tmp_path):
 
 @pytest.mark.parametrize("name", [path.stem for path in Study.STUDIES.glob("*.toml")])
 def test_the_studies_that_come_along_can_be(name, tmp_path):
-    assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path)
+    assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path).runs
 
 
 def test_a_run_under_other_defaults_is_another_and_one_from_before_a_setting_had_its_default(tmp_path):
@@ -116,6 +119,11 @@ BAD = {
     "run_index": (TINY.replace("index = [0, 1]", "index = [0, 6]"), "run_index"),
     "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of numbers"),
     "no index": (TINY.replace("index = [0, 1]", "index = []"), "a list is empty"),
+    "a picture of nothing": (TINY.replace('["B*"]', '["BC", "DA"]'), "pictures: cloning: DA: no such experiment"),
+    "a picture of one": (TINY.replace('["B*"]', '"BC"'), "pictures: cloning: a list"),
+    "a picture elsewhere": (TINY.replace("cloning", "'../x'"), "pictures: ../x: another name"),
+    "a picture over another": (TINY.replace("cloning", "curve"), "pictures: curve: another name"),
+    "no pictures": (TINY.replace("[pictures]", "[[pictures]]"), "pictures: a table"),
     "no teacher": (TINY.replace("[common]", "[common]\nteacher = 'nowhere.pt'"), "nowhere.pt"),
 }
 
@@ -198,7 +206,7 @@ def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path,
     assert [line.split("|")[1:3] for line in table.splitlines()[2:4]]
     labels = {group.label: len(group.runs) for group in group_runs(find_runs([folder]))}
     assert labels == {"BC State 5k": 2, "DAgger State 5k": 1}
-    for picture in ("curve.png", "curve.svg"):
+    for picture in ("curve.png", "curve.svg", "cloning.png", "cloning.svg"):
         assert (folder / picture).stat().st_size > 10_000
     # A setting of the parent changes: all that depends on it counts as missing.
     study = results / "study.toml"
