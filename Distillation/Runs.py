@@ -155,7 +155,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs of one experiment together, and name each by what it takes to tell it from the others."""
+    """Put runs of one experiment together, and name each by what sets it apart from the others, defaults left out."""
     groups: dict[tuple[str, int], list[Run]] = {}
     times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
@@ -173,13 +173,17 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
         telling = ["dataset"] if "dataset" in settings[0] else []
-        for key in dict.fromkeys(key for each in settings for key in each):
+        keys = dict.fromkeys(key for each in settings for key in each)
+        for key in sorted(keys, key="optimization_steps".__eq__):  # the last that something is named by
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
+        usual = _telling({"method": method}) | {"repeat": 0}
+        usual |= {f"parent's {key}": value for key, value in _telling({"method": "BC_phase"}).items()}
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
         for shade, marker, members, own in zip(shades, itertools.cycle(MARKERS), alike, settings):
             words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
-            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in telling]
+            named_by = [key for key in telling if key == "dataset" or own.get(key) != usual.get(key)]
+            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in named_by]
             result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result
 

@@ -99,18 +99,18 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     write_run(tmp_path / "linear", **cloning | {"mode_alpha": "linear"}, alpha=0.0)
     groups = {group.label: group for group in group_runs(find_runs([tmp_path]))}
     assert {label: len(group.runs) for label, group in groups.items()} == {
-        "PPD State λ 5": 3,
+        "PPD State": 3,
         "PPD State λ 1": 1,
         "BC ImpaalaMid 10k": 1,
-        "BC State 10k α 0": 1,
+        "BC State 10k": 1,
         "BC State 10k α 0.6": 1,
         "BC State 10k α linear": 1,
-        "DAgger State 10k parent's alpha 0": 2,
+        "DAgger State 10k": 2,
         "DAgger State 10k parent's alpha 0.6": 2,
     }
     table = scores(find_runs([tmp_path]))
     assert table[0][:6] == ["", "runs", "updates", "episodes", "return", "normalized"]
-    row = next(row for row in table if row[0] == "PPD State λ 5")
+    row = next(row for row in table if row[0] == "PPD State")
     assert row[1:4] == ["3 (3 unfinished)", "300", ""]
     assert row[5].startswith("0.900 [0.8")
     worst, teacher, zero = table[-3:]
