@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from Distillation import Play
 from Distillation.Pusher import main
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 
@@ -255,16 +256,15 @@ def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
     assert "furthest behind" not in play.stdout
 
 
-def test_play_names_the_episodes_furthest_behind_the_teacher(finished):
+def test_play_names_the_episodes_furthest_behind_the_teacher(finished, capsys):
     folder = finished[0] / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0"
-    words = [folder, "--seeds", "1900-1904", "--device", "cpu"]
-    episodes = json.loads(pusher(*words, "--json", script="Distillation/Play.py").stdout)["episodes"]
+    words = [str(folder), "--seeds", "1900-1902", "--device", "cpu", "--num_workers", "1"]
+    Play.main([*words, "--json"])
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
     behind = [episode["teacher_return"] - episode["return"] for episode in episodes]
     assert behind == sorted(behind, reverse=True)
-    assert (
-        f"furthest behind the teacher: seeds {episodes[0]['seed']} ("
-        in pusher(*words, script="Distillation/Play.py").stdout
-    )
+    Play.main(words)
+    assert f"furthest behind the teacher: seeds {episodes[0]['seed']} (" in capsys.readouterr().out
 
 
 def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
