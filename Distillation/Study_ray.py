@@ -41,7 +41,9 @@ def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
             time.sleep(POLL_S)  # Ray cancels between two lines of Python
     except BaseException:  # cancelled
         process.terminate()
-        process.wait()
+        while process.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # Ray may cancel again while the run is saving
+                process.wait()
         raise
     if status < 0 or status == 128 + signal.SIGTERM:
         raise Killed(f"status {status}")
