@@ -54,9 +54,17 @@ def score(
     report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
     report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
     own = results["policy"]
-    columns = (own.seeds, own.returns, results["teacher"].returns, own.success, own.final_distance, own.action_accuracy)
-    names = ("seed", "return", "teacher_return", "success", "final_distance", "action_accuracy")
-    episodes = [dict(zip(names, map(float, row))) | {"seed": row[0], "success": bool(row[3])} for row in zip(*columns)]
+    episodes = [
+        {
+            "seed": seed,
+            "return": float(own.returns[i]),
+            "teacher_return": float(results["teacher"].returns[i]),
+            "success": bool(own.success[i]),
+            "final_distance": float(own.final_distance[i]),
+            "action_accuracy": float(own.action_accuracy[i]),
+        }
+        for i, seed in enumerate(own.seeds)
+    ]
     return report, sorted(episodes, key=lambda episode: episode["return"] - episode["teacher_return"])
 
 

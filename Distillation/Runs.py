@@ -76,8 +76,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """All that makes it another experiment, those of DAgger's parent included; alpha is its schedule if it has one."""
-        own = _telling(self.config)
-        return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
+        return _settings(self.config)
 
 
 def complete(config: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +84,11 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     method = METHODS.get(config.get("method", ""))
     defaults = {field.name: field.default for field in dataclasses.fields(method)} if method else {}
     return json.loads(json.dumps(defaults)) | config  # tuples as JSON has them
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    own = _telling(config)
+    return own | {f"parent's {key}": value for key, value in _telling(own.pop("parent", {})).items()}
 
 
 def _telling(config: dict[str, Any]) -> dict[str, Any]:
@@ -177,8 +181,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         for key in sorted(keys, key="optimization_steps".__eq__):  # the last that something is named by
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
-        usual = _telling({"method": method}) | {"repeat": 0}
-        usual |= {f"parent's {key}": value for key, value in _telling({"method": "BC_phase"}).items()}
+        usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0}
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
         for shade, marker, members, own in zip(shades, itertools.cycle(MARKERS), alike, settings):
             words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]

@@ -17,7 +17,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +168,8 @@ def write_results(folder: Path, study: Study) -> None:
         return
     found = find_runs([run.released for run in finished])
     drawn = [draw(found, folder / "curve")]
-    for name, patterns in study.pictures.items():
-        some = [run.released for run in finished if any(fnmatch(run.entry, pattern) for pattern in patterns)]
+    for name, experiments in study.pictures.items():
+        some = [run.released for run in finished if run.entry in experiments]
         drawn += [draw(find_runs(some), folder / name)] if some else []
     table = tables(found)
     (folder / "table.md").write_text(

@@ -1,13 +1,13 @@
 """What a study asks for: its file, and the runs that come of it, checked as Pusher.py checks its command line."""
 
 import dataclasses
+import fnmatch
 import itertools
 import json
 import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,11 +81,11 @@ class Study:
 
     Attributes:
         runs: its runs.
-        pictures: names of files, and for each the experiments that are drawn into it, as patterns such as `DAgger-*`.
+        pictures: names of files, and for each the experiments that are drawn into it.
     """
 
     runs: list[StudyRun]
-    pictures: dict[str, list[str]]
+    pictures: dict[str, set[str]]
 
 
 def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
@@ -136,23 +136,28 @@ def read_study(path: Path, results: Path) -> Study:
     if unused:
         raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
     try:
-        _check_pictures(pictures, {entry for entry, _ in runs})
+        return Study(list(runs.values()), _pictures(pictures, {entry for entry, _ in runs}))
     except BadInput as error:
         raise BadInput(f"{path}: pictures: {error}") from None
-    return Study(list(runs.values()), pictures)
 
 
-def _check_pictures(pictures: Any, experiments: set[str]) -> None:
+def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
+    """Return the experiments of every picture, which its file names by patterns such as `DAgger-*`."""
     if not isinstance(pictures, dict):
         raise BadInput("a table is needed")
+    found: dict[str, set[str]] = {}
     for name, patterns in pictures.items():
         if name == "curve" or not re.fullmatch(r"[\w-]+", name):
             raise BadInput(f"{name}: another name than curve is needed, of letters, digits, _ and -")
         if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise BadInput(f"{name}: a list of names of experiments is needed")
+        found[name] = set()
         for pattern in patterns:
-            if not any(fnmatch(experiment, pattern) for experiment in experiments):
+            matching = fnmatch.filter(experiments, pattern)
+            if not matching:
                 raise BadInput(f"{name}: {pattern}: no such experiment")
+            found[name].update(matching)
+    return found
 
 
 def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
