@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from Algorithm import Parallel
 from Algorithm.Checkpoint import differences
+from Algorithm.Config import TeacherDistillationConfig
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Algorithm.Utils import DATASET_VERSION, FIELDS, check_samples, crc32, episode_ends, read_samples, spaces
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import GaussianPolicy, SquashedGaussian
+from Models.Base_Model import GaussianPolicy, LastingNoise, SquashedGaussian
 from Models.Files import BadFile, sync, write_text
 from Models.Utils import FrameStacker
 
@@ -94,7 +95,8 @@ def collect_dataset(
     env: WorkerVectorEnv,
     teacher: GaussianPolicy,
     samples: int,
-    noise: float,
+    noise: float = TeacherDistillationConfig.teacher_noise,
+    correlation: float = TeacherDistillationConfig.noise_correlation,
     meta: dict[str, Any] | None = None,
     quiet: bool = False,
     overwrite: bool = False,
@@ -109,6 +111,7 @@ def collect_dataset(
         teacher: drives and labels.
         samples: at least so many, in whole episodes.
         noise: the actions taken have the teacher's standard deviation times this; labels are its policy all the same.
+        correlation: of that noise from one step to the next.
         meta: what the data depend on besides: task, teacher, render settings.
         quiet: show no progress.
         overwrite: begin anew.
@@ -121,15 +124,18 @@ def collect_dataset(
         "format": "dataset",
         "version": DATASET_VERSION,
         "teacher_noise": noise,
+        "noise_correlation": correlation,
         "requested_samples": samples,
         "num_envs": env.num_envs,
         **(meta or {}),
     }
 
+    lasting = LastingNoise(noise, correlation)
+
     @torch.no_grad()
     def act(obs: Arrays) -> tuple[np.ndarray, Arrays]:
         policy = teacher.distribution(teacher.to_tensors(obs))
-        return policy.action(policy.sample(noise)).cpu().numpy(), label(policy)
+        return policy.action(lasting.sample(policy)).cpu().numpy(), label(policy)
 
     partial = folder.with_name(folder.name + ".partial")
     writer = SampleWriter(partial, json.loads(json.dumps(meta)))
@@ -140,6 +146,7 @@ def collect_dataset(
     with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name, disable=disable) as bar:
         for part in collect(env, first_seed, samples - writer.meta["samples"], act):
             writer.append(part)
+            lasting.state = None  # a round depends on none before it
             bar.update(len(part["seed"]))
     writer.finish()
     shutil.rmtree(folder, ignore_errors=True)

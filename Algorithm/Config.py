@@ -133,7 +133,10 @@ class TeacherDistillationConfig(OnlineDistillationConfig):
     """Settings of teacher distillation."""
 
     teacher_noise: float = setting(
-        3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+        2.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+    )
+    noise_correlation: float = setting(
+        0.9, "correlation of that noise from one step to the next; 0: none", at_least=0, at_most=0.999
     )
 
 

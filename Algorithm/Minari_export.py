@@ -55,7 +55,8 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
                 "dataset_id": f"{task.name.lower()}/teacher-v0",
                 "minari_version": minari.__version__,
                 "algorithm_name": "SAC (Stable-Baselines3)",
-                "description": f"Teacher's episodes; actions drawn with {dataset.meta['teacher_noise']} of its standard deviations; "
+                "description": f"Teacher's episodes; actions drawn with {dataset.meta['teacher_noise']} of its standard deviations, "
+                f"which correlate by {dataset.meta['noise_correlation']} from step to step; "
                 f"teacher {dataset.meta['teacher_sha256']}",
             }
         )

@@ -20,6 +20,7 @@ from Distillation import Utils
 from Distillation.Data import open_matching
 from Distillation.Utils import (
     LAST,
+    NOISE,
     CommonConfig,
     ExperimentConfig,
     check_folder,
@@ -120,7 +121,7 @@ def prepare(
         if dataset is not None:
             description["data"] = {
                 "samples": len(dataset),
-                "teacher_noise": dataset.meta.get("teacher_noise"),
+                **{key: dataset.meta.get(key) for key in NOISE},
                 "crc32": dataset.meta["crc32"]["mean"],
             }
             if checkpoint and checkpoint["settings"].get("data") != description["data"]:

@@ -12,7 +12,7 @@ from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import BadInput
 from Algorithm.Utils import Dataset, find_dataset, open_dataset
 from Distillation import Utils
-from Distillation.Utils import CommonConfig, describe, task_folder
+from Distillation.Utils import NOISE, CommonConfig, describe, task_folder
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Models.Files import locked
@@ -37,7 +37,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
     if folder.exists() and not overwrite:
         if config.export_minari is None:
             raise BadInput(f"{folder} is there already; --overwrite collects it anew")
-        check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", "teacher_noise"))
+        check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", *NOISE))
     if config.export_minari is not None:
         from Algorithm.Minari_export import check_minari, export_minari
 
@@ -52,7 +52,8 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
                 make_vector_env(task, config.num_envs, config.num_workers, None, True, config.render_quality)
             ) as env,
         ):
-            collect_dataset(folder, env, teacher, config.num_data, config.teacher_noise, meta, config.quiet, overwrite)
+            noise = config.teacher_noise, config.noise_correlation
+            collect_dataset(folder, env, teacher, config.num_data, *noise, meta, config.quiet, overwrite)
         seconds = time.monotonic() - started
         dataset = open_dataset(folder)
         returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()

@@ -21,7 +21,7 @@ from Algorithm.Logger import RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.PPD import PPD
 from Algorithm.PPO import GuidedPPO
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
-from Algorithm.StudentTeacher_distillation import OnlineDistillation
+from Algorithm.StudentTeacher_distillation import StudentDistillation, TeacherDistillation
 from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Trainer, train
 from Algorithm.Utils import Dataset
@@ -48,8 +48,8 @@ from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_studen
 CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")
 ON_POLICY: dict[type, type[GuidedPPO]] = {  # what trains by rollouts, and with which settings
     Utils.PPD: PPD,
-    Utils.StudentDistillation: OnlineDistillation,
-    Utils.TeacherDistillation: OnlineDistillation,
+    Utils.StudentDistillation: StudentDistillation,
+    Utils.TeacherDistillation: TeacherDistillation,
 }
 AGGREGATED = "aggregated"  # folder of what DAgger added
 

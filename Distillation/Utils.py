@@ -39,6 +39,7 @@ from Models.Files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
+NOISE = ("teacher_noise", "noise_correlation")  # how a dataset's teacher drove
 DATASET_SIZES = ("5k", "10k", "50k", "100k")
 
 
@@ -229,7 +230,10 @@ class Collection(CommonConfig):
 
     num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
     num_envs: int = changed(PPOConfig, "num_envs", 50)
-    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", 3.0)
+    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", TeacherDistillationConfig.teacher_noise)
+    noise_correlation: float = changed(
+        TeacherDistillationConfig, "noise_correlation", TeacherDistillationConfig.noise_correlation
+    )
     export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
 
 

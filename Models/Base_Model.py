@@ -64,9 +64,9 @@ class SquashedGaussian:
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def sample(self, noise: float = 1.0) -> torch.Tensor:
-        """Draw u [B, A] with `noise` times the standard deviation, differentiable with respect to mean and log_std."""
-        return self.mean + noise * self.log_std.exp() * torch.randn_like(self.mean)
+    def sample(self) -> torch.Tensor:
+        """Draw u [B, A], differentiable with respect to mean and log_std."""
+        return self.mean + self.log_std.exp() * torch.randn_like(self.mean)
 
     def action(self, u: torch.Tensor) -> torch.Tensor:
         """Map pre-tanh u to actions in the environment's units."""
@@ -84,6 +84,34 @@ class SquashedGaussian:
     def entropy(self) -> torch.Tensor:
         """Estimate the differential entropy [B] from one sample (a squashed Gaussian has no closed form), in nats."""
         return -self.log_prob(self.sample())
+
+
+class LastingNoise:
+    """Draws a policy's actions from step to step, with noise that lasts: what it does wrong it goes on with for a while.
+
+    u_t = mean + scale * std * e_t with e_t = c e_(t-1) + sqrt(1 - c^2) n_t, n_t ~ N(0, 1): a discrete Ornstein-Uhlenbeck
+    process. Every e_t for itself is N(0, 1), whatever the correlation c of two successive ones is.
+
+    Args:
+        scale: what the policy's standard deviation is multiplied by.
+        correlation: c, in [0, 1).
+
+    Attributes:
+        state: the latest e [B, A]; None before the first.
+    """
+
+    def __init__(self, scale: float, correlation: float):
+        self.scale, self.correlation = scale, correlation
+        self.state: torch.Tensor | None = None
+
+    def sample(self, policy: SquashedGaussian) -> torch.Tensor:
+        """Draw u [B, A] of the next step."""
+        fresh = torch.randn_like(policy.mean)
+        if self.state is None:
+            self.state = fresh
+        else:
+            self.state = self.correlation * self.state + math.sqrt(1 - self.correlation**2) * fresh
+        return policy.mean + self.scale * policy.log_std.exp() * self.state
 
 
 class GaussianPolicy(nn.Module):

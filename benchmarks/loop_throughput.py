@@ -210,7 +210,7 @@ def main() -> None:
         task = TASKS["Pusher"]
         samples = 1_000 if quick else 10_000
         with closing(make_vector_env(task, 10 if quick else 50)) as env:
-            collect_dataset(folder, env, get_Teacher_model(), samples, 2.0, {})
+            collect_dataset(folder, env, get_Teacher_model(), samples)
         baselines: dict[str, dict[str, tuple[Any, ...]]] = {
             "PPD": {
                 "stock": (build, ppd, folder, rollout_updates, True),

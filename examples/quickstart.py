@@ -18,7 +18,7 @@ def main(mode: str = "ImpaalaMid", samples: int = 10_000, updates: int = 1_000) 
     """Collect, clone, evaluate."""
     task, teacher = TASKS["Pusher"], get_Teacher_model()
     with closing(make_vector_env(task, num_envs=20)) as env, tempfile.TemporaryDirectory() as place:
-        collect_dataset(Path(place) / "dataset", env, teacher, samples, noise=3.0)
+        collect_dataset(Path(place) / "dataset", env, teacher, samples)
         dataset = open_dataset(Path(place) / "dataset")
         spaces = env.single_observation_space, env.single_action_space
         student = make_student(mode, *spaces, task.proprioception, teacher.statistics, task.stack)

@@ -491,7 +491,7 @@ def results(collected, tmp_path):
 
 METHODS = {
     "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
-    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise3_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise2_ImpaalaSmall_run0"),
     "BC_phase": (
         SMALL | {"dataset": "5k", "alpha": 0.6},
         "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",

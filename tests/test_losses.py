@@ -10,7 +10,7 @@ from torch.distributions import (
 )
 
 from Algorithm.Losses import distillation_kl, gae, nll, ppd_term, ppo_policy_loss, value_loss
-from Models.Base_Model import SquashedGaussian
+from Models.Base_Model import LastingNoise, SquashedGaussian
 
 SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
 
@@ -77,6 +77,19 @@ def test_log_prob_against_a_change_of_variables():
     )
     expected = reference.log_prob(policy.action(u.double())).sum(-1)
     torch.testing.assert_close(policy.log_prob(u).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_lasting_noise_has_the_scale_and_the_correlation_asked_for(correlation):
+    torch.manual_seed(0)
+    policy, noise = gaussian(5, batch=200), LastingNoise(2.0, correlation)
+    drawn = torch.stack([noise.sample(policy) for _ in range(50)])
+    e = (drawn - policy.mean) / policy.log_std.exp()
+    torch.testing.assert_close(e[0].std(), e[-1].std(), rtol=0.1, atol=0)  # it neither grows nor fades
+    assert e.std().item() == pytest.approx(2.0, rel=0.05)
+    for steps in (1, 5):
+        together = torch.corrcoef(torch.stack([e[steps:].flatten(), e[:-steps].flatten()]))[0, 1].item()
+        assert together == pytest.approx(correlation**steps, abs=0.05)
 
 
 def test_nll_is_finite_with_gradient_at_saturated_actions():

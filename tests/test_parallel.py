@@ -18,7 +18,7 @@ from Algorithm.Checkpoint import load_checkpoint
 from Algorithm.Config import PPDConfig, TeacherDistillationConfig
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Minibatch
-from Algorithm.StudentTeacher_distillation import OnlineDistillation
+from Algorithm.StudentTeacher_distillation import TeacherDistillation
 from Enviroment.Utils import make_vector_env
 from Models.Base_Model import SquashedGaussian
 from Models.Model_Pusher import get_Teacher_model
@@ -36,7 +36,7 @@ ONLINE = STATE | {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "opt
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 CONFIGS = {
     PPD: PPDConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
-    OnlineDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
+    TeacherDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
 }
 
 # What every rank does, by each method: a rollout in its environments, and the gradient of a minibatch. Once they part,
