@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from Algorithm import Parallel
 from Algorithm.Checkpoint import differences
-from Algorithm.Config import TeacherDistillationConfig
+from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Algorithm.Utils import DATASET_VERSION, FIELDS, check_samples, crc32, episode_ends, read_samples, spaces
@@ -95,8 +95,8 @@ def collect_dataset(
     env: WorkerVectorEnv,
     teacher: GaussianPolicy,
     samples: int,
-    noise: float = TeacherDistillationConfig.teacher_noise,
-    correlation: float = TeacherDistillationConfig.noise_correlation,
+    noise: float = TeacherNoiseConfig.teacher_noise,
+    correlation: float = TeacherNoiseConfig.noise_correlation,
     meta: dict[str, Any] | None = None,
     quiet: bool = False,
     overwrite: bool = False,

@@ -129,8 +129,9 @@ class StudentDistillationConfig(OnlineDistillationConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherDistillationConfig(OnlineDistillationConfig):
-    """Settings of teacher distillation."""
+class TeacherNoiseConfig(Config):
+    """How a teacher drives: with noise that lasts, so that it is seen to come back, as in DART (Laskey et al. 2017,
+    https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
 
     teacher_noise: float = setting(
         2.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
@@ -138,6 +139,11 @@ class TeacherDistillationConfig(OnlineDistillationConfig):
     noise_correlation: float = setting(
         0.9, "correlation of that noise from one step to the next; 0: none", at_least=0, at_most=0.999
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherDistillationConfig(OnlineDistillationConfig, TeacherNoiseConfig):
+    """Settings of teacher distillation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -119,15 +119,18 @@ def open_dataset(folder: Path) -> Dataset:
         raise BadFile(f"{path}: missing or damaged") from error
 
 
-def find_dataset(folder: Path, samples: int) -> Path | None:
-    """Return `folder` if it is there, else the smallest dataset beside it that begins with as many samples, else None."""
+def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | None:
+    """Return `folder` if it is there, else the smallest dataset beside it that begins with as many samples, else None.
+
+    What is `like` its own has to stand in a dataset's `meta.json`.
+    """
     if folder.exists():
         return folder
     larger = []
     for path in folder.parent.glob("dataset_*/meta.json"):
         try:
             meta = json.loads(path.read_text())
-            if meta["complete"] and meta["samples"] >= samples:
+            if meta["complete"] and meta["samples"] >= samples and like.items() <= meta.items():
                 larger.append((meta["samples"], path.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, and not what was asked for

@@ -12,17 +12,11 @@ from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import BadInput
 from Algorithm.Utils import Dataset, find_dataset, open_dataset
 from Distillation import Utils
-from Distillation.Utils import NOISE, CommonConfig, describe, task_folder
+from Distillation.Utils import DATASET_SIZES, NOISE, CommonConfig, dataset_folder, describe
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Models.Files import locked
 from Models.Model_Pusher import Teacher, get_Teacher_model
-
-
-def dataset_folder(config: CommonConfig, task: Task, samples: int) -> Path:
-    """Return where a dataset of so many samples is."""
-    size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
-    return task_folder(config) / "Teacher" / f"dataset_{size}"
 
 
 def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
@@ -32,7 +26,7 @@ def collect(config: Utils.Collection, task: Task, teacher: Teacher, teacher_path
         BadInput: there is one already, and no export is wanted, or the one there has other settings.
         BadFile: another process is collecting it, or the one there is damaged.
     """
-    folder = dataset_folder(config, task, config.num_data)
+    folder = dataset_folder(config, config.num_data)
     description = describe(config, teacher_path, task.rendering(config.render_quality))
     if folder.exists() and not overwrite:
         if config.export_minari is None:
@@ -72,21 +66,26 @@ def open_matching(
         BadInput: there is none, or only one with other settings.
         BadFile: it is damaged.
     """
-    samples = 1000 * int(config.dataset.removesuffix("k"))
-    wanted = dataset_folder(config, task, samples)
-    folder = find_dataset(wanted, samples)
+    samples = DATASET_SIZES[config.dataset]
+    wanted = dataset_folder(config, samples)
+    noise = {name: getattr(config, name) for name in NOISE}
+    folder = find_dataset(wanted, samples, noise)
     if folder is None and isinstance(config, Utils.Cloning) and config.collect:
         common = {field.name: getattr(config, field.name) for field in dataclasses.fields(CommonConfig)}
-        collection = Utils.Collection(num_data=samples, **common)
+        collection = Utils.Collection(num_data=samples, **common, **noise)
         collect(collection, task, get_Teacher_model(teacher_path, config.device), teacher_path, overwrite=False)
         folder = wanted
     if folder is None:
+        usual = Utils.Collection()
+        flags = "".join(f"--{key} {value:g} " for key, value in noise.items() if value != getattr(usual, key))
         raise BadInput(
-            f"no dataset of {config.dataset} in {wanted.parent}: --C_data --num_data {samples} collects it, --BC_phase "
-            "with --collect does so by itself"
+            f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
+            "--collect does so by itself"
         )
     dataset = open_dataset(folder)
-    check_same(dataset, description, ("task", "teacher_sha256", *(["render"] if config.mode != "State" else [])))
+    check_same(
+        dataset, description, ("task", "teacher_sha256", *NOISE, *(["render"] if config.mode != "State" else []))
+    )
     return dataset.prefix(samples)
 
 

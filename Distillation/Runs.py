@@ -29,6 +29,7 @@ MARKERS = "osD^vP*X"  # and those for them
 SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
 }
+LAST_NAMED = ("optimization_steps", "data", "parent's data")  # where nothing else sets experiments apart
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 
 
@@ -178,7 +179,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
         telling = ["dataset"] if "dataset" in settings[0] else []
         keys = dict.fromkeys(key for each in settings for key in each)
-        for key in sorted(keys, key="optimization_steps".__eq__):  # the last that something is named by
+        for key in sorted(keys, key=lambda key: LAST_NAMED.index(key) if key in LAST_NAMED else -1):
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
         usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0}

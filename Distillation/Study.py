@@ -29,12 +29,13 @@ from Distillation.Study_file import PLACES, Study, StudyRun, as_flags, read_stud
 from Distillation.Study_jobs import POLL_S, Engine, Handle, Job, Local
 from Distillation.Utils import (
     DATASET_SIZES,
+    NOISE,
     ROOT,
     Cloning,
     DAgger,
     OneLineParser,
+    dataset_folder,
     one_line_errors,
-    task_folder,
     write_json,
 )
 from Models.Files import locked
@@ -55,22 +56,28 @@ def plan(runs: Sequence[StudyRun]) -> list[Job]:
     jobs: dict[Any, Job] = {}
     for run in todo:
         needs = [jobs[run.parent]] if run.parent in jobs else []
-        if isinstance(run.config, Cloning | DAgger) and run.config.task in datasets:
-            needs.append(datasets[run.config.task])
+        if isinstance(run.config, Cloning | DAgger) and _data(run.config) in datasets:
+            needs.append(datasets[_data(run.config)])
         jobs[run] = Job(run.name, run.command, needs, run)
     return [*datasets.values(), *jobs.values()]
 
 
-def _collections(runs: Sequence[StudyRun]) -> dict[str, Job]:
-    """Return for each task the collection of the largest dataset that the runs learn from, unless it is there."""
+def _data(config: Cloning | DAgger) -> tuple[Any, ...]:
+    """Return what a run's dataset is of: the task, and how its teacher drove."""
+    return config.task, *(getattr(config, name) for name in NOISE)
+
+
+def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Job]:
+    """Return for each task and noise the collection of the largest dataset that runs learn from, unless it is there."""
     learning = [run.config for run in runs if isinstance(run.config, Cloning | DAgger)]
     jobs = {}
-    for config in sorted(learning, key=lambda config: DATASET_SIZES.index(config.dataset)):
-        flags = {key: getattr(config, key) for key in ("task", "device", "render_quality", "teacher", "results_dir")}
-        flags["num_data"] = 1000 * int(config.dataset.removesuffix("k"))
-        enough = DATASET_SIZES[DATASET_SIZES.index(config.dataset) :]
-        if not any((task_folder(config) / "Teacher" / f"dataset_{size}").exists() for size in enough):
-            jobs[config.task] = Job(f"dataset_{config.dataset}", ["--C_data", *as_flags(flags)], [])
+    for config in sorted(learning, key=lambda config: DATASET_SIZES[config.dataset]):
+        keys = ("task", "device", "render_quality", "teacher", "results_dir", *NOISE)
+        flags = {key: getattr(config, key) for key in keys}
+        flags["num_data"] = samples = DATASET_SIZES[config.dataset]
+        if not any(dataset_folder(config, size).exists() for size in DATASET_SIZES.values() if size >= samples):
+            name = dataset_folder(config, samples).name
+            jobs[_data(config)] = Job(name, ["--C_data", *as_flags(flags)], [])
     return jobs
 
 

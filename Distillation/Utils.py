@@ -28,6 +28,7 @@ from Algorithm.Config import (
     PPOConfig,
     StudentDistillationConfig,
     TeacherDistillationConfig,
+    TeacherNoiseConfig,
     TrainingConfig,
     changed,
     setting,
@@ -39,8 +40,8 @@ from Models.Files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
-NOISE = ("teacher_noise", "noise_correlation")  # how a dataset's teacher drove
-DATASET_SIZES = ("5k", "10k", "50k", "100k")
+NOISE = tuple(field.name for field in dataclasses.fields(TeacherNoiseConfig))
+DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,14 +174,14 @@ class TeacherDistillation(TeacherDistillationConfig, ExperimentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cloning(CloningConfig, ExperimentConfig):
+class Cloning(CloningConfig, ExperimentConfig, TeacherNoiseConfig):
     """A run of behavioural cloning."""
 
     method = "BC_phase"
     title = "behavioural cloning of a dataset"
     free = ExperimentConfig.free | {"collect"}
 
-    dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
+    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES))
     collect: bool = setting(False, "collect the dataset if it is not there")
 
     @property
@@ -196,15 +197,15 @@ class Cloning(CloningConfig, ExperimentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAgger(DAggerConfig, ExperimentConfig):
+class DAgger(DAggerConfig, ExperimentConfig, TeacherNoiseConfig):
     """A run of DAgger, which continues one of behavioural cloning."""
 
     method = "Dagger_phase"
     title = "DAgger: goes on from a run of behavioural cloning"
     free = ExperimentConfig.free | {"folder_Dagger", "parent"}  # the student it holds counts, not where it lies
-    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid", "stack"})
+    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid", "stack", *NOISE})
 
-    dataset: str = setting("100k", "size of the dataset", choices=DATASET_SIZES)
+    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES))
     folder_Dagger: str | None = setting(None, "folder of the behavioural cloning run that DAgger goes on from")
     start: str = setting("best_ID", "which of that run's checkpoints", choices=("best_ID", "last"))
 
@@ -222,7 +223,7 @@ class DAgger(DAggerConfig, ExperimentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collection(CommonConfig):
+class Collection(CommonConfig, TeacherNoiseConfig):
     """Collecting a dataset."""
 
     method = "C_data"
@@ -230,10 +231,6 @@ class Collection(CommonConfig):
 
     num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
     num_envs: int = changed(PPOConfig, "num_envs", 50)
-    teacher_noise: float = changed(TeacherDistillationConfig, "teacher_noise", TeacherDistillationConfig.teacher_noise)
-    noise_correlation: float = changed(
-        TeacherDistillationConfig, "noise_correlation", TeacherDistillationConfig.noise_correlation
-    )
     export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
 
 
@@ -327,6 +324,15 @@ class OneLineParser(argparse.ArgumentParser):
 def task_folder(config: CommonConfig) -> Path:
     """Return where the task's results are; a relative `results_dir` lies below the repository."""
     return ROOT / Path(config.results_dir).expanduser() / config.task
+
+
+def dataset_folder(config: "Collection | Cloning | DAgger", samples: int) -> Path:
+    """Return where a dataset of so many samples is; how its teacher drove is in the name, unless as usual."""
+    size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
+    driven = [getattr(config, name) for name in NOISE]
+    usual = [getattr(TeacherNoiseConfig, name) for name in NOISE]
+    noise = "" if driven == usual else "_noise" + "_".join(f"{value:g}" for value in driven)
+    return task_folder(config) / "Teacher" / f"dataset_{size}{noise}"
 
 
 def describe(config: CommonConfig, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:

@@ -302,7 +302,11 @@ BAD = {
     "alpha twice": (["--BC_phase", "--alpha", "0.5", "--mode_alpha", "linear"], "constant"),
     "a schedule that needs new samples": (["--BC_phase", "--mode_alpha", "dynamic_max"], "linear"),
     "unknown dataset": (["--BC_phase", "--dataset", "20k"], "50k"),
-    "no dataset": (["--BC_phase", "--dataset", "5k"], "--C_data --num_data 5000"),
+    "no dataset": (["--BC_phase", "--dataset", "5k"], "--C_data --num_data 5000 collects"),
+    "no such dataset": (
+        ["--BC_phase", "--dataset", "5k", "--teacher_noise", "1"],
+        "--num_data 5000 --teacher_noise 1 ",
+    ),
     "no samples": (["--C_data", "--num_data", "0"], "at least 1"),
     "no parent": (["--Dagger_phase"], "--folder_Dagger"),
     "a parent that is not there": (["--Dagger_phase", "--folder_Dagger", "nowhere"], "nowhere"),
@@ -648,6 +652,9 @@ def test_a_full_disk_leaves_no_dataset(tmp_path):
 
 
 def test_a_missing_dataset_is_collected_on_demand(tmp_path):
-    run = pusher(*flags("BC_phase", SMALL, mode="State", dataset="5k", results_dir=tmp_path), "--collect")
+    run = pusher(
+        *flags("BC_phase", SMALL, mode="State", dataset="5k", results_dir=tmp_path), "--collect", "--teacher_noise", 1
+    )
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / "Pusher" / "Teacher" / "dataset_5k" / "meta.json").is_file()
+    meta = json.loads((tmp_path / "Pusher" / "Teacher" / "dataset_5k_noise1_0.9" / "meta.json").read_text())
+    assert (meta["teacher_noise"], meta["noise_correlation"]) == (1.0, 0.9)

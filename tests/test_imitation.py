@@ -206,10 +206,11 @@ def test_a_dataset_holds_what_the_environment_showed_and_the_teacher_said(env, t
 
 def test_a_smaller_dataset_is_a_prefix_and_needs_no_second_collection(env, teacher, dataset, tmp_path):
     folder = tmp_path / "dataset_250"
-    assert find_dataset(folder, 250) == dataset.folder
-    assert find_dataset(folder, 501) is None
+    assert find_dataset(folder, 250, {"teacher_noise": 1.0}) == dataset.folder
+    assert find_dataset(folder, 250, {"teacher_noise": 2.0}) is None
+    assert find_dataset(folder, 501, {}) is None
     collect_dataset(folder, env, teacher, 250, 1.0, 0.5, META)
-    assert find_dataset(folder, 250) == folder
+    assert find_dataset(folder, 250, {}) == folder
     smaller, prefix = open_dataset(folder), dataset.prefix(250)
     assert len(smaller) == len(prefix) == 300  # whole episodes
     for name, values in smaller.fields.items():
