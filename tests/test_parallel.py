@@ -246,7 +246,7 @@ def test_a_rank_that_dies_ends_the_job(tmp_path):
     [
         (flags("PPD", ONLINE, minibatch_size=33), "--minibatch_size 33 cannot be shared by 2 ranks"),
         (flags("PPD", ONLINE, clip=-1), "--clip"),
-        (flags("BC_phase", STATE, dataset="10k"), "no dataset of 10k"),
+        (flags("BC_phase", STATE, dataset="10k"), "no dataset_10k"),
     ],
 )
 def test_what_ranks_cannot_do_is_said_once(words, hint, tmp_path):
