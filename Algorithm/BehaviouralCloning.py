@@ -13,6 +13,7 @@ from Algorithm.CollectDataset import SampleWriter, collect, label
 from Algorithm.Config import CloningConfig, DAggerConfig
 from Algorithm.Episodes import Arrays
 from Algorithm.Losses import action_accuracy, imitation_loss
+from Algorithm.Recorded import recorded
 from Algorithm.Rollout import mean_stats
 from Algorithm.Utils import Priorities, Samples, anneal, augment, linear, read_samples
 from Enviroment.Tasks import Task
@@ -52,6 +53,7 @@ class BehaviouralCloning:
         self.samples_collected = self.samples.size
         self._draws = torch.Generator()  # of batches; of several ranks the same
         self._loss = Parallel.averaging(student, self.loss, unused=True)  # the critic
+        self._gradients = recorded(student, student.scale.device, self.gradients)
 
     @property
     def progress(self) -> float:
@@ -89,23 +91,41 @@ class BehaviouralCloning:
         obs, teacher = self.samples.gather(indices[mine])
         if "Frame" in obs:
             obs["Frame"] = augment(obs["Frame"], self.student.background, config.frame_noise, config.random_shift)
-        loss, losses, errors, policy = self._loss(obs, teacher, torch.from_numpy(weights[mine]))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
+        stats = self._gradients(
+            mean=teacher.mean, log_std=teacher.log_std, weights=torch.from_numpy(weights[mine]).to(teacher.mean), **obs
+        )
         self.optimizer.step()
-        self.priorities.update(indices, Parallel.interleave(errors.double().cpu().numpy()))
+        self.priorities.update(indices, Parallel.interleave(stats.pop("errors").double().cpu().numpy()))
         self.optimization_steps += 1
         self.samples_seen += len(indices)
+        return stats | {
+            "buffer/weight_mean": torch.tensor(weights.mean()).to(teacher.mean),
+            "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(teacher.mean),
+        }
+
+    def gradients(
+        self, mean: torch.Tensor, log_std: torch.Tensor, weights: torch.Tensor, **obs: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Leave the gradients of a batch's loss, clipped, in the student's parameters; returns `errors` [B] and scalars.
+
+        Args:
+            mean: of the teacher's policy, [B, A].
+            log_std: likewise.
+            weights: of the samples' losses, [B].
+            obs: what the student sees.
+        """
+        teacher = SquashedGaussian(mean, log_std, self.student.scale, self.student.shift)
+        loss, losses, errors, policy = self._loss(obs, teacher, weights)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
         with torch.no_grad():
             return {
+                "errors": errors,
                 "training/loss": losses.detach().mean(),
                 "training/weighted_loss": loss.detach(),
                 "training/action_accuracy": action_accuracy(teacher, policy),
                 "training/entropy": policy.entropy().mean(),
                 "training/gradient_norm": norm,
-                "buffer/weight_mean": torch.tensor(weights.mean()).to(loss),
-                "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(loss),
             }
 
     def loss(
@@ -114,7 +134,7 @@ class BehaviouralCloning:
         """Return the mean of the weighted losses, the losses [B], the errors [B] that are priorities, and the policy."""
         policy = self.student.distribution(obs)
         losses, errors = imitation_loss(self.config.loss_type, teacher, policy)
-        return (weights.to(losses) * losses).mean(), losses, errors, policy
+        return (weights * losses).mean(), losses, errors, policy
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on bit for bit (on the CPU), between two `step`s."""

@@ -9,6 +9,7 @@ from Algorithm import Parallel
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
+from Algorithm.Recorded import recorded
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
 from Algorithm.Utils import anneal
 from Enviroment.Tasks import Task
@@ -32,8 +33,9 @@ class PPO:
 
     def __init__(self, student: ActorCritic, env: WorkerVectorEnv, task: Task, config: PPOConfig, seed: int):
         self.student, self.env, self.config, self._seed = student, env, config, seed
-        self._loss = Parallel.averaging(student, self.loss)
         self.device = student.scale.device
+        self._loss = Parallel.averaging(student, self.loss)
+        self._gradients = recorded(student, self.device, self.gradients)
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         space, actions = env.single_observation_space, env.single_action_space
         self.rollout = Rollout(
@@ -109,7 +111,7 @@ class PPO:
     def prepare(self) -> None:
         """Turn the rollout into targets."""
         rollout, config = self.rollout, self.config
-        rollout.advantage = gae(
+        rollout.advantage[:] = gae(
             rollout.reward,
             rollout.value,
             rollout.next_value,
@@ -118,7 +120,7 @@ class PPO:
             config.gamma,
             config.gae_lambda,
         )
-        rollout.returns = rollout.advantage + rollout.value
+        rollout.returns[:] = rollout.advantage + rollout.value
 
     def update(self, budget: int) -> dict[str, float]:
         """Make `epochs` passes over the rollout, or as much of them as `budget` updates are."""
@@ -128,16 +130,19 @@ class PPO:
             for indices in torch.randperm(samples, device=self.device).split(size):
                 if len(stats) == budget:
                     break
-                loss, scalars = self._loss(self.rollout.minibatch(indices))
                 anneal(self.optimizer, self.config, self.optimization_steps + len(stats))
-                self.optimizer.zero_grad()
-                loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
+                stats.append(self._gradients(indices=indices))
                 self.optimizer.step()
-                stats.append({**scalars, "training/loss": loss.detach(), "training/gradient_norm": norm})
                 self.samples_seen += len(indices) * Parallel.count()
         self.optimization_steps += len(stats)
         return mean_stats(stats)
+
+    def gradients(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Leave the gradients of a minibatch's loss, clipped, in the student's parameters; returns scalars."""
+        loss, scalars = self._loss(self.rollout.minibatch(indices))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
+        return {**scalars, "training/loss": loss.detach(), "training/gradient_norm": norm}
 
     def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a minibatch and the scalars worth seeing."""

@@ -133,7 +133,11 @@ class Rollout:
     @torch.no_grad()
     def ask(self, teacher: GaussianPolicy) -> None:
         """Ask the teacher about every state, in one pass."""
-        self.teacher = teacher.distribution({"State": self.vectors["State"][:-1].flatten(0, 1)})
+        policy = teacher.distribution({"State": self.vectors["State"][:-1].flatten(0, 1)})
+        if self.teacher is None:
+            self.teacher = policy
+        else:  # in place, where a recorded update reads
+            self.teacher.mean[:], self.teacher.log_std[:] = policy.mean, policy.log_std
 
     def carry_over(self) -> None:
         """Begin the next rollout where this one ended."""

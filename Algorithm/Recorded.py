@@ -1,0 +1,88 @@
+"""What an update computes, recorded as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+
+An update is hundreds of small kernels. Launched one by one they keep the CPU busy for longer than the GPU; a graph is one launch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from Algorithm import Parallel
+
+WARM_UP = 3  # calls before a recording, in which libraries allocate what they keep
+
+
+@dataclass
+class _Recording:
+    graph: torch.cuda.CUDAGraph
+    inputs: dict[str, torch.Tensor]
+    outputs: dict[str, torch.Tensor]
+    gradients: list[torch.Tensor | None]
+
+
+class Recorded:
+    """Calls a function that leaves gradients in a module's parameters, from a recording for each shape of its inputs.
+
+    The function must read the same memory each time, its inputs apart, and never wait for the GPU. Random numbers are new ones
+    in each call.
+
+    Args:
+        module: whose gradients it computes; they are not added to those that are there.
+        function: takes tensors on the module's device and returns tensors, without further effects.
+    """
+
+    def __init__(self, module: nn.Module, function: Callable[..., dict[str, torch.Tensor]]):
+        self._parameters, self._function = list(module.parameters()), function
+        self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
+
+    def __call__(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the function returns for `inputs`."""
+        shapes = tuple(value.shape for value in inputs.values())
+        if shapes not in self._recordings:
+            self._recordings[shapes] = self._record(inputs)
+        recording = self._recordings[shapes]
+        for name, value in inputs.items():
+            recording.inputs[name].copy_(value)
+        for parameter, gradient in zip(self._parameters, recording.gradients):
+            parameter.grad = gradient
+        recording.graph.replay()
+        return {name: value.clone() for name, value in recording.outputs.items()}
+
+    def _record(self, inputs: dict[str, torch.Tensor]) -> _Recording:
+        own = {name: value.clone() for name, value in inputs.items()}
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                self._forget()
+                self._function(**own)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._forget()  # so that the graph has gradients of its own
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self._function(**own)
+        return _Recording(
+            graph,
+            own,
+            {name: value.detach() for name, value in outputs.items()},
+            [parameter.grad for parameter in self._parameters],
+        )
+
+    def _forget(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def recorded(
+    module: nn.Module, device: torch.device, function: Callable[..., dict[str, torch.Tensor]]
+) -> Callable[..., dict[str, torch.Tensor]]:
+    """Return `function`, which leaves gradients in `module`: `Recorded` on CUDA, where this process is alone."""
+
+    def call(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        for parameter in module.parameters():
+            parameter.grad = None
+        return function(**inputs)
+
+    return Recorded(module, function) if device.type == "cuda" and Parallel.count() == 1 else call
