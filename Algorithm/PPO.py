@@ -142,7 +142,8 @@ class PPO:
         loss, scalars = self._loss(self.rollout.minibatch(indices))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
-        return {**scalars, "training/loss": loss.detach(), "training/gradient_norm": norm}
+        scalars |= {"training/loss": loss, "training/gradient_norm": norm}
+        return {name: value.detach() for name, value in scalars.items()}
 
     def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a minibatch and the scalars worth seeing."""

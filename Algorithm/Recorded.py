@@ -30,7 +30,8 @@ class Recorded:
 
     Args:
         module: whose gradients it computes; they are not added to those that are there.
-        function: takes tensors on the module's device and returns tensors, without further effects.
+        function: takes tensors on the module's device and returns detached ones (a recording fails while an earlier call's
+            autograd graph is alive), without further effects.
     """
 
     def __init__(self, module: nn.Module, function: Callable[..., dict[str, torch.Tensor]]):
@@ -63,12 +64,7 @@ class Recorded:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             outputs = self._function(**own)
-        return _Recording(
-            graph,
-            own,
-            {name: value.detach() for name, value in outputs.items()},
-            [parameter.grad for parameter in self._parameters],
-        )
+        return _Recording(graph, own, outputs, [parameter.grad for parameter in self._parameters])
 
     def _forget(self) -> None:
         for parameter in self._parameters:
