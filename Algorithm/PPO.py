@@ -35,6 +35,7 @@ class PPO:
         self.student, self.env, self.config, self._seed = student, env, config, seed
         self.device = student.scale.device
         self._loss = Parallel.averaging(student, self.loss)
+        self._outputs = recorded(student, self.device, self.outputs)
         self._gradients = recorded(student, self.device, self.gradients)
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         space, actions = env.single_observation_space, env.single_action_space
@@ -79,7 +80,9 @@ class PPO:
         shape = rollout.steps, self.env.num_envs
         rewards, terminated, done = np.empty(shape), np.empty(shape, bool), np.empty(shape, bool)
         for t in range(rollout.steps):
-            policy, rollout.value[t] = self.student(rollout.observation(t))
+            outputs = self._outputs(**rollout.observation(t))
+            policy = SquashedGaussian(outputs["mean"], outputs["log_std"], self.student.scale, self.student.shift)
+            rollout.value[t] = outputs["value"]
             rollout.u[t] = self.drive(t, policy)
             rollout.log_prob[t] = policy.log_prob(rollout.u[t])
             action = policy.action(rollout.u[t]).cpu().numpy()
@@ -103,6 +106,11 @@ class PPO:
         if ended_returns:
             self._last_return = float(np.mean(ended_returns))
         return {"training/episode_return": self._last_return}
+
+    def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the policy's `mean` and `log_std` and the `value` at observations, as one dictionary."""
+        policy, value = self.student(obs)
+        return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
 
     def drive(self, t: int, policy: SquashedGaussian) -> torch.Tensor:
         """Return the pre-tanh actions [N, A] that are taken in step t: samples of the student's `policy`."""
