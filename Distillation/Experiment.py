@@ -90,7 +90,7 @@ def own_device(name: str) -> torch.device:
             raise BadInput(f"--device {name} is one device; cuda gives each of the {ranks} ranks its own")
         if ranks > torch.cuda.device_count():
             raise BadInput(f"{ranks} ranks on a machine with {torch.cuda.device_count()} GPUs: one each is needed")
-        if Parallel.count() > 1 and device.index is None:
+        if device.index is None:
             device = torch.device("cuda", Parallel.local_rank())
         torch.cuda.set_device(device)  # or this process would also take memory of the first
     return device
