@@ -102,7 +102,7 @@ class StockVectorEnv(gym.vector.SyncVectorEnv):
             info["final_obs"] = {key: np.stack([final[key] for final in last]) for key in obs}
         return obs, reward, terminated, truncated, info
 
-    def stagger(self) -> None:
+    def stagger(self, first: int, total: int) -> None:
         """Leave the episodes in step: it does not change what a step costs."""
 
 

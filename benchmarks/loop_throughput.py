@@ -4,7 +4,8 @@ The methods run as `Distillation/Pusher.py` runs them, with their default settin
 dataset of 10,000 samples (with 100,000 an update of priorities takes 0.3 ms), DAgger with 300 updates after a rollout;
 `--quick`: PPD and cloning alone, on shorter rollouts. PPD stands beside stock PPD (18 environments in a `SyncVectorEnv` that
 renders 480x480, float32 stacks, float32 network) and Stable-Baselines3's PPO (our frames in a `DummyVecEnv`, the same network
-in float32, the same batches, no teacher); cloning beside a `DataLoader` over stacked float32 tensors, without workers of its own.
+in float32, the same batches, no teacher); cloning beside a `DataLoader` over stacked float32 tensors, without workers of its own. On
+a GPU every method also stands beside itself without CUDA graphs.
 
 Rates and shares include evaluation, logging and checkpoints, measured once and put in relation to 1,000 updates, the
 default distance of two tests; ratios compare training alone. A PPO sample counts in each of its 4 passes. On a GPU the time of
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import numpy as np
@@ -33,6 +35,7 @@ from Algorithm.Checkpoint import save_checkpoint
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Logger import AXES, RunLogger
 from Algorithm.PPO import PPO
+from Algorithm.Recorded import recorded
 from Algorithm.Rollout import Rollout
 from Algorithm.Test_model import StudentTest
 from Algorithm.Utils import Priorities, Samples, open_dataset
@@ -90,14 +93,23 @@ class Profile:
         return timed
 
 
+def launched_one_by_one(module: torch.nn.Module, _: torch.device, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what trainers call in place of a recording where there is none."""
+    return recorded(module, torch.device("cpu"), function)
+
+
 def build(
-    open_things: ExitStack, config: Utils.ExperimentConfig, folder: Path, updates: int, stock: bool
+    open_things: ExitStack, config: Utils.ExperimentConfig, folder: Path, updates: int, how: str
 ) -> Callable[..., dict[str, Any]]:
     """Return what makes `updates` updates, with their rollouts, and returns counts and seconds.
 
-    Called with `True` it instead measures what goes on beside training: a test, a row of metrics and a checkpoint.
+    `how` is ours, stock, or kernel by kernel: without CUDA graphs. Called with `True` it instead measures what goes on beside
+    training: a test, a row of metrics and a checkpoint.
     """
-    profile = Profile()
+    profile, stock = Profile(), how == "stock"
+    if how != "ours":
+        for name in ("PPO", "BehaviouralCloning"):
+            open_things.enter_context(patch(f"Algorithm.{name}.recorded", launched_one_by_one))
     task, device = TASKS["Pusher"], torch.device(config.device)
     teacher = get_Teacher_model(device=device)
     dataset = None
@@ -213,7 +225,7 @@ def main() -> None:
             collect_dataset(folder, env, get_Teacher_model(), samples)
         baselines: dict[str, dict[str, tuple[Any, ...]]] = {
             "PPD": {
-                "stock": (build, ppd, folder, rollout_updates, True),
+                "stock": (build, ppd, folder, rollout_updates, "stock"),
                 "Stable-Baselines3 PPO": (sb3_ppo, ppd),
             },
             "BC": {"DataLoader": (dataloader_cloning, MODE, device, folder, 64, updates)},
@@ -224,7 +236,7 @@ def main() -> None:
             print(name, file=sys.stderr)
             with ExitStack() as processes:
                 counts: dict[str, Any] = {}
-                ours = processes.enter_context(Apart(build, config, folder, cycle, False))
+                ours = processes.enter_context(Apart(build, config, folder, cycle, "ours"))
 
                 def call(ours: Apart = ours, counts: dict[str, Any] = counts) -> None:
                     counts.update(ours())
@@ -233,6 +245,9 @@ def main() -> None:
                     other: processes.enter_context(Apart(*candidate, stock=True))
                     for other, candidate in baselines.get(name, {}).items()
                 }
+                if device.startswith("cuda"):
+                    how = "kernel by kernel"
+                    others[how] = processes.enter_context(Apart(build, config, folder, cycle, how))
                 seconds = in_turn({"ours": call, **others}, repeats)
                 results[name] = describe(counts, ours(True), seconds["ours"], config.test_every)
                 for other in others:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from Distillation import Play
+from Distillation.Experiment import own_device
 from Distillation.Pusher import main
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 
@@ -288,6 +289,23 @@ def truncated_teacher(folder):
 def foreign_teacher(folder):
     torch.save({"weights": torch.zeros(3)}, folder / "foreign.pt")
     return folder / "foreign.pt"
+
+
+def test_a_gpu_without_a_number_is_the_first(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert [own_device(name) for name in ("auto", "cuda", "cuda:1")] == chosen
+    assert [str(device) for device in chosen] == ["cuda:0", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_run_on_a_gpu_comes_to_its_end(tmp_path):
+    run = pusher(*flags("PPD", ONLINE, device="auto", results_dir=tmp_path))
+    assert run.returncode == 0, run.stderr
+    (summary,) = tmp_path.rglob("summary.json")
+    assert json.loads((summary.parent / "config.json").read_text())["device"] == "cuda:0"
 
 
 BAD = {
