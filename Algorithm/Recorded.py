@@ -23,19 +23,20 @@ class _Recording:
 
 
 class Recorded:
-    """Calls a function that leaves gradients in a module's parameters, from a recording for each shape of its inputs.
+    """Calls a function of tensors, which may leave gradients in a module, from a recording for each shape of its inputs.
 
     The function must read the same memory each time, its inputs apart, and never wait for the GPU. Random numbers are new ones
     in each call.
 
     Args:
-        module: whose gradients it computes; they are not added to those that are there.
+        module: its gradients are afterwards those that the function left, not added to any from before.
         function: takes tensors on the module's device and returns detached ones (a recording fails while an earlier call's
             autograd graph is alive), without further effects.
     """
 
     def __init__(self, module: nn.Module, function: Callable[..., dict[str, torch.Tensor]]):
-        self._parameters, self._function = list(module.parameters()), function
+        self._module, self._function = module, function
+        self._parameters = list(module.parameters())
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
 
     def __call__(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -57,28 +58,23 @@ class Recorded:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                self._forget()
+                self._module.zero_grad()
                 self._function(**own)
         torch.cuda.current_stream().wait_stream(aside)
-        self._forget()  # so that the graph has gradients of its own
+        self._module.zero_grad()  # so that the graph has gradients of its own
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             outputs = self._function(**own)
         return _Recording(graph, own, outputs, [parameter.grad for parameter in self._parameters])
 
-    def _forget(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-
 
 def recorded(
     module: nn.Module, device: torch.device, function: Callable[..., dict[str, torch.Tensor]]
 ) -> Callable[..., dict[str, torch.Tensor]]:
-    """Return `function`, which leaves gradients in `module`: `Recorded` on CUDA, where this process is alone."""
+    """Return what calls `function`, from a recording on CUDA if this process is alone; see `Recorded`."""
 
     def call(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        for parameter in module.parameters():
-            parameter.grad = None
+        module.zero_grad()
         return function(**inputs)
 
     return Recorded(module, function) if device.type == "cuda" and Parallel.count() == 1 else call
