@@ -20,6 +20,9 @@ from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 class PPO:
     """Trains a student by PPO; each `step` is one rollout and its updates.
 
+    `loss` may be recorded as a CUDA graph: nothing in it may depend on a tensor's value in Python, and what changes from
+    update to update comes with the minibatch.
+
     Of several ranks each has a share of the environments, and of every minibatch as many samples, from its own. Advantages
     are normalized over the whole minibatch, rewards by the returns of all environments.
 
@@ -31,10 +34,12 @@ class PPO:
         seed: of the environments' first episodes and of every random number drawn in training.
     """
 
+    unused = False  # whether parameters of the student have no part in the loss
+
     def __init__(self, student: ActorCritic, env: WorkerVectorEnv, task: Task, config: PPOConfig, seed: int):
         self.student, self.env, self.config, self._seed = student, env, config, seed
         self.device = student.scale.device
-        self._loss = Parallel.averaging(student, self.loss)
+        self._loss = Parallel.averaging(student, self.loss, self.unused)
         self._outputs = recorded(student, self.device, self.outputs)
         self._gradients = recorded(student, self.device, self.gradients)
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
@@ -100,7 +105,7 @@ class PPO:
         rollout.terminated[:], rollout.done[:] = torch.from_numpy(terminated), torch.from_numpy(done)
         last_value = self.student.value(rollout.observation(rollout.steps))
         following = torch.cat([rollout.value[1:], last_value[None]])
-        rollout.next_value = torch.where(rollout.done, rollout.next_value, following)
+        rollout.next_value[:] = torch.where(rollout.done, rollout.next_value, following)
         rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, done))
         self.samples_collected += rewards.size * Parallel.count()
         if ended_returns:

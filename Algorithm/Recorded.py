@@ -1,4 +1,4 @@
-"""What an update computes, recorded as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+"""What is computed again and again, recorded as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 
 An update is hundreds of small kernels. Launched one by one they keep the CPU busy for longer than the GPU; a graph is one launch.
 """
@@ -54,17 +54,19 @@ class Recorded:
 
     def _record(self, inputs: dict[str, torch.Tensor]) -> _Recording:
         own = {name: value.clone() for name, value in inputs.items()}
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                self._module.zero_grad()
-                self._function(**own)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._module.zero_grad()  # so that the graph has gradients of its own
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = self._function(**own)
+        device = self._parameters[0].device
+        with torch.cuda.device(device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside), torch.random.fork_rng([device]):  # a resumed run warms up once more
+                for _ in range(WARM_UP):
+                    self._module.zero_grad()
+                    self._function(**own)
+            torch.cuda.current_stream().wait_stream(aside)
+            self._module.zero_grad()  # so that the graph has gradients of its own
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                outputs = self._function(**own)
         return _Recording(graph, own, outputs, [parameter.grad for parameter in self._parameters])
 
 
