@@ -116,6 +116,7 @@ class BehaviouralCloning:
         """
         teacher = SquashedGaussian(mean, log_std, self.student.scale, self.student.shift)
         loss, losses, errors, policy = self._loss(obs, teacher, weights)
+        self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
         with torch.no_grad():

@@ -153,6 +153,7 @@ class PPO:
     def gradients(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
         """Leave the gradients of a minibatch's loss, clipped, in the student's parameters; returns scalars."""
         loss, scalars = self._loss(self.rollout.minibatch(indices))
+        self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_grad_norm)
         scalars |= {"training/loss": loss, "training/gradient_norm": norm}

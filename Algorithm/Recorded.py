@@ -29,14 +29,13 @@ class Recorded:
     in each call.
 
     Args:
-        module: its gradients are afterwards those that the function left, not added to any from before.
+        module: its gradients are afterwards those that the function left.
         function: takes tensors on the module's device and returns detached ones (a recording fails while an earlier call's
-            autograd graph is alive), without further effects.
+            autograd graph is alive), without further effects. If it makes gradients, it first sets those there are to None.
     """
 
     def __init__(self, module: nn.Module, function: Callable[..., dict[str, torch.Tensor]]):
-        self._module, self._function = module, function
-        self._parameters = list(module.parameters())
+        self._parameters, self._function = list(module.parameters()), function
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
 
     def __call__(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -60,10 +59,8 @@ class Recorded:
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside), torch.random.fork_rng([device]):  # a resumed run warms up once more
                 for _ in range(WARM_UP):
-                    self._module.zero_grad()
                     self._function(**own)
             torch.cuda.current_stream().wait_stream(aside)
-            self._module.zero_grad()  # so that the graph has gradients of its own
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 outputs = self._function(**own)
@@ -73,10 +70,5 @@ class Recorded:
 def recorded(
     module: nn.Module, device: torch.device, function: Callable[..., dict[str, torch.Tensor]]
 ) -> Callable[..., dict[str, torch.Tensor]]:
-    """Return what calls `function`, from a recording on CUDA if this process is alone; see `Recorded`."""
-
-    def call(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        module.zero_grad()
-        return function(**inputs)
-
-    return Recorded(module, function) if device.type == "cuda" and Parallel.count() == 1 else call
+    """Return `function`, on CUDA if this process is alone as `Recorded`."""
+    return Recorded(module, function) if device.type == "cuda" and Parallel.count() == 1 else function
