@@ -177,8 +177,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
-        telling = ["dataset"] if "dataset" in settings[0] else []
         keys = dict.fromkeys(key for each in settings for key in each)
+        # The dataset, all else of its own that varies, and of the rest what still sets some apart.
+        telling = [key for key in keys if key == "dataset"]
+        telling += [key for key in keys if key not in telling and _own(key) and _kinds(settings, [key]) > 1]
         for key in sorted(keys, key=lambda key: LAST_NAMED.index(key) if key in LAST_NAMED else -1):
             if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
                 telling.append(key)
@@ -190,6 +192,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in named_by]
             result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result
+
+
+def _own(key: str) -> bool:
+    return key not in LAST_NAMED and not key.startswith("parent's ")
 
 
 def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
