@@ -3,6 +3,7 @@
 An update is hundreds of small kernels. Launched one by one they keep the CPU busy for longer than the GPU; a graph is one launch.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,8 +62,9 @@ class Recorded:
                 for _ in range(WARM_UP):
                     self._function(**own)
             torch.cuda.current_stream().wait_stream(aside)
+            gc.collect()  # of an earlier trainer's graphs, not while this one is recorded
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=aside):  # its own, for on a shared one graphs share cuBLAS's workspace
                 outputs = self._function(**own)
         return _Recording(graph, own, outputs, [parameter.grad for parameter in self._parameters])
 

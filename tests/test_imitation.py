@@ -531,6 +531,10 @@ def test_dagger_steps_and_resumes_on_cuda(env, task, statistics, teacher, datase
     state = copy.deepcopy(trainer.state_dict())
     after = trainer.step(100)
     assert math.isfinite(after["training/loss"])
+    obs, labels = trainer.samples.gather(np.arange(config.minibatch_size))
+    batch = {"mean": labels.mean, "log_std": labels.log_std, "weights": torch.ones_like(labels.mean[:, 0])} | obs
+    by_kernels = trainer.gradients(**batch)
+    torch.testing.assert_close(trainer._gradients(**batch), by_kernels, rtol=0.05, atol=1e-2)
     trainer = build()
     trainer.load_state_dict(state)
     assert trainer.step(100)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)

@@ -161,6 +161,8 @@ def test_one_command_compares_runs_also_one_that_was_cut(tmp_path, capsys):
     drawing = (tmp_path / "x" / "curve.svg").read_text()
     for text in ("PPD State (2 runs)", "teacher", "standing still", "gradient updates", "minutes of training"):
         assert text in drawing
+    Plot.main([str(tmp_path / "x"), "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again.svg").read_text() == drawing  # nothing to commit where nothing has changed
     Plot.main([str(tmp_path / "x"), "--what", "training", "--output", str(tmp_path / "t")])
     assert "loss" in (tmp_path / "t.svg").read_text()
 

@@ -263,6 +263,9 @@ def test_a_recorded_update_computes_what_one_launched_kernel_by_kernel_does(env,
     recorded = Recorded(student, trainer.gradients)
     for samples in (16, 16, 7, 16):  # a new rollout each time, and another shape in between
         trainer.collect()
+        with torch.no_grad():
+            seen = trainer.rollout.observation(0)
+            torch.testing.assert_close(trainer._outputs(**seen), trainer.outputs(**seen), rtol=1e-2, atol=1e-2)
         trainer.prepare()
         indices = torch.randperm(16, device="cuda")[:samples]
         results = []
