@@ -29,7 +29,7 @@ MARKERS = "osD^vP*X"  # and those for them
 SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
 }
-LAST_NAMED = ("optimization_steps", "data", "parent's data")  # where nothing else sets experiments apart
+LAST_NAMED = ("optimization_steps", "render", "data", "parent's data")  # where nothing else sets experiments apart
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 
 
