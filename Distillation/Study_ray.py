@@ -40,10 +40,10 @@ def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
         while (status := process.poll()) is None:
             time.sleep(POLL_S)  # Ray cancels between two lines of Python
     except BaseException:  # cancelled
+        cancel = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ray cancels again and again while the run is saving
         process.terminate()
-        while process.poll() is None:
-            with contextlib.suppress(KeyboardInterrupt):  # Ray may cancel again while the run is saving
-                process.wait()
+        process.wait()
+        signal.signal(signal.SIGINT, cancel)
         raise
     if status < 0 or status == 128 + signal.SIGTERM:
         raise Killed(f"status {status}")

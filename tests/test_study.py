@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,8 +239,10 @@ def test_a_study_that_is_cut_anywhere_goes_on_to_the_same_end(uncut, tmp_path):
     # It is told to stop.
     with start(tmp_path) as runner:
         first_line = runner.stdout.readline()
-        assert first_line == "study: 0 of 3 runs finished\n"
-        assert runner.stdout.readline() == "3 left\n"
+        assert re.fullmatch(
+            "study: [01] of 3 runs finished\n", first_line
+        )  # the first may have ended before it was killed
+        assert re.fullmatch("[23] left.*\n", runner.stdout.readline())
         runner.terminate()
         _, err = runner.communicate()
         assert (runner.returncode, err) == (130, "stopped; the same command goes on\n")
