@@ -178,11 +178,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
         keys = dict.fromkeys(key for each in settings for key in each)
-        # The dataset, all else of its own that varies, and of the rest what still sets some apart.
-        telling = [key for key in keys if key == "dataset"]
-        telling += [key for key in keys if key not in telling and _own(key) and _kinds(settings, [key]) > 1]
+        telling = ["dataset"] if "dataset" in keys else []
         for key in sorted(keys, key=lambda key: LAST_NAMED.index(key) if key in LAST_NAMED else -1):
-            if _kinds(settings, [*telling, key]) > _kinds(settings, telling):
+            # Whatever varies of its own; of the rest what sets some apart that nothing before does.
+            before = telling if key in LAST_NAMED or key.startswith("parent's ") else []
+            if key not in telling and _kinds(settings, [*before, key]) > _kinds(settings, before):
                 telling.append(key)
         usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0}
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
@@ -192,10 +192,6 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in named_by]
             result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result
-
-
-def _own(key: str) -> bool:
-    return key not in LAST_NAMED and not key.startswith("parent's ")
 
 
 def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
