@@ -78,17 +78,19 @@ def prepare(
     Raises:
         BadInput, BadFile: before anything is written.
     """
-    start = priorities = student = checkpoint = dataset = None
+    start = cloned = student = checkpoint = dataset = None
     first = Parallel.rank() == 0
     with Parallel.agreed():
         if isinstance(config, Utils.DAgger):
-            config, start, priorities = inherit(config)
+            config, start, cloned = inherit(config)
     task = dataclasses.replace(task, stack=config.stack)
     description = describe(config, teacher_path, task.rendering(config.render_quality)) | {"ranks": Parallel.count()}
     folder = task_folder(config) / config.folder / config.name
     finished = folder / SUMMARY
-    if start is not None:
+    if start is not None and cloned is not None:
         description["start_sha256"] = file_hash(start)
+        spent = {"x_axis/optimization_steps": cloned["trainer"]["counters"][0], "time/elapsed_s": cloned["elapsed_s"]}
+        description["before"] = spent
         parent = json.loads((start.parents[1] / "config.json").read_text())
         description["parent"] = {key: value for key, value in parent.items() if key not in CommonConfig.free}
     with Parallel.agreed():
@@ -141,6 +143,7 @@ def prepare(
         if first:
             finished.unlink(missing_ok=True)
             write_json(folder / "config.json", description)
+    priorities = cloned and cloned["trainer"]["priorities"]
     return Beginning(config, task, description, folder, checkpoint, dataset, student, priorities)
 
 
@@ -166,7 +169,10 @@ def check_ranks(config: CommonConfig, teacher: str) -> None:
 
 
 def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
-    """Take from a run of behavioural cloning what DAgger goes on with; returns it, the checkpoint and the priorities.
+    """Take from a run of behavioural cloning what DAgger goes on with.
+
+    Returns:
+        its settings, where its student begins, and what the run's last checkpoint holds.
 
     Raises:
         BadInput: there is no such run.
@@ -204,7 +210,7 @@ def inherit(config: Utils.DAgger) -> tuple[Utils.DAgger, Path, dict[str, Any]]:
     )
     if unlike or "priorities" not in checkpoint["trainer"]:
         raise BadFile(f"{checkpoints / 'last.pt'}: not of the run it lies in: {unlike or 'no priorities'}")
-    return config, checkpoints / f"{config.start}.pt", checkpoint["trainer"]["priorities"]
+    return config, checkpoints / f"{config.start}.pt", checkpoint
 
 
 def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
@@ -213,9 +219,9 @@ def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], fr
     Raises:
         BadInput: others differ.
     """
-    unlike = differences(before, now, [key for key in now if key not in free | {"versions"}])
+    unlike = differences(before, now, [key for key in now if key not in free | {"versions", "before"}])
     if unlike:
         raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
-        print(f"begun with other versions, so that numbers may differ in the last digits: {versions}", file=sys.stderr)
+        print(f"begun with other versions, so that numbers may differ: {versions}", file=sys.stderr)

@@ -26,10 +26,10 @@ AXES = {  # [column of metrics.csv]: what it is called, what its unit divides by
     "time/elapsed_s": ("minutes of training", 60),
 }
 WHAT = ("return", "training", "buffer")
-RISEN = 0.9  # a normalized return that tells those that learn fast from those that do not
+LEVELS = (0.8, 0.9, 0.95)  # normalized returns to come to
 LEARNING = (
-    f"How tests on OD seeds rose: what they took to come to {RISEN}, median [fewest, most] of the runs; how far one fell "
-    "below the best before it; the standard deviation of the closing normalized returns"
+    "How tests on OD seeds rose: what they took to come to a normalized return, median [fewest, most] of the runs; how far "
+    "one fell below the best before it, interquartile mean; the standard deviation of the closing normalized returns"
 )
 
 
@@ -131,6 +131,13 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     panels = figure.subplots(2, len(xs), sharex="col", sharey="row", squeeze=False)
     # One experiment: its other set of seeds beside it. Several: the seeds that none of them saw.
     parts = {"OD": "OD seeds", "ID": "ID seeds"} if len(groups) == 1 else {"OD": ""}
+    lowest = {
+        metric: min(run.series(f"test/{part}/{metric}").min(initial=1) for run in runs for part in parts)
+        for metric in ("normalized_return", "success")
+    }
+    # All the way from standing still, unless it is far off. What comes below is of a policy that flails, what comes above
+    # beside a teacher that does.
+    bottom, least = (low if low > 0.5 else min(low, 0) for low in lowest.values())
     for column, x in enumerate(xs):
         for row, metric in enumerate(("normalized_return", "success")):
             axes = panels[row, column]
@@ -140,14 +147,13 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
         panels[1, column].set_xlabel(AXES[x][0])
         panels[1, column].locator_params(axis="x", nbins=6)
         panels[0, column].axhline(1, color="black", linestyle=(0, (6, 3)), linewidth=1.2, label="teacher")
-        panels[0, column].axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
+        if bottom <= 0:
+            panels[0, column].axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
         for success in {run.last("test/OD/teacher_success") for run in runs} - {float("nan")}:
             panels[1, column].axhline(success, color="black", linestyle=(0, (6, 3)), linewidth=1.2)
     panels[0, 0].set_ylabel("normalized return")
-    lowest = min(np.min(run.series("test/OD/normalized_return")) for run in runs)
-    # What comes below is of a policy that flails, what comes above beside a teacher that does.
-    panels[0, 0].set_ylim(max(min(lowest, 0) - 0.05, -1.0), min(panels[0, 0].get_ylim()[1], 1.6))
-    panels[1, 0].set(ylabel="success", ylim=(-0.03, 1.03))
+    panels[0, 0].set_ylim(max(bottom, -0.95) - 0.05, min(panels[0, 0].get_ylim()[1], 1.6))
+    panels[1, 0].set(ylabel="success", ylim=(least - 0.03, 1.03))
     known = references(runs, Run.last_test)
     if known is not None:
         zero, teacher, _ = known
@@ -212,7 +218,7 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
 
 
 def scores(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the table of final scores on OD seeds: its head, then each experiment, the best first, then the teacher.
+    """Return the table of final scores, on OD seeds unless it says ID: its head, then each experiment, the best first, then the teacher.
 
     Each figure is the interquartile mean, with its interval, over the runs' closing figures, or their last tests' where
     they have not finished; `episodes` says of how many.
@@ -220,6 +226,7 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     columns: dict[str, tuple[Callable[[Run], float], int]] = {
         "return": (lambda run: run.score("return"), 2),
         "normalized": (lambda run: run.score("normalized_return"), 3),
+        "normalized, ID": (lambda run: run.score("normalized_return", part="ID"), 3),
         "success": (lambda run: run.score("success"), 2),
         "action accuracy": (lambda run: run.score("action_accuracy"), 4),
         "minutes": (lambda run: run.last("time/elapsed_s") / 60, 1),
@@ -240,8 +247,8 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     known = references(runs, Run.score)
     if known is not None:
         zero, teacher, success = known
-        table.append(["teacher", "", "", "", f"{teacher:.2f}", "1.000", f"{success:.2f}", "", ""])
-        table.append(["standing still", "", "", "", f"{zero:.2f}", "0.000", "", "", ""])
+        table.append(["teacher", "", "", "", f"{teacher:.2f}", "1.000", "1.000", f"{success:.2f}", "", ""])
+        table.append(["standing still", "", "", "", f"{zero:.2f}", "0.000", "0.000", "", "", ""])
     return table
 
 
@@ -257,39 +264,48 @@ def _with_interval(figures: Sequence[float], digits: int) -> str:
 def learning(runs: Sequence[Run]) -> list[list[str]]:
     """Return the table of how fast and how steadily tests on OD seeds rose: its head, then each experiment, the fastest first.
 
-    First what it took to come to a normalized return of `RISEN`, between two tests in proportion: the median over the
-    runs (of an even number the slower of the middle two), fewest and most; a run that never came there took for ever.
-    Then by how much a later test was at most below the best one so far, the interquartile mean with its interval; and the
-    standard deviation of the closing figures.
+    Of each a row for every one of `LEVELS`: what it took to come there, between two tests in proportion, the median over the
+    runs (of an even number the slower of the middle two), fewest and most; a run that never came there took for ever. In the
+    first row also by how much a later test was at most below the best one so far, the interquartile mean with its
+    interval; and the standard deviation of the closing figures.
     """
-    rows = []
+    experiments = []
     for group in group_runs(runs):
-        took = {x: np.array([_until(run, x) for run in group.runs]) for x in AXES}
-        row = [group.label, str(len(group.runs)), str(np.isfinite(took["x_axis/optimization_steps"]).sum())]
-        for x, (_, unit) in AXES.items():
-            lowest, middle, highest = (
-                f"{value / unit:.{0 if unit == 1 else 1}f}" if np.isfinite(value) else "never"
-                for value in np.quantile(took[x], (0, 0.5, 1), method="higher")
-            )
-            row.append(middle if len(group.runs) == 1 else f"{middle} [{lowest}, {highest}]")
         tests = [run.series("test/OD/normalized_return")[0] for run in group.runs]
-        row.append(_with_interval([np.max(np.maximum.accumulate(test) - test) for test in tests], 3))
         closing = np.array([run.score("normalized_return") for run in group.runs])
-        row.append(f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else "")
-        rows.append((np.quantile(took["x_axis/optimization_steps"], 0.5, method="higher"), row))
-    rows.sort(key=lambda entry: entry[0])
-    head = ["", "runs", f"came to {RISEN}", "updates", "samples", "minutes", "fell back by", "spread of seeds"]
-    return [head, *(row for _, row in rows)]
+        steadiness = [
+            _with_interval([np.max(np.maximum.accumulate(test) - test) for test in tests], 3),
+            f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else "",
+        ]
+        medians: list[float] = []
+        rows: list[list[str]] = []
+        for level in LEVELS:
+            took = {x: np.array([_until(run, x, level) for run in group.runs]) for x in AXES}
+            came = np.isfinite(took["x_axis/optimization_steps"]).sum()
+            first = not rows
+            row = [group.label if first else "", f"{level}", f"{came} of {len(group.runs)}"]
+            for x, (_, unit) in AXES.items():
+                lowest, middle, highest = (
+                    f"{value / unit:.{0 if unit == 1 else 1}f}" if np.isfinite(value) else "never"
+                    for value in np.quantile(took[x], (0, 0.5, 1), method="higher")
+                )
+                row.append(middle if lowest == highest else f"{middle} [{lowest}, {highest}]")
+            rows.append([*row, *(steadiness if first else ("", ""))])
+            medians.append(float(np.quantile(took["x_axis/optimization_steps"], 0.5, method="higher")))
+        experiments.append((medians, rows))
+    experiments.sort(key=lambda each: each[0])
+    head = ["", "to", "came there", "updates", "samples", "minutes", "fell back by", "spread of seeds"]
+    return [head, *(row for _, rows in experiments for row in rows)]
 
 
-def _until(run: Run, x: str) -> float:
-    """Return where on an axis a run's tests came to `RISEN`, infinity if they never did."""
+def _until(run: Run, x: str, level: float) -> float:
+    """Return where on an axis a run's tests came to a normalized return, infinity if they never did."""
     at, score = run.series(x, "test/OD/normalized_return")
-    after = np.flatnonzero(score >= RISEN)
+    after = np.flatnonzero(score >= level)
     if not after.size:
         return float("inf")
     first = after[0]
-    return float(np.interp(RISEN, score[first - 1 : first + 1], at[first - 1 : first + 1]) if first else at[0])
+    return float(np.interp(level, score[first - 1 : first + 1], at[first - 1 : first + 1]) if first else at[0])
 
 
 def tables(runs: Sequence[Run]) -> str:

@@ -27,7 +27,8 @@ SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of on
 MARKERS = "osD^vP*X"  # and those for them
 # Settings that do not make two runs different experiments.
 SEEDS_AND_PLACES = ExperimentConfig.free | {
-    *("run_index", "run_name", "device", "test_every", "collect", "folder_Dagger", "start_sha256", "versions", "ranks")
+    *("run_index", "run_name", "device", "ranks", "test_every", "collect"),
+    *("folder_Dagger", "start_sha256", "before", "versions"),
 }
 LAST_NAMED = ("optimization_steps", "render", "data", "parent's data")  # where nothing else sets experiments apart
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
@@ -40,14 +41,15 @@ class Run:
     Attributes:
         folder: the folder.
         config: its `config.json`.
-        metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it.
-        closing: the closing figures on OD seeds, `[student, teacher or zero][figure]`, of its `summary.json`; None before.
+        metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it; DAgger's updates and
+            seconds with those of the cloning before it.
+        closing: the closing figures of its `summary.json`, `[OD or ID][student, teacher or zero][figure]`; None before.
     """
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, np.ndarray]
-    closing: dict[str, dict[str, float]] | None = None
+    closing: dict[str, dict[str, dict[str, float]]] | None = None
 
     def series(self, *names: str) -> np.ndarray:
         """Return columns of the rows that have them all, float [names, rows]."""
@@ -61,18 +63,20 @@ class Run:
         tests = np.flatnonzero(np.isfinite(self.metrics.get("test/OD/return", np.empty(0))))
         return float(self.metrics[metric][tests[-1]]) if len(tests) and metric in self.metrics else float("nan")
 
-    def last_test(self, figure: str, who: str = "student") -> float:
-        """Return a figure of the last test on OD seeds, of `student`, `teacher` or `zero`."""
-        return self.last(f"test/OD/{'' if who == 'student' else f'{who}_'}{figure}")
+    def last_test(self, figure: str, who: str = "student", part: str = "OD") -> float:
+        """Return a figure of the last test, of `student`, `teacher` or `zero`, on `OD` or `ID` seeds."""
+        return self.last(f"test/{part}/{'' if who == 'student' else f'{who}_'}{figure}")
 
-    def score(self, figure: str, who: str = "student") -> float:
+    def score(self, figure: str, who: str = "student", part: str = "OD") -> float:
         """Return a closing figure, or the last test's until there is one."""
-        return self.last_test(figure, who) if self.closing is None else self.closing[who].get(figure, float("nan"))
+        if self.closing is None:
+            return self.last_test(figure, who, part)
+        return self.closing[part][who].get(figure, float("nan"))
 
     @property
     def episodes(self) -> int | None:
         """How many episodes a score is of."""
-        return self.config.get("episodes") if self.closing is None else int(self.closing["student"]["episodes"])
+        return self.config.get("episodes") if self.closing is None else int(self.closing["OD"]["student"]["episodes"])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -108,12 +112,18 @@ def read_run(folder: Path) -> Run | None:
     except (OSError, ValueError, csv.Error):
         return None
     try:
-        figures = json.loads((folder / "summary.json").read_text())["OD"]
-        closing = {who: {k: float(v) for k, v in figures[who].items()} for who in ("student", "teacher", "zero")}
-        int(closing["student"]["episodes"])
+        figures = json.loads((folder / "summary.json").read_text())
+        closing = {
+            part: {who: {k: float(v) for k, v in figures[part][who].items()} for who in ("student", "teacher", "zero")}
+            for part in ("OD", "ID")
+        }
+        int(closing["OD"]["student"]["episodes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         closing = None  # the run has not finished
     known = isinstance(config, dict) and {"method", "mode"} <= config.keys()
+    before = config.get("before", {}) if known else {}
+    for name in columns.keys() & before.keys():
+        columns[name] += before[name]
     run = Run(folder, config, columns, closing) if known else None
     return run if run and np.isfinite(run.last("test/OD/return")) else None
 
@@ -160,7 +170,10 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs of one experiment together, and name each by what sets it apart from the others, defaults left out."""
+    """Put runs of one experiment together, and name each by what sets it apart from the others.
+
+    A default is left out, unless among those of its method and mode something else is more common.
+    """
     groups: dict[tuple[str, int], list[Run]] = {}
     times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
@@ -185,10 +198,15 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             if key not in telling and _kinds(settings, [*before, key]) > _kinds(settings, before):
                 telling.append(key)
         usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0}
+        plain = set()  # where a default goes without saying
+        for key in telling:
+            counts = Counter(json.dumps(each.get(key)) for each in settings)
+            if key != "dataset" and counts[json.dumps(usual.get(key))] == max(counts.values()):
+                plain.add(key)
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
         for shade, marker, members, own in zip(shades, itertools.cycle(MARKERS), alike, settings):
             words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
-            named_by = [key for key in telling if key == "dataset" or own.get(key) != usual.get(key)]
+            named_by = [key for key in telling if key not in plain or own.get(key) != usual.get(key)]
             words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in named_by]
             result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -336,16 +337,34 @@ def dataset_folder(config: "Collection | Cloning | DAgger", samples: int) -> Pat
 
 
 def describe(config: CommonConfig, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `config.json`: settings, what is rendered, teacher and package versions."""
+    """Return the content of `config.json`: settings, what is rendered, teacher, the versions of packages and of this code."""
     packages = ("torch", "gymnasium", "mujoco", "numpy")
     description = {
         "method": config.method,
         **dataclasses.asdict(config),
         "teacher_sha256": file_hash(teacher),
         "render": render,
-        "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{package: version(package) for package in packages},
+            "commit": commit(),
+        },
     }
     return json.loads(json.dumps(description))  # as it will be read back, for comparison with an earlier one
+
+
+def commit() -> str | None:
+    """Return the commit that is checked out here, followed by `-dirty` if Python files differ from it; None: not known."""
+    if not (ROOT / ".git").exists():
+        return None  # git would tell of a repository around it
+    try:
+        checked_out, changed = (
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--name-only", "HEAD", "--", "*.py"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{checked_out}-dirty" if changed else checked_out
 
 
 def file_hash(path: Path) -> str:

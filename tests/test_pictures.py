@@ -90,34 +90,45 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
         write_run(tmp_path / f"a{k}", run_index=k, num_workers=k, PPD_parameter=5.0, finals=0.8 + k / 10, **settings)
     write_run(tmp_path / "b", PPD_parameter=1.0, finals=0.5)
     write_run(tmp_path / "deep" / "er" / "c", method="BC_phase", mode="ImpaalaMid", dataset="10k")
+    for stack, loss_type in ((4, "KL"), (1, "KL"), (4, "NLL")):
+        settings = {"dataset": "10k", "stack": stack, "loss_type": loss_type}
+        write_run(tmp_path / f"e{stack}{loss_type}", method="BC_phase", mode="ImpaalaSmall", **settings)
     cloning = {"method": "BC_phase", "mode": "State", "dataset": "10k", "mode_alpha": "constant"}
     for alpha in (0.0, 0.6):
         write_run(tmp_path / f"parent{alpha}", **cloning, alpha=alpha)
         for k in range(2):
             parent = {**cloning, "alpha": alpha, "run_index": k}
-            write_run(tmp_path / f"d{alpha}{k}", method="Dagger_phase", run_index=k, dataset="10k", parent=parent)
+            settings = {"run_index": k, "dataset": "10k", "parent": parent}
+            before = {"x_axis/optimization_steps": 1000 * (k + 1), "time/elapsed_s": 60.0}
+            write_run(tmp_path / f"d{alpha}{k}", method="Dagger_phase", **settings, before=before)
     write_run(tmp_path / "linear", **cloning | {"mode_alpha": "linear"}, alpha=0.0)
     groups = {group.label: group for group in group_runs(find_runs([tmp_path]))}
     assert {label: len(group.runs) for label, group in groups.items()} == {
         "PPD State": 3,
         "PPD State λ 1": 1,
         "BC ImpaalaMid 10k": 1,
+        "BC ImpaalaSmall 10k loss_type KL": 1,
+        "BC ImpaalaSmall 10k stack 1 loss_type KL": 1,
+        "BC ImpaalaSmall 10k loss_type NLL": 1,  # the default, but here the rarer
         "BC State 10k": 1,
         "BC State 10k α 0.6": 1,
         "BC State 10k α linear": 1,
         "DAgger State 10k": 2,
         "DAgger State 10k parent's alpha 0.6": 2,
     }
+    dagger = groups["DAgger State 10k"].runs
+    after = [run.series("x_axis/optimization_steps", "time/elapsed_s")[:, -1].tolist() for run in dagger]
+    assert after == [[1301, 241], [2301, 241]]  # with what cloning took
     table = scores(find_runs([tmp_path]))
-    assert table[0][:6] == ["", "runs", "updates", "episodes", "return", "normalized"]
+    assert table[0][:7] == ["", "runs", "updates", "episodes", "return", "normalized", "normalized, ID"]
     row = next(row for row in table if row[0] == "PPD State")
     assert row[1:4] == ["3 (3 unfinished)", "300", ""]
     assert row[5].startswith("0.900 [0.8")
     worst, teacher, zero = table[-3:]
     assert worst[0] == "PPD State λ 1"
-    assert worst[4:] == ["-40.00", "0.500", "0.25", "0.9000", "3.0"]
-    assert teacher[4:7] == ["-25.00", "1.000", "0.95"]
-    assert zero[4:6] == ["-55.00", "0.000"]
+    assert worst[4:] == ["-40.00", "0.500", "0.500", "0.25", "0.9000", "3.0"]
+    assert teacher[4:8] == ["-25.00", "1.000", "1.000", "0.95"]
+    assert zero[4:7] == ["-55.00", "0.000", "0.000"]
 
 
 def test_how_fast_and_how_steadily_runs_learnt(tmp_path):
@@ -126,11 +137,16 @@ def test_how_fast_and_how_steadily_runs_learnt(tmp_path):
     falling = write_run(tmp_path / "falling", method="Sdistillation")
     rows = (falling / "metrics.csv").read_text().splitlines()
     (falling / "metrics.csv").write_text("\n".join([*rows[:5], *rows[7:9], rows[5].replace("200,", "400,", 1)]))
-    head, fast, falling = learning(find_runs([tmp_path]))
-    assert head[3:6] == ["updates", "samples", "minutes"]
-    assert fast == ["PPD State", "3", "2", "270 [225, never]", "2700 [2250, never]", "2.7 [2.2, never]", *fast[6:]]
-    assert fast[6:] == ["0.000 [0.000, 0.000]", "0.361"]  # numpy.std([1, 1.2, .5], ddof=1)
-    assert falling[:3] == ["student distillation State", "1", "1"]
+    head, *fast, falling, _, _ = learning(find_runs([tmp_path]))
+    assert head[1:6] == ["to", "came there", "updates", "samples", "minutes"]
+    assert [row[:4] for row in fast] == [
+        ["PPD State", "0.8", "2 of 3", "240 [200, never]"],
+        ["", "0.9", "2 of 3", "270 [225, never]"],
+        ["", "0.95", "2 of 3", "285 [238, never]"],
+    ]
+    assert fast[1][4:] == ["2700 [2250, never]", "2.7 [2.2, never]", "", ""]
+    assert fast[0][6:] == ["0.000 [0.000, 0.000]", "0.361"]  # numpy.std([1, 1.2, .5], ddof=1)
+    assert falling[:3] == ["student distillation State", "0.8", "1 of 1"]
     assert falling[6:] == ["0.333", ""]
 
 
@@ -138,10 +154,11 @@ def test_a_finished_runs_scores_are_its_closing_figures(tmp_path):
     student = {"episodes": 100, "return": -30.0, "normalized_return": 0.8, "success": 0.4, "action_accuracy": 0.7}
     others = {"teacher": {"return": -24.0, "success": 0.97}, "zero": {"return": -54.0}}
     finished = write_run(tmp_path / "finished", episodes=10)
-    (finished / "summary.json").write_text(json.dumps({"OD": {"student": student, **others}}))
+    figures = {"OD": {"student": student, **others}, "ID": {"student": student | {"normalized_return": 0.9}, **others}}
+    (finished / "summary.json").write_text(json.dumps(figures))
     _, row, teacher, zero = scores(find_runs([finished]))
-    assert row[3:8] == ["100", "-30.00", "0.800", "0.40", "0.7000"]
-    assert (teacher[4:7], zero[4]) == (["-24.00", "1.000", "0.97"], "-54.00")
+    assert row[3:9] == ["100", "-30.00", "0.800", "0.900", "0.40", "0.7000"]
+    assert (teacher[4:8], zero[4]) == (["-24.00", "1.000", "1.000", "0.97"], "-54.00")
     write_run(tmp_path / "under way", run_index=1, episodes=10)
     _, row = scores(find_runs([tmp_path]))  # teacher and zero differ, being of other episodes
     assert row[3:5] == ["differ", "-27.50 [-30.00, -25.00]"]
@@ -223,7 +240,7 @@ def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     assert seen["pictures"] == [True, True]
     assert seen["seconds"] == pytest.approx(0.4, abs=0.1)
     assert seen["width"] > 400
-    assert seen["rows"] == 3 + 1  # scores: and the teacher, and standing still; learning
+    assert seen["rows"] == 3 + 3  # scores: and the teacher, and standing still; learning
     assert not seen["overflow"]
     assert "a<1>" in seen["names"]
 
