@@ -197,7 +197,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             before = telling if key in LAST_NAMED or key.startswith("parent's ") else []
             if key not in telling and _kinds(settings, [*before, key]) > _kinds(settings, before):
                 telling.append(key)
-        usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0}
+        usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0, "precision": "bf16"}
         plain = set()  # where a default goes without saying
         for key in telling:
             counts = Counter(json.dumps(each.get(key)) for each in settings)
