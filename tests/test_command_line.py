@@ -124,6 +124,11 @@ def test_a_tiny_run_leaves_the_promised_folder(finished):
     assert config["render"]["quality"] == "fast"
     assert len(config["teacher_sha256"]) == 64
     assert config["versions"]["torch"].startswith("2.")
+    if (ROOT / ".git").is_dir():
+        git = ["git", "rev-parse", "HEAD"]
+        head = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert head.startswith(config["versions"]["commit"].removesuffix("-dirty"))
+        assert len(config["versions"]["commit"]) >= 12
     rows = metrics(folder)
     assert [row["x_axis/optimization_steps"] for row in rows] == ["0", "2", "4"]
     assert [row["x_axis/samples_collected"] for row in rows] == ["0", "16", "32"]
@@ -622,6 +627,10 @@ def test_dagger_of_a_student_that_sees(results):
     rows = metrics(phases / "Phase_Two" / "parent_alpha0_classic")
     assert rows[-1]["x_axis/samples_collected"] == "5200"
     assert math.isfinite(float(rows[-1]["test/OD/return"]))
+    before = json.loads((phases / "Phase_Two" / "parent_alpha0_classic" / "config.json").read_text())["before"]
+    cloned = json.loads((phases / "Phase_One" / "parent" / "summary.json").read_text())
+    assert before["x_axis/optimization_steps"] == cloned["optimization_steps"]
+    assert before["time/elapsed_s"] == pytest.approx(cloned["training_seconds"], rel=0.01)
 
 
 def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
