@@ -630,7 +630,7 @@ def test_dagger_of_a_student_that_sees(results):
     before = json.loads((phases / "Phase_Two" / "parent_alpha0_classic" / "config.json").read_text())["before"]
     cloned = json.loads((phases / "Phase_One" / "parent" / "summary.json").read_text())
     assert before["x_axis/optimization_steps"] == cloned["optimization_steps"]
-    assert before["time/elapsed_s"] == pytest.approx(cloned["training_seconds"], rel=0.01)
+    assert before["time/elapsed_s"] == pytest.approx(cloned["training_seconds"], abs=0.06)  # which is rounded
 
 
 def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
