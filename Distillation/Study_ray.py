@@ -35,6 +35,8 @@ def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
     """
     if not logs.is_dir():
         raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
+    # Ray cancels by SIGINT, which whoever was started in the background of a script has inherited as ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(job, logs, cpus, gpus)
     try:
         while (status := process.poll()) is None:
