@@ -218,10 +218,10 @@ def _curve(axes: Any, group: Group, x: str, y: str, called: str = "", faint: boo
 
 
 def scores(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the table of final scores, on OD seeds unless it says ID: its head, then each experiment, the best first, then the teacher.
+    """Return the table of final scores: its head, then each experiment, the best first, then the teacher.
 
     Each figure is the interquartile mean, with its interval, over the runs' closing figures, or their last tests' where
-    they have not finished; `episodes` says of how many.
+    they have not finished, on OD seeds unless it says ID; `episodes` says of how many.
     """
     columns: dict[str, tuple[Callable[[Run], float], int]] = {
         "return": (lambda run: run.score("return"), 2),
@@ -281,17 +281,18 @@ def learning(runs: Sequence[Run]) -> list[list[str]]:
         rows: list[list[str]] = []
         for level in LEVELS:
             took = {x: np.array([_until(run, x, level) for run in group.runs]) for x in AXES}
+            quantiles = {x: np.quantile(took[x], (0, 0.5, 1), method="higher") for x in AXES}
+            medians.append(float(quantiles["x_axis/optimization_steps"][1]))
             came = np.isfinite(took["x_axis/optimization_steps"]).sum()
             first = not rows
             row = [group.label if first else "", f"{level}", f"{came} of {len(group.runs)}"]
             for x, (_, unit) in AXES.items():
                 lowest, middle, highest = (
                     f"{value / unit:.{0 if unit == 1 else 1}f}" if np.isfinite(value) else "never"
-                    for value in np.quantile(took[x], (0, 0.5, 1), method="higher")
+                    for value in quantiles[x]
                 )
                 row.append(middle if lowest == highest else f"{middle} [{lowest}, {highest}]")
             rows.append([*row, *(steadiness if first else ("", ""))])
-            medians.append(float(np.quantile(took["x_axis/optimization_steps"], 0.5, method="higher")))
         experiments.append((medians, rows))
     experiments.sort(key=lambda each: each[0])
     head = ["", "to", "came there", "updates", "samples", "minutes", "fell back by", "spread of seeds"]

@@ -109,7 +109,9 @@ def read_run(folder: Path) -> Run | None:
         with (folder / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file, restval=""))
         columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
-    except (OSError, ValueError, csv.Error):
+        for name, spent in config.get("before", {}).items():
+            columns[name] += spent
+    except (OSError, ValueError, csv.Error, AttributeError, TypeError, KeyError):
         return None
     try:
         figures = json.loads((folder / "summary.json").read_text())
@@ -120,11 +122,7 @@ def read_run(folder: Path) -> Run | None:
         int(closing["OD"]["student"]["episodes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         closing = None  # the run has not finished
-    known = isinstance(config, dict) and {"method", "mode"} <= config.keys()
-    before = config.get("before", {}) if known else {}
-    for name in columns.keys() & before.keys():
-        columns[name] += before[name]
-    run = Run(folder, config, columns, closing) if known else None
+    run = Run(folder, config, columns, closing) if {"method", "mode"} <= config.keys() else None
     return run if run and np.isfinite(run.last("test/OD/return")) else None
 
 
@@ -190,26 +188,31 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     order = [*NAMES, *(method for method, _ in named if method not in NAMES)]
     for (method, mode), alike in sorted(named.items(), key=lambda item: order.index(item[0][0])):
         settings = [members[0].settings | {"repeat": repeat[id(members)]} for members in alike]
-        keys = dict.fromkeys(key for each in settings for key in each)
-        telling = ["dataset"] if "dataset" in keys else []
-        for key in sorted(keys, key=lambda key: LAST_NAMED.index(key) if key in LAST_NAMED else -1):
-            # Whatever varies of its own; of the rest what sets some apart that nothing before does.
-            before = telling if key in LAST_NAMED or key.startswith("parent's ") else []
-            if key not in telling and _kinds(settings, [*before, key]) > _kinds(settings, before):
-                telling.append(key)
         usual = _settings({"method": method, "parent": {"method": "BC_phase"}}) | {"repeat": 0, "precision": "bf16"}
-        plain = set()  # where a default goes without saying
-        for key in telling:
-            counts = Counter(json.dumps(each.get(key)) for each in settings)
-            if key != "dataset" and counts[json.dumps(usual.get(key))] == max(counts.values()):
-                plain.add(key)
+        named_by = _naming(settings, usual)
         shades = SHADES if len(alike) <= len(SHADES) else np.linspace(0.75, -0.75, len(alike)).tolist()
-        for shade, marker, members, own in zip(shades, itertools.cycle(MARKERS), alike, settings):
+        for shade, marker, members, own, keys in zip(shades, itertools.cycle(MARKERS), alike, settings, named_by):
             words = [*([own["task"]] if len(tasks) > 1 else []), NAMES.get(method, method), mode]
-            named_by = [key for key in telling if key not in plain or own.get(key) != usual.get(key)]
-            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in named_by]
+            words += [f"{TERMS.get(key, key)} {_short(own.get(key))}".strip() for key in keys]
             result.append(Group(" ".join(words), method, mode, members, shade, marker))
     return result
+
+
+def _naming(settings: Sequence[dict[str, Any]], usual: dict[str, Any]) -> list[list[str]]:
+    """Return of each experiment the settings that name it; `usual` are the defaults."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    telling = ["dataset"] if "dataset" in keys else []
+    for key in sorted(keys, key=lambda key: LAST_NAMED.index(key) if key in LAST_NAMED else -1):
+        # Whatever varies of its own; of the rest what sets some apart that nothing before does.
+        before = telling if key in LAST_NAMED or key.startswith("parent's ") else []
+        if key not in telling and _kinds(settings, [*before, key]) > _kinds(settings, before):
+            telling.append(key)
+    plain = set()  # where a default goes without saying
+    for key in telling:
+        counts = Counter(json.dumps(each.get(key)) for each in settings)
+        if key != "dataset" and counts[json.dumps(usual.get(key))] == max(counts.values()):
+            plain.add(key)
+    return [[key for key in telling if key not in plain or own.get(key) != usual.get(key)] for own in settings]
 
 
 def _kinds(settings: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
