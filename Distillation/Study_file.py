@@ -119,8 +119,9 @@ def read_study(path: Path, results: Path) -> Study:
         raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
     runs: dict[tuple[str, int], StudyRun] = {}
     experiments: dict[str, str] = {}
-    unused = set(common)
+    unused = set(common) - {"method"}
     for number, entry in enumerate(entries, 1):
+        entry = {"method": common.get("method")} | entry
         try:
             flags = _flags(entry)
             unused -= flags.keys()

@@ -71,6 +71,13 @@ def test_a_study_is_expanded_into_runs(tmp_path):
     assert cloning.config.wandb_mode == "disabled"
 
 
+def test_a_method_may_be_common(tmp_path):
+    text = TINY.replace("[common]", "[common]\nmethod = 'BC_phase'").replace(
+        'name = "BC"\nmethod = "BC_phase"', 'name = "BC"'
+    )
+    assert [run.wanted for run in read(tmp_path, text)] == [run.wanted for run in read(tmp_path, TINY)]
+
+
 @pytest.mark.parametrize("name", [path.stem for path in Study.STUDIES.glob("*.toml")])
 def test_the_studies_that_come_along_can_be(name, tmp_path):
     assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path).runs
