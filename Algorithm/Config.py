@@ -134,10 +134,10 @@ class TeacherNoiseConfig(Config):
     https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
 
     teacher_noise: float = setting(
-        2.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+        3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
     )
     noise_correlation: float = setting(
-        0.9, "correlation of that noise from one step to the next; 0: none", at_least=0, at_most=0.999
+        0.0, "correlation of that noise from one step to the next; 0: none", at_least=0, at_most=0.999
     )
 
 

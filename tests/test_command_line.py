@@ -518,7 +518,7 @@ def results(collected, tmp_path):
 
 METHODS = {
     "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
-    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise2_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise3_ImpaalaSmall_run0"),
     "BC_phase": (
         SMALL | {"dataset": "5k", "alpha": 0.6},
         "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",
@@ -683,5 +683,5 @@ def test_a_missing_dataset_is_collected_on_demand(tmp_path):
         *flags("BC_phase", SMALL, mode="State", dataset="5k", results_dir=tmp_path), "--collect", "--teacher_noise", 1
     )
     assert run.returncode == 0, run.stderr
-    meta = json.loads((tmp_path / "Pusher" / "Teacher" / "dataset_5k_noise1_0.9" / "meta.json").read_text())
-    assert (meta["teacher_noise"], meta["noise_correlation"]) == (1.0, 0.9)
+    meta = json.loads((tmp_path / "Pusher" / "Teacher" / "dataset_5k_noise1_0" / "meta.json").read_text())
+    assert (meta["teacher_noise"], meta["noise_correlation"]) == (1.0, 0.0)
