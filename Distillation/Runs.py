@@ -25,12 +25,13 @@ NAMES = {
 }
 SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for runs of one method and mode
 MARKERS = "osD^vP*X"  # and those for them
-# Settings that do not make two runs different experiments.
+# What of config.json does not make two runs different experiments.
 SEEDS_AND_PLACES = ExperimentConfig.free | {
     *("run_index", "run_name", "device", "ranks", "test_every", "collect"),
     *("folder_Dagger", "start_sha256", "before", "versions"),
+    "data",  # which it is, settings say; its checksum differs from processor to processor, which round otherwise
 }
-LAST_NAMED = ("optimization_steps", "render", "data", "parent's data")  # where nothing else sets experiments apart
+LAST_NAMED = ("optimization_steps", "render")  # where nothing else sets experiments apart
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α", "sampling": "", "dataset": ""}
 
 

@@ -98,7 +98,8 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
         write_run(tmp_path / f"parent{alpha}", **cloning, alpha=alpha)
         for k in range(2):
             parent = {**cloning, "alpha": alpha, "run_index": k}
-            settings = {"run_index": k, "dataset": "10k", "parent": parent}
+            data = {"samples": 10000, "crc32": k}  # collected on two machines
+            settings = {"run_index": k, "dataset": "10k", "parent": parent, "data": data}
             before = {"x_axis/optimization_steps": 1000 * (k + 1), "time/elapsed_s": 60.0}
             write_run(tmp_path / f"d{alpha}{k}", method="Dagger_phase", **settings, before=before)
     write_run(tmp_path / "linear", **cloning | {"mode_alpha": "linear"}, alpha=0.0)
