@@ -130,7 +130,7 @@ class StudentDistillationConfig(OnlineDistillationConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherNoiseConfig(Config):
-    """How a teacher drives: with noise that lasts, so that it is seen to come back, as in DART (Laskey et al. 2017,
+    """How a teacher drives: with noise, so that it is seen to come back, as in DART (Laskey et al. 2017,
     https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
 
     teacher_noise: float = setting(
