@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import json
 import multiprocessing as mp
 import os
 import select
@@ -15,19 +14,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from Enviroment.My_wrapper import observation_space
 from Enviroment.Renderer import FrameRenderer, Quality
+from Enviroment.Snapshot import restore, snapshot, time_limit
 from Enviroment.Tasks import Task
 
 START_TIMEOUT_S = 120.0  # starting a worker imports MuJoCo, which takes a while on a loaded machine
 SLOW_START_S = 20.0
 SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
-
-_SIMULATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class WorkerError(RuntimeError):
@@ -91,52 +88,20 @@ class _Share:
 
     def stagger(self, elapsed: Sequence[int]) -> None:
         for env, i in zip(self._envs, self._indices):
-            _time_limit(env)._elapsed_steps = elapsed[i]  # type: ignore[assignment]
+            time_limit(env)._elapsed_steps = elapsed[i]  # type: ignore[assignment]
 
     def get_state(self, _: None) -> list[str]:
-        return [_snapshot(env) for env in self._envs]
+        return [snapshot(env) for env in self._envs]
 
     def set_state(self, snapshots: Sequence[str]) -> None:
         for env, i in zip(self._envs, self._indices):
-            _restore(env, snapshots[i])
+            restore(env, snapshots[i])
 
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
         for env in self._envs:
             env.close()
-
-
-def _time_limit(env: gym.Env) -> gym.wrappers.TimeLimit:
-    while not isinstance(env, gym.wrappers.TimeLimit):
-        assert isinstance(env, gym.Wrapper), "the environment has no time limit to restore"
-        env = env.env
-    return env
-
-
-def _snapshot(env: gym.Env) -> str:
-    inner: Any = env.unwrapped
-    simulation = np.empty(mujoco.mj_stateSize(inner.model, _SIMULATION))
-    mujoco.mj_getState(inner.model, inner.data, simulation, _SIMULATION)
-    return json.dumps(
-        {
-            "simulation": simulation.tolist(),
-            "rng": inner.np_random.bit_generator.state,
-            "elapsed_steps": _time_limit(env)._elapsed_steps,
-        }
-    )
-
-
-def _restore(env: gym.Env, snapshot: str) -> None:
-    saved = json.loads(snapshot)
-    inner: Any = env.unwrapped
-    env.reset()
-    mujoco.mj_setState(inner.model, inner.data, np.array(saved["simulation"]), _SIMULATION)
-    mujoco.mj_forward(inner.model, inner.data)
-    # The forward pass has moved the solver's warm start, which the next step begins from.
-    mujoco.mj_setState(inner.model, inner.data, np.array(saved["simulation"]), _SIMULATION)
-    inner.np_random.bit_generator.state = saved["rng"]
-    _time_limit(env)._elapsed_steps = saved["elapsed_steps"]
 
 
 # What goes through a pipe begins with a byte. A step is that byte alone, there and back: it is most of what is said, and
