@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from Algorithm import Parallel
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.CollectDataset import SampleWriter, collect, label
 from Algorithm.Config import CloningConfig, DAggerConfig
@@ -16,10 +15,11 @@ from Algorithm.Losses import action_accuracy, imitation_loss
 from Algorithm.Recorded import recorded
 from Algorithm.Rollout import mean_stats
 from Algorithm.Utils import Priorities, Samples, anneal, augment, linear, read_samples
+from Common import Parallel
+from Common.Errors import BadFile
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
-from Models.Files import BadFile
 from Models.Utils import FrameStacker
 
 UPDATES_PER_STEP = 100  # and so for each row of metrics

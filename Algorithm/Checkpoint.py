@@ -1,7 +1,5 @@
 """A run's checkpoint: written whole or not at all, and read without executing anything."""
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +7,14 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from Common.Errors import BadFile
+from Common.Files import load_tensors, save_tensors
+from Common.Machine import PRECISIONS, resolve_precision
+from Common.Settings import differences
 from Enviroment.Renderer import QUALITIES
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
-from Models.Base_Model import PRECISIONS, GaussianPolicy, resolve_precision
-from Models.Files import BadFile, load_tensors, save_tensors
+from Models.Base_Model import GaussianPolicy
 from Models.Model_Pusher import build_policy
 
 
@@ -53,15 +54,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(count, int) for count in counters):
         raise BadFile(f"{path}: not a complete checkpoint (no counters)")
     return content
-
-
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
-    """Say in which of some `keys`, of all that are `wanted` unless given, settings differ; nothing if in none."""
-    return "; ".join(
-        f"{key} is {json.dumps(found.get(key))}, not {json.dumps(wanted.get(key))}"
-        for key in (wanted if keys is None else keys)
-        if found.get(key) != wanted.get(key)
-    )
 
 
 def load_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any]]:

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from Algorithm import Parallel
-from Algorithm.Checkpoint import differences
 from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Episodes import Arrays, play
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Algorithm.Utils import DATASET_VERSION, FIELDS, check_samples, crc32, episode_ends, read_samples, spaces
+from Common import Parallel
+from Common.Errors import BadFile
+from Common.Files import sync, write_text
+from Common.Settings import differences
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy, LastingNoise, SquashedGaussian
-from Models.Files import BadFile, sync, write_text
 from Models.Utils import FrameStacker
 
 

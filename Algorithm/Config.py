@@ -4,76 +4,14 @@ A field is a setting, a flag and a line of `config.json` at once; what it means 
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-
-class BadInput(ValueError):
-    """The settings ask for something that cannot be; the message says what, and what would be right."""
-
-
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    choices: Sequence[Any] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-) -> Any:
-    """Declare a dataclass field with its meaning and what it may be (for a tuple, each of its numbers)."""
-    metadata = {"meaning": meaning, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def changed(config: type, name: str, default: Any, **limits: Any) -> Any:
-    """Declare a field as another config has it, with another default (and other limits)."""
-    field = next(field for field in dataclasses.fields(config) if field.name == name)
-    return dataclasses.field(default=default, metadata={**field.metadata, **limits})
-
-
-def _alike(value: Any, default: Any) -> bool:
-    """Whether a value, which may come from a file, is of the type that the default has."""
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str | None) if default is None else type(value) is type(default)
+from Common.Errors import BadSetting
+from Common.Settings import Settings, changed, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Settings that know what they may be."""
-
-    def check(self) -> None:
-        """Compare every setting with what it may be.
-
-        Raises:
-            BadInput: for the first that is not.
-        """
-        for field in dataclasses.fields(self):
-            value, limits = getattr(self, field.name), field.metadata
-            shown = f"--{field.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-            if not _alike(value, field.default):
-                raise BadInput(f"{shown}: something like {field.default} is needed")
-            if limits["choices"] is not None and value not in limits["choices"]:
-                raise BadInput(f"{shown}: one of {', '.join(map(str, limits['choices']))} is needed")
-            for number in value if isinstance(value, tuple) else (value,):
-                if not isinstance(number, int | float):
-                    continue
-                if not math.isfinite(number):
-                    raise BadInput(f"{shown}: a finite number is needed")
-                if limits["at_least"] is not None and number < limits["at_least"]:
-                    raise BadInput(f"{shown}: at least {limits['at_least']} is needed")
-                if limits["above"] is not None and number <= limits["above"]:
-                    raise BadInput(f"{shown}: more than {limits['above']} is needed")
-                if limits["at_most"] is not None and number > limits["at_most"]:
-                    raise BadInput(f"{shown}: at most {limits['at_most']} is needed")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Config):
+class TrainingConfig(Settings):
     """What every way of training has."""
 
     optimization_steps: int = setting(100_000, "gradient updates to do", at_least=1)
@@ -98,11 +36,11 @@ class PPOConfig(TrainingConfig):
     max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
 
     def check(self) -> None:
-        """Raise `BadInput` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that cannot be."""
         super().check()
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
-            raise BadInput(
-                f"--minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
+            raise BadSetting(
+                f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
             )
 
 
@@ -129,7 +67,7 @@ class StudentDistillationConfig(OnlineDistillationConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherNoiseConfig(Config):
+class TeacherNoiseConfig(Settings):
     """How a teacher drives: with noise, so that it is seen to come back, as in DART (Laskey et al. 2017,
     https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
 
@@ -166,10 +104,10 @@ class CloningConfig(TrainingConfig):
     random_shift: int = setting(0, "training frames are shifted by up to so many pixels", at_least=0, at_most=16)
 
     def check(self) -> None:
-        """Raise `BadInput` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that cannot be."""
         super().check()
         if self.mode_alpha != "constant" and self.alpha != 0:
-            raise BadInput(f"--alpha {self.alpha} is for --mode_alpha constant; {self.mode_alpha} chooses alpha itself")
+            raise BadSetting(f"alpha {self.alpha} is for mode_alpha constant; {self.mode_alpha} chooses alpha itself")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,7 +128,7 @@ class DAggerConfig(CloningConfig):
     )
 
     def check(self) -> None:
-        """Raise `BadInput` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that cannot be."""
         super().check()
         if self.sampling == "balanced" and self.minibatch_size % 2:
-            raise BadInput(f"--minibatch_size {self.minibatch_size}: an even number is needed with --sampling balanced")
+            raise BadSetting(f"minibatch_size {self.minibatch_size}: an even number is needed with sampling balanced")

@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from Algorithm.Config import BadInput
-from Models.Files import BadFile, sync, write_text
+from Common.Errors import BadFile, BadInput
+from Common.Files import sync, write_text
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name

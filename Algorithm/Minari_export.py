@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from Algorithm.Config import BadInput
 from Algorithm.Utils import FIELDS, Dataset, episode_ends
+from Common.Errors import BadInput
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_env
 

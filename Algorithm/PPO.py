@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from Algorithm import Parallel
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import PPOConfig
 from Algorithm.Losses import gae, ppo_policy_loss, value_loss
 from Algorithm.Recorded import recorded
 from Algorithm.Rollout import Minibatch, ReturnNormalizer, Rollout, mean_stats
 from Algorithm.Utils import anneal
+from Common import Parallel
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian

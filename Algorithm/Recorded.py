@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from Algorithm import Parallel
+from Common import Parallel
 
 WARM_UP = 3  # calls before a recording, in which libraries allocate what they keep
 

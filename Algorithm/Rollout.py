@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from Algorithm import Parallel
+from Common import Parallel
 from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
 from Models.Utils import stack_ages
 

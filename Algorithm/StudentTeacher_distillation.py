@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from Algorithm import Parallel
 from Algorithm.Config import StudentDistillationConfig, TeacherDistillationConfig
 from Algorithm.Losses import action_accuracy, distillation_kl, value_loss
 from Algorithm.PPO import GuidedPPO
 from Algorithm.Rollout import Minibatch
+from Common import Parallel
 from Models.Base_Model import LastingNoise, SquashedGaussian
 
 

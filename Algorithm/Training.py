@@ -1,7 +1,6 @@
 """The one training loop: step, test, log, save. Every method's trainer runs in it."""
 
 import contextlib
-import ctypes
 import math
 import signal
 import sys
@@ -11,35 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from Algorithm import Parallel
-from Algorithm.Checkpoint import differences, save_checkpoint
+from Algorithm.Checkpoint import save_checkpoint
 from Algorithm.Logger import AXES, RunLogger
 from Algorithm.Test_model import Recording, StudentTest
-from Enviroment.Vector_env import NonFinite
+from Common import Parallel
+from Common.Errors import BadFile, Diverged, NonFinite, Stopped, brief
+from Common.Machine import keep_freed_memory
+from Common.Settings import differences
 from Models.Base_Model import LOG_STD_MIN, ActorCritic
-from Models.Files import BadFile, brief
 from Models.Model_Pusher import save_student
 
 EARLY_TEST_EVERY = 1_000
 UNKNOWN_AT_FIRST = "training/episode_return"  # before the first episode has ended
 CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
-
-
-class Diverged(RuntimeError):
-    """Something is no longer finite; the message says what, at which updates, and what is still good."""
-
-
-class Stopped(Exception):
-    """A signal asked for a stop, and everything is saved.
-
-    Attributes:
-        number: the signal's.
-        optimization_steps: updates made.
-    """
-
-    def __init__(self, number: int, optimization_steps: int):
-        super().__init__(number, optimization_steps)
-        self.number, self.optimization_steps = number, optimization_steps
 
 
 @contextlib.contextmanager
@@ -71,15 +54,6 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed: every update needs the same large blocks, and fresh ones come with page faults."""
-    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 class CollapseWatch:
@@ -271,7 +245,7 @@ def train(
                 seconds_to_save = save()
                 saved = time.monotonic()
             if stop:
-                raise Stopped(stop[0], trainer.optimization_steps)
+                raise Stopped(stop[0], f"update {trainer.optimization_steps}")
     return elapsed
 
 

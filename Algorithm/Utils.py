@@ -13,8 +13,8 @@ import torch
 
 from Algorithm.Config import TrainingConfig
 from Algorithm.Episodes import Arrays
+from Common.Errors import BadFile
 from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
-from Models.Files import BadFile
 from Models.Utils import stack_ages
 
 DATASET_VERSION = 2

@@ -1,1 +1,3 @@
-import Enviroment  # noqa: F401, which settles how threads wait before PyTorch is loaded
+"""Training and evaluating policies."""
+
+import Common  # noqa: F401, which settles how threads wait before PyTorch is loaded

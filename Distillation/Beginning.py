@@ -11,27 +11,19 @@ from typing import Any
 
 import torch
 
-from Algorithm import Parallel
-from Algorithm.Checkpoint import check_fits, differences, load_checkpoint, load_policy
-from Algorithm.Config import BadInput
+from Algorithm.Checkpoint import check_fits, load_checkpoint, load_policy
 from Algorithm.Test_model import table
 from Algorithm.Utils import Dataset
+from Common import Parallel
+from Common.Errors import BadFile, BadInput
+from Common.Files import file_hash, locked, write_json
+from Common.Machine import resolve_precision
+from Common.Settings import differences
 from Distillation import Utils
 from Distillation.Data import open_matching
-from Distillation.Utils import (
-    LAST,
-    NOISE,
-    CommonConfig,
-    ExperimentConfig,
-    check_folder,
-    describe,
-    file_hash,
-    task_folder,
-    write_json,
-)
+from Distillation.Utils import LAST, NOISE, CommonConfig, ExperimentConfig, check_folder, describe, task_folder
 from Enviroment.Tasks import Task
-from Models.Base_Model import ActorCritic, resolve_precision
-from Models.Files import BadFile, locked
+from Models.Base_Model import ActorCritic
 
 SUMMARY = "summary.json"
 PAGE = "page.html"  # written last

@@ -7,15 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from Algorithm.Checkpoint import differences
 from Algorithm.CollectDataset import collect_dataset
-from Algorithm.Config import BadInput
 from Algorithm.Utils import Dataset, find_dataset, open_dataset
+from Common.Errors import BadInput
+from Common.Files import locked
+from Common.Settings import differences
 from Distillation import Utils
 from Distillation.Utils import DATASET_SIZES, NOISE, CommonConfig, dataset_folder, describe
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
-from Models.Files import locked
 from Models.Model_Pusher import Teacher, get_Teacher_model
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from Algorithm import Parallel
 from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.Checkpoint import check_fits
-from Algorithm.Config import BadInput, PPOConfig
+from Algorithm.Config import PPOConfig
 from Algorithm.Logger import RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.PPD import PPD
 from Algorithm.PPO import GuidedPPO
@@ -26,23 +25,22 @@ from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Trainer, train
 from Algorithm.Utils import Dataset
 from Algorithm.Video import write_video
+from Common import Parallel
+from Common.Errors import BadDevice, BadInput
+from Common.Files import RESULTS, file_hash, write_json
+from Common.Machine import resolve_device, resolve_precision
 from Distillation import Utils
 from Distillation.Beginning import PAGE, SUMMARY, check_ranks, prepare
 from Distillation.Data import collect
 from Distillation.Page import write_page
 from Distillation.Plot import draw
 from Distillation.Runs import find_runs
-from Distillation.Utils import (
-    CommonConfig,
-    ExperimentConfig,
-    file_hash,
-    write_json,
-)
+from Distillation.Utils import CommonConfig, ExperimentConfig
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import ActorCritic, BadDevice, resolve_device, resolve_precision
-from Models.Model_Pusher import RESULTS, Teacher, get_Teacher_model, make_student
+from Models.Base_Model import ActorCritic
+from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 
 # What a student's file says of it, beside its scores.
 CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from Distillation.Utils import BadInput, OneLineParser, one_line_errors
+from Common.Command_line import OneLineParser, one_line_errors
+from Common.Errors import BadInput
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -62,7 +63,7 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     import onnxruntime
     import torch
 
-    from Models.Files import replacing
+    from Common.Files import replacing
 
     class MeanAction(torch.nn.Module):
         def __init__(self) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2 import Environment
 
-from Algorithm.Config import BadInput
+from Common.Errors import BadInput
+from Common.Files import write_text
 from Distillation.Plot import LEARNING, WHAT, draw, learning, scores
 from Distillation.Runs import Run, group_runs
-from Models.Files import write_text
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}
 VIDEOS = 12  # of a study's experiments one video each, up to so many

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from Distillation.Utils import BadInput, OneLineParser, one_line_errors
+from Common.Command_line import OneLineParser, one_line_errors
+from Common.Errors import BadInput
 
 if TYPE_CHECKING:  # PyTorch is loaded when the command line is known to be right
     from Algorithm.Test_model import Recording
@@ -145,7 +146,7 @@ def play(arguments: argparse.Namespace) -> None:
     from Algorithm.Checkpoint import check_fits, open_policy
     from Algorithm.Test_model import Recording, parse_seeds, table
     from Algorithm.Video import write_video
-    from Models.Base_Model import resolve_device
+    from Common.Machine import resolve_device
     from Models.Model_Pusher import get_Teacher_model
 
     try:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from Algorithm.Config import BadInput
+from Common.Command_line import OneLineParser, one_line_errors
+from Common.Errors import BadInput
 from Distillation.Runs import NAMES, Group, Run, find_runs, group_runs
-from Distillation.Utils import OneLineParser, one_line_errors
 
 COLOURS = dict(
     zip(NAMES, ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#882E9E"))

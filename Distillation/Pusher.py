@@ -4,8 +4,9 @@ import argparse
 import dataclasses
 from typing import Any
 
-from Algorithm.Config import BadInput
-from Distillation.Utils import METHODS, CommonConfig, OneLineParser, one_line_errors
+from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
+from Common.Errors import BadInput
+from Distillation.Utils import METHODS, CommonConfig
 
 GO_ON = "the same command goes on with a collection, and with a run with --resume (and without --overwrite)"
 
@@ -32,7 +33,7 @@ def parse(
         who = "every method" if len(fields) == len(METHODS) else " ".join(f"--{method}" for method in fields)
         if who not in groups:
             groups[who] = parser.add_argument_group(f"settings of {who}")
-        _add_flag(groups[who], name, fields)
+        add_flag(groups[who], [f"--{name}"], fields)
     parser.add_argument("--resume", action="store_true", default=False, help="continue the run where it was cut off")
     parser.add_argument(
         "--overwrite", action="store_true", default=False, help="replace the run (or dataset) if there is one"
@@ -46,37 +47,8 @@ def parse(
         config = METHODS[arguments.method](**given)
         config.check()
     except BadInput as error:
-        parser.error(str(error))
+        parser.error(setting_as_flag(error))
     return config, arguments
-
-
-def _add_flag(group: Any, name: str, fields: dict[str, dataclasses.Field]) -> None:
-    """Add the flag of a setting that some methods have, perhaps with different defaults."""
-    field = next(iter(fields.values()))
-    defaults = {method: _text(field.default) for method, field in fields.items()}
-    shown = ", ".join(f"{method} {default}" for method, default in defaults.items())
-    if len(set(defaults.values())) == 1:
-        shown = _text(field.default)
-    choices = max((field.metadata["choices"] or () for field in fields.values()), key=len)
-    default: Any = field.default
-    options: dict[str, Any] = {"type": str if field.default is None else type(field.default)}
-    if options["type"] is bool:
-        options = {"action": argparse.BooleanOptionalAction}
-    elif options["type"] is tuple:
-        options = {"type": int, "nargs": len(default), "action": _Tuple, "metavar": "N"}
-    elif choices:
-        options["metavar"] = f"{{{','.join(map(str, choices))}}}"
-    help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
-    group.add_argument(f"--{name}", help=help_text, **options)
-
-
-def _text(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-class _Tuple(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
 
 
 def main(argv: list[str] | None = None) -> None:

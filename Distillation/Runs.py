@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from Algorithm.Config import BadInput
+from Common.Errors import BadInput
 from Distillation.Utils import METHODS, ExperimentConfig
 
 NAMES = {

@@ -22,23 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from Algorithm.Config import BadInput
+from Common.Command_line import OneLineParser, one_line_errors
+from Common.Errors import BadInput
+from Common.Files import ROOT, locked, write_json
 from Distillation.Plot import draw, tables
 from Distillation.Runs import find_runs
 from Distillation.Study_file import PLACES, Study, StudyRun, as_flags, read_study
 from Distillation.Study_jobs import POLL_S, Engine, Handle, Job, Local
-from Distillation.Utils import (
-    DATASET_SIZES,
-    NOISE,
-    ROOT,
-    Cloning,
-    DAgger,
-    OneLineParser,
-    dataset_folder,
-    one_line_errors,
-    write_json,
-)
-from Models.Files import locked
+from Distillation.Utils import DATASET_SIZES, NOISE, Cloning, DAgger, dataset_folder
 
 STUDIES = Path(__file__).with_name("Studies")
 

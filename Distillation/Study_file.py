@@ -11,20 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from Algorithm.Config import BadInput
+from Common.Command_line import OneLineParser
+from Common.Errors import BadInput
+from Common.Files import ROOT, file_hash
 from Distillation.Pusher import parse
 from Distillation.Runs import SEEDS_AND_PLACES, complete
-from Distillation.Utils import (
-    METHODS,
-    ROOT,
-    Cloning,
-    CommonConfig,
-    DAgger,
-    ExperimentConfig,
-    OneLineParser,
-    file_hash,
-    task_folder,
-)
+from Distillation.Utils import METHODS, Cloning, CommonConfig, DAgger, ExperimentConfig, task_folder
 
 PLACES = ("run_name", "results_dir", "folder_Dagger")  # settings that the runner chooses
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from Common.Files import ROOT
 from Distillation.Study_file import StudyRun
-from Distillation.Utils import LAST, ROOT
+from Distillation.Utils import LAST
 
 POLL_S = 0.2
 

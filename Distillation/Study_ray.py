@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from Algorithm.Config import BadInput
+from Common.Errors import BadInput, brief
 from Distillation.Study_jobs import POLL_S, Job, Process
-from Models.Files import brief
 
 CONNECT_S = 10
 RETRIES = 10  # of a run whose process, or whose machine, was lost

@@ -1,29 +1,13 @@
 """What an experiment is: its settings, its command line, its folder."""
 
-import argparse
-import contextlib
 import dataclasses
-import errno
-import hashlib
-import json
-import os
 import re
-import select
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
-from Algorithm import Parallel
 from Algorithm.Config import (
-    BadInput,
     CloningConfig,
-    Config,
     DAggerConfig,
     PPDConfig,
     PPOConfig,
@@ -31,22 +15,21 @@ from Algorithm.Config import (
     TeacherDistillationConfig,
     TeacherNoiseConfig,
     TrainingConfig,
-    changed,
-    setting,
 )
-from Enviroment.GL import NoGLBackend
+from Common.Command_line import NAME
+from Common.Errors import BadInput, BadSetting
+from Common.Files import ROOT, file_hash, plain
+from Common.Machine import versions
+from Common.Settings import Settings, changed, setting
 from Enviroment.Tasks import TASKS
-from Models.Files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-NAME = r"\w[\w.+-]*"  # of a run: no path, nothing a shell would take otherwise
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
 NOISE = tuple(field.name for field in dataclasses.fields(TeacherNoiseConfig))
 DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonConfig(Config):
+class CommonConfig(Settings):
     """Settings of whatever `Pusher.py` does; the field names are the flags, and `config.json` holds them all."""
 
     method: ClassVar[str]  # its flag
@@ -116,9 +99,9 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         super().check()
         for name in ("wandb_project", "wandb_entity"):
             if set(getattr(self, name) or "") & set("/\\#?%:"):
-                raise BadInput(f"--{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
+                raise BadSetting(f"{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
         if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
-            raise BadInput(f"--run_name {self.run_name!r}: letters, digits and . _ + - only")
+            raise BadSetting(f"run_name {self.run_name!r}: letters, digits and . _ + - only")
         if "mode" not in self.inherited:
             self.check_sight()
 
@@ -127,8 +110,8 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
         for field in dataclasses.fields(self):
             seeing = field.name in ("stack", "grid", "frame_noise", "random_shift")
             if self.mode == "State" and seeing and getattr(self, field.name) != field.default:
-                raise BadInput(
-                    f"--{field.name} is for students that see: --mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
+                raise BadSetting(
+                    f"{field.name} is for students that see: --mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
                 )
 
 
@@ -240,88 +223,6 @@ METHODS: dict[str, type[CommonConfig]] = {
 }
 
 
-def one_line(message: str) -> str:
-    """Escape what is not to be printed, line breaks among it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-
-
-@contextlib.contextmanager
-def one_line_errors(program: str, go_on: str = "") -> Iterator[None]:
-    """Turn what can go wrong into a line on stderr and an exit status: 2 for bad input, 1 for a run that cannot go on.
-
-    Args:
-        program: its name.
-        go_on: what is said of a run that was stopped.
-    """
-
-    whose = f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
-
-    def leave(message: str, status: int) -> NoReturn:
-        print(f"{program}: error: {whose}{one_line(message)}", file=sys.stderr)
-        sys.exit(status)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print(f"stopped; {go_on}" if go_on else "stopped", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and _unread():
-            sys.exit(128 + signal.SIGPIPE)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            leave(f"{error.strerror}; what was saved is whole{f', and {go_on}' if go_on else ''}", 2)
-        if error.filename is None:
-            raise
-        leave(f"{error.filename}: {error.strerror}", 2)
-    except (BadInput, NoGLBackend) as error:
-        leave(str(error), 2)
-    except Exception as error:
-        from Algorithm.Training import Diverged, Stopped
-        from Enviroment.Vector_env import NonFinite, WorkerError
-        from Models.Base_Model import BadDevice
-        from Models.Files import BadFile
-
-        if isinstance(error, Stopped):
-            if Parallel.rank():
-                Parallel.leave_it_to_another(128 + error.number)
-            print(f"stopped and saved at update {error.optimization_steps}; {go_on}", file=sys.stderr)
-            sys.exit(128 + error.number)
-        if isinstance(error, BadFile | BadDevice):
-            leave(str(error), 2)
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-            leave(f"it does not fit into memory ({str(error)[:100]})", 2)
-        if isinstance(error, Diverged | NonFinite | Parallel.LostRank):
-            leave(str(error), 1)
-        if isinstance(error, WorkerError):  # with what it raised, if it did
-            print(f"{program}: error: {whose}{error}\n{go_on}", file=sys.stderr)
-            sys.exit(1)
-        raise
-
-
-def _unread() -> bool:
-    """Return whether whoever read what is printed has ended, like `head`; then no more is printed."""
-    stdout, poll = sys.stdout.fileno(), select.poll()
-    poll.register(stdout, 0)
-    if not poll.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
-    return True
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave with status 2."""
-        if Parallel.local_rank():  # those of a machine have the same command line
-            Parallel.leave_it_to_another()
-        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
-        sys.exit(2)
-
-
 def task_folder(config: CommonConfig) -> Path:
     """Return where the task's results are; a relative `results_dir` lies below the repository."""
     return ROOT / Path(config.results_dir).expanduser() / config.task
@@ -338,43 +239,14 @@ def dataset_folder(config: "Collection | Cloning | DAgger", samples: int) -> Pat
 
 def describe(config: CommonConfig, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
     """Return the content of `config.json`: settings, what is rendered, teacher, the versions of packages and of this code."""
-    packages = ("torch", "gymnasium", "mujoco", "numpy")
     description = {
         "method": config.method,
         **dataclasses.asdict(config),
         "teacher_sha256": file_hash(teacher),
         "render": render,
-        "versions": {
-            "python": sys.version.split()[0],
-            **{package: version(package) for package in packages},
-            "commit": commit(),
-        },
+        "versions": versions(ROOT),
     }
-    return json.loads(json.dumps(description))  # as it will be read back, for comparison with an earlier one
-
-
-def commit() -> str | None:
-    """Return the commit that is checked out here, followed by `-dirty` if Python files differ from it; None: not known."""
-    if not (ROOT / ".git").exists():
-        return None  # git would tell of a repository around it
-    try:
-        checked_out, changed = (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--name-only", "HEAD", "--", "*.py"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{checked_out}-dirty" if changed else checked_out
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file of a run's folder, which is made if need be, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    return plain(description)  # as it will be read back, for comparison with an earlier one
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:

@@ -1,1 +1,3 @@
+"""Commands: experiments, reports, studies."""
 
+import Common  # noqa: F401, which settles how threads wait before PyTorch is loaded

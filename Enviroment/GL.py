@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from Common.Errors import BadInput
+
 DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 _PROBE = """
@@ -15,7 +17,7 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontSca
 """
 
 
-class NoGLBackend(RuntimeError):
+class NoGLBackend(BadInput):
     """This machine can draw nothing; the message says what to install."""
 
 

@@ -17,6 +17,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
+from Common.Errors import NonFinite, RunError
+from Common.Machine import cores
 from Enviroment.My_wrapper import observation_space
 from Enviroment.Renderer import FrameRenderer, Quality
 from Enviroment.Snapshot import restore, snapshot, time_limit
@@ -27,12 +29,8 @@ SLOW_START_S = 20.0
 SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
 
 
-class WorkerError(RuntimeError):
+class WorkerError(RunError):
     """An environment worker died, hung or raised; the message says which and why."""
-
-
-class NonFinite(ArithmeticError):
-    """A number is infinite or not a number; the message says which."""
 
 
 class _Shared:
@@ -213,7 +211,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             },
         )
         self._arrays = shared.arrays()
-        count = min(num_envs, num_workers or len(os.sched_getaffinity(0)))
+        count = min(num_envs, num_workers or cores())
         self._shares = [share.tolist() for share in np.array_split(np.arange(num_envs), count)]
         self._closed, self._starting = False, True  # the workers come up while the caller does something else
         # Before `multiprocessing` ends what is still there by SIGTERM at exit, which workers ignore, and waits for it.
@@ -261,7 +259,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             except (EOFError, OSError):
                 raise self._death(number) from None
             if status == "error":
-                raise WorkerError(f"environment worker {number} failed:\n{result}")
+                raise WorkerError(f"environment worker {number} failed:", str(result))
             results.append(result)
         return results
 

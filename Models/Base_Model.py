@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,39 +15,7 @@ from Models.Utils import background, screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
-PRECISIONS = ("auto", "fp32", "bf16")
-
 Observation = dict[str, torch.Tensor]
-
-
-class BadDevice(ValueError):
-    """There is no such device here."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device `name` says; `auto` is CUDA if there is one, else the CPU.
-
-    Raises:
-        BadDevice: it does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    count = torch.cuda.device_count()
-    usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name not in usable:
-        raise BadDevice(f"device {name!r} does not exist here: {', '.join(usable)} or auto is needed")
-    return torch.device(name)
-
-
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Return the backbone's precision; `auto` is bf16 where the device computes in it natively."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux bf16 is a flag away
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
 @dataclass(frozen=True)

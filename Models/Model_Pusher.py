@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from Common.Errors import BadFile, brief
+from Common.Files import RESULTS, load_tensors, save_tensors
 from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
-from Models.Files import BadFile, brief, load_tensors, save_tensors
 
 FILTERS: dict[str, tuple[int, ...]] = {
     "State": (),
@@ -19,7 +20,6 @@ FILTERS: dict[str, tuple[int, ...]] = {
     "ImpaalaMid": (16, 32, 32),
     "ImpaalaBig": (32, 64, 64),
 }
-RESULTS = Path(__file__).resolve().parents[1] / "Results"
 SHIPPED_TEACHER = RESULTS / "Pusher" / "Teacher" / "teacher.pt"
 
 

@@ -18,22 +18,21 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
-from Algorithm.Checkpoint import differences
-from Algorithm.Config import BadInput, Config, setting
 from Algorithm.Logger import start_wandb
-from Algorithm.Training import Diverged, Stopped, stop_requests
-from Distillation.Utils import NAME, OneLineParser, one_line_errors, write_json
+from Algorithm.Training import stop_requests
+from Common.Command_line import NAME, OneLineParser, one_line_errors, setting_as_flag
+from Common.Errors import BadFile, BadInput, BadSetting, Diverged, Stopped, brief
+from Common.Files import RESULTS, locked, write_json
+from Common.Machine import resolve_device
+from Common.Settings import Settings, differences, setting
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
-from Models.Base_Model import resolve_device
-from Models.Files import BadFile, brief, locked
-from Models.Model_Pusher import RESULTS
 from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite, finish_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherConfig(Config):
+class TeacherConfig(Settings):
     """Settings of a teacher run; the field names are the flags."""
 
     task: str = setting("Pusher", "what is learned", choices=tuple(TASKS))
@@ -62,7 +61,7 @@ class TeacherConfig(Config):
         """Raise `BadInput` for the first setting that cannot be."""
         super().check()
         if self.buffer_size < self.num_envs:
-            raise BadInput(f"--buffer-size {self.buffer_size}: at least --num-envs {self.num_envs} is needed")
+            raise BadSetting(f"buffer_size {self.buffer_size}: at least num_envs {self.num_envs} is needed")
 
 
 def make_training_env(config: TeacherConfig) -> VecEnv:
@@ -142,7 +141,7 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namesp
     try:
         config.check()
     except BadInput as error:
-        parser.error(str(error))
+        parser.error(setting_as_flag(error))
     arguments.results_dir = arguments.results_dir or RESULTS / config.task / "Teacher" / "runs"
     if not re.fullmatch(NAME, arguments.run_name):
         parser.error(f"--run-name {arguments.run_name!r}: letters, digits and . _ + - only")
@@ -228,7 +227,7 @@ def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> N
                     f"{brief(error)} at step {model.num_timesteps}; {folder} keeps what was saved"
                 ) from error
             if requests:
-                raise Stopped(requests[0], model._n_updates)
+                raise Stopped(requests[0], f"update {model._n_updates}")
     finally:
         env.close()
         if wandb_run is not None:

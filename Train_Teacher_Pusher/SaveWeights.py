@@ -9,11 +9,11 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
 from Algorithm.Checkpoint import check_fits
-from Algorithm.Config import BadInput
-from Distillation.Utils import OneLineParser, one_line, one_line_errors
+from Common.Command_line import OneLineParser, one_line, one_line_errors
+from Common.Errors import BadFile, BadInput, brief
+from Common.Files import RESULTS
 from Enviroment.Tasks import TASKS
-from Models.Files import BadFile, brief
-from Models.Model_Pusher import RESULTS, Teacher
+from Models.Model_Pusher import Teacher
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
 

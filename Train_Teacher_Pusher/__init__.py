@@ -1,1 +1,3 @@
+"""Training the teacher."""
 
+import Common  # noqa: F401, which settles how threads wait before PyTorch is loaded

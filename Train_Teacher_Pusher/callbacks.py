@@ -13,12 +13,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from Algorithm.Logger import AXES, MetricsFile, log_video
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
-from Algorithm.Training import Diverged
 from Algorithm.Video import write_video
+from Common.Errors import BadFile, Diverged, brief
+from Common.Files import sync
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Files import BadFile, brief, sync
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]

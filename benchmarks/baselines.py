@@ -15,11 +15,12 @@ from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Minibatch, Rollout
 from Algorithm.Utils import episode_ages, open_dataset
+from Common.Machine import resolve_precision
 from Distillation import Utils
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
-from Models.Base_Model import ActorCritic, Observation, SquashedGaussian, resolve_precision
+from Models.Base_Model import ActorCritic, Observation, SquashedGaussian
 from Models.Model_Pusher import get_Teacher_model, make_student
 from Models.Utils import FrameStacker, stack_ages
 

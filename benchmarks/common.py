@@ -43,7 +43,7 @@ class Apart:
 
 def _serve(connection: Any, build: Callable[..., Callable[..., Any]], arguments: Sequence[Any], stock: bool) -> None:
     if not stock:
-        from Algorithm.Training import keep_freed_memory
+        from Common.Machine import keep_freed_memory
 
         keep_freed_memory()
     with ExitStack() as open_things:

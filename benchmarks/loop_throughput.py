@@ -39,12 +39,12 @@ from Algorithm.Recorded import recorded
 from Algorithm.Rollout import Rollout
 from Algorithm.Test_model import StudentTest
 from Algorithm.Utils import Priorities, Samples, open_dataset
+from Common.Machine import resolve_device
 from Distillation import Utils
 from Distillation.Experiment import make_trainer
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Base_Model import resolve_device
 from Models.Model_Pusher import get_Teacher_model
 
 MODE = "ImpaalaMid"

@@ -18,8 +18,9 @@ from baselines import DefaultStudent, untrained_student
 from common import Apart, in_turn, machine
 from torch.utils.flop_counter import FlopCounterMode
 
+from Common.Machine import resolve_device
 from Enviroment.Tasks import TASKS
-from Models.Base_Model import Observation, resolve_device
+from Models.Base_Model import Observation
 from Models.Model_Pusher import FILTERS
 
 

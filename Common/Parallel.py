@@ -15,14 +15,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from Models.Files import brief
+from Common.Errors import LostRank, brief
 
 TIMEOUT = timedelta(hours=1)  # the others wait while the first rank tests, or collects a dataset
 GRACE_S = 60  # for another rank to say what is wrong
-
-
-class LostRank(RuntimeError):
-    """Another rank has ended, so that this one cannot go on."""
 
 
 def _launched(name: str, alone: int) -> int:

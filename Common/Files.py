@@ -1,29 +1,27 @@
-"""Files on disk: written whole or not at all, and read without executing anything."""
+"""Files on disk: written whole or not at all, read without executing anything."""
 
 import contextlib
-import fcntl
+import hashlib
 import io
+import json
 import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 3}  # of the kinds of files, counted up when one changes
+import filelock
 
+from Common.Errors import BadFile
 
-class BadFile(ValueError):
-    """A file is missing, damaged, or not what it should be; the message says which and what would be right."""
-
-
-def brief(error: Exception) -> str:
-    """Return what an error says, or is, in one line of at most 200 letters."""
-    return " ".join((str(error) or repr(error)).split())[:200]
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "Results"
+VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 3}  # of the kinds of tensor files
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when the context ends well; its folder is made.
+    """Open a file that takes the place of `path` when the context ends without an error; its folder is made.
 
     Until then, and after an error, a kill or a power failure, `path` holds what it held before.
     """
@@ -45,62 +43,85 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
+def sync(file: IO[Any]) -> None:
+    """Wait until a file's content is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder, which need not exist, by a lock beside it.
+    """Keep other processes from writing a folder, which need not exist, by a lock file beside it.
 
-    The lock ends with the process that holds it, however that ends.
+    The lock ends with the process that holds it, however that ends. Its file stays.
 
     Raises:
         BadFile: another process holds it.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = path.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise BadFile(f"{folder}: another process is writing it; wait for it, or stop it first") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                break
-        file.close()  # whoever held it has just removed it
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BadFile(f"{folder}: another process is writing it; wait for it, or stop it first") from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def sync(file: IO[Any]) -> None:
-    """Wait until what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all; its folder is made."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain values as JSON, whole or not at all; the folder is made."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def plain(content: Any) -> Any:
+    """Return plain values as they are read back from JSON, such as lists for tuples."""
+    return json.loads(json.dumps(content))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        BadFile: the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadFile(f"{path}: missing or damaged") from error
+    if not isinstance(content, dict):
+        raise BadFile(f"{path}: damaged")
+    return content
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def save_tensors(path: Path | str, kind: str, content: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all."""
-    import torch  # late: what writes no tensors does without it
+    import torch  # late: commands that write no tensors start without it
 
-    buffer = io.BytesIO()  # torch.save hides what is wrong with a disk behind errors of its own
+    buffer = io.BytesIO()  # torch.save hides a full disk behind errors of its own
     torch.save({"format": kind, "version": VERSIONS[kind], **content}, buffer)
     with replacing(Path(path)) as file:
         file.write(buffer.getbuffer())
 
 
 def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
-    """Read what `save_tensors` wrote, executing nothing; its kind stands in `format`.
+    """Read a file of `save_tensors` without executing anything; `format` holds its kind.
 
     Raises:
-        BadFile: the file is missing, damaged, or of another kind or version than is wanted.
+        BadFile: the file is missing, damaged, or of another kind or version than is needed.
     """
     import torch
 

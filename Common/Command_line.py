@@ -1,0 +1,133 @@
+"""Command lines: errors in one line, parsers, and flags made from settings."""
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from Common import Parallel
+from Common.Errors import BadInput, BadSetting, RunError, Stopped
+
+NAME = r"\w[\w.+-]*"  # of a run: no path, nothing that a shell treats specially
+
+
+def one_line(message: str) -> str:
+    """Escape characters that cannot be printed, line breaks among them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
+@contextlib.contextmanager
+def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
+    """Turn errors into a line on stderr and an exit status: 2 for bad input, 1 for a run that cannot continue.
+
+    Args:
+        program: its name.
+        how_to_continue: said of a run that was stopped.
+    """
+
+    def leave(message: str, status: int) -> NoReturn:
+        print(f"{program}: error: {_rank()}{one_line(message)}", file=sys.stderr)
+        sys.exit(status)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"stopped; {how_to_continue}" if how_to_continue else "stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Stopped as stop:
+        if Parallel.rank():
+            Parallel.leave_it_to_another(stop.exit_status)
+        print(f"{stop}; {how_to_continue}", file=sys.stderr)
+        sys.exit(stop.exit_status)
+    except BadInput as error:
+        leave(setting_as_flag(error), error.exit_status)
+    except RunError as error:
+        if not error.details:
+            leave(str(error), error.exit_status)
+        print(f"{program}: error: {_rank()}{error}\n{error.details}\n{how_to_continue}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except MemoryError as error:
+        leave(f"it does not fit into memory ({str(error)[:100]})", BadInput.exit_status)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_ended():
+            sys.exit(128 + signal.SIGPIPE)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            kept = f", and {how_to_continue}" if how_to_continue else ""
+            leave(f"{error.strerror}; what was saved is whole{kept}", BadInput.exit_status)
+        if error.filename is None:
+            raise
+        leave(f"{error.filename}: {error.strerror}", BadInput.exit_status)
+
+
+def setting_as_flag(error: BadInput) -> str:
+    """Return an error's message; that of a setting with the setting's name as its flag."""
+    return f"--{error}" if isinstance(error, BadSetting) else str(error)
+
+
+def _rank() -> str:
+    return f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
+
+
+def _reader_has_ended() -> bool:
+    """Return whether the program that reads this one's output has ended, like `head`; if so, nothing more is printed."""
+    stdout, poll = sys.stdout.fileno(), select.poll()
+    poll.register(stdout, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with status 2."""
+        if Parallel.local_rank():  # the ranks of a machine have the same command line
+            Parallel.leave_it_to_another()
+        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
+        sys.exit(BadInput.exit_status)
+
+
+def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Field]) -> None:
+    """Add the flag of a setting.
+
+    Args:
+        group: a parser, or a group of its arguments.
+        flags: its spellings.
+        fields: the setting as each method has it, perhaps with different defaults.
+    """
+    field: Any = next(iter(fields.values()))
+    defaults = {method: _text(field.default) for method, field in fields.items()}
+    shown = ", ".join(f"{method} {default}" for method, default in defaults.items())
+    if len(set(defaults.values())) == 1:
+        shown = _text(field.default)
+    choices = max((field.metadata["choices"] or () for field in fields.values()), key=len)
+    options: dict[str, Any] = {"type": str if field.default is None else type(field.default)}
+    if options["type"] is bool:
+        options = {"action": argparse.BooleanOptionalAction}
+    elif options["type"] is tuple:
+        options = {"type": int, "nargs": len(field.default), "action": _Tuple, "metavar": "N"}
+    elif choices:
+        options["metavar"] = f"{{{','.join(map(str, choices))}}}"
+    help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
+    group.add_argument(*flags, dest=field.name, help=help_text, **options)
+
+
+def _text(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+class _Tuple(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))

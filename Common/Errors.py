@@ -1,0 +1,82 @@
+"""The errors that end a command.
+
+All derive from `BadInput` or `RunError`, which carry the exit status; `Common.Command_line` prints them in one line.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+
+class BadInput(ValueError):
+    """The input is wrong, and nothing was lost. The message says what is wrong and what would be right."""
+
+    exit_status = 2
+
+
+class BadSetting(BadInput):
+    """A setting is wrong. The message begins with the setting's name, which a command line shows as a flag."""
+
+
+class BadFile(BadInput):
+    """A file is missing, damaged, or not of the kind that is needed. The message names the file."""
+
+
+class BadDevice(BadInput):
+    """A device does not exist on this machine."""
+
+
+class OutOfMemory(BadInput):
+    """The settings need more memory than the machine has."""
+
+
+class RunError(RuntimeError):
+    """A run cannot continue; its last checkpoint is kept.
+
+    Args:
+        message: what went wrong, in one line.
+        details: further lines, such as a worker's traceback.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, details: str = ""):
+        super().__init__(message)
+        self.details = details
+
+
+class NonFinite(RunError):
+    """A number is infinite or not a number. The message names it."""
+
+
+class Diverged(RunError):
+    """Training produced a number that is not finite. The message says at which updates, and which file is still good."""
+
+
+class LostRank(RunError):
+    """Another rank has ended, so that this one cannot continue."""
+
+
+class Stopped(RunError):
+    """A signal asked the run to stop, and everything is saved.
+
+    Attributes:
+        exit_status: 128 plus the signal's number, as shells have it.
+    """
+
+    def __init__(self, number: int, where: str):
+        super().__init__(f"stopped and saved at {where}")
+        self.exit_status = 128 + number
+
+
+@contextlib.contextmanager
+def advice(text: str) -> Iterator[None]:
+    """Append advice, such as which flag helps, to the message of a `BadFile` that is raised in here."""
+    try:
+        yield
+    except BadFile as error:
+        raise type(error)(f"{error}; {text}") from error
+
+
+def brief(error: Exception) -> str:
+    """Return an error's message, or its type, as one line of at most 200 characters."""
+    return " ".join((str(error) or repr(error)).split())[:200]

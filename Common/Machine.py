@@ -1,0 +1,95 @@
+"""The machine a command runs on: threads, memory, cores, devices, versions."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from Common.Errors import BadDevice
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def let_idle_threads_sleep() -> None:
+    """Let PyTorch's idle threads sleep instead of spinning on the cores that step the environments.
+
+    It has to be called before PyTorch is loaded. GNU's OpenMP waits some 0.1 ms first: between two operations of a network
+    waking the threads would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory: every update needs the same large blocks, and fresh ones come with page faults."""
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def resolve_device(name: str) -> "torch.device":
+    """Return the device of a name; `auto` is CUDA if there is one, else the CPU.
+
+    Raises:
+        BadDevice: it does not exist on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    count = torch.cuda.device_count()
+    usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if name not in usable:
+        raise BadDevice(f"device {name!r} does not exist here: {', '.join(usable)} or auto is needed")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: "torch.device") -> str:
+    """Return the backbone's precision; `auto` is bf16 where the device computes in it natively, else fp32."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux bf16 needs --precision bf16
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def versions(repository: Path) -> dict[str, Any]:
+    """Return the versions of Python, of the packages that decide a run's numbers, and the repository's commit."""
+    packages = ("torch", "gymnasium", "mujoco", "numpy")
+    return {
+        "python": sys.version.split()[0],
+        **{package: version(package) for package in packages},
+        "commit": commit(repository),
+    }
+
+
+def commit(repository: Path) -> str | None:
+    """Return the commit that is checked out, followed by `-dirty` if Python files differ from it; None if not known."""
+    if not (repository / ".git").exists():
+        return None  # git would answer for a repository around this folder
+    try:
+        checked_out, changed = (
+            subprocess.run(["git", *words], cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--name-only", "HEAD", "--", "*.py"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{checked_out}-dirty" if changed else checked_out
