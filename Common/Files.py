@@ -53,7 +53,7 @@ def sync(file: IO[Any]) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing a folder, which need not exist, by a lock file beside it.
 
-    The lock ends with the process that holds it, however that ends. Its file stays.
+    The lock ends with the process that holds it, however that ends.
 
     Raises:
         BadFile: another process holds it.
@@ -68,6 +68,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        path.unlink(missing_ok=True)  # whoever opened it meanwhile notices, and makes a new one
         lock.release()
 
 

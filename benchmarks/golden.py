@@ -90,7 +90,7 @@ def cloning_and_dagger(place: Path) -> None:
         *CLONING,
         *["--dataset", "5k", "--alpha", "0.6", "--random_shift", "2", "--frame_noise", "3"],
     )
-    (parent,) = place.glob("Pusher/OurAlgorithm1_NLL/Phase_One/*")
+    (parent,) = place.glob("Pusher/OurAlgorithm1_NLL/Phase_One/[!.]*")
     dagger: list[object] = [word for word in CLONING if word not in ("--mode", "ImpaalaSmall")]
     dagger += ["--mode_alpha", "dynamic_mean", "--sampling", "balanced", "--num_envs", "4"]
     dagger += ["--rollout_samples", "400", "--rollout_updates", "120", "--beta_mix", "0.5", "--folder_Dagger", parent]
