@@ -72,23 +72,20 @@ class TeacherNoiseConfig(Settings):
     https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
 
     teacher_noise: float = setting(
-        3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0
+        3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0, inherited=True
     )
     noise_correlation: float = setting(
-        0.0, "correlation of that noise from one step to the next; 0: none", at_least=0, at_most=0.999
+        0.0, "correlation of that noise from one step to the next", at_least=0, at_most=0.999, inherited=True
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherDistillationConfig(OnlineDistillationConfig, TeacherNoiseConfig):
-    """Settings of teacher distillation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CloningConfig(TrainingConfig):
     """Settings of behavioural cloning, with prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952)."""
 
-    loss_type: Literal["NLL", "KL"] = setting("NLL", "what is imitated by", choices=("NLL", "KL"))
+    loss_type: Literal["NLL", "KL"] = setting(
+        "NLL", "NLL of the teacher's mean action, or KL from its policy", choices=("NLL", "KL"), inherited=True
+    )
     alpha: float = setting(0.0, "how much priorities weigh in sampling; 0: not at all", at_least=0)
     mode_alpha: str = setting("constant", "alpha's schedule", choices=("constant", "linear"))
     beta: float = setting(
@@ -99,9 +96,11 @@ class CloningConfig(TrainingConfig):
     weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
     max_grad_norm: float = changed(PPOConfig, "max_grad_norm", 1.0)
     frame_noise: float = setting(
-        0.0, "standard deviation of noise on training frames, in gray levels of 255", at_least=0
+        0.0, "standard deviation of noise on training frames, in gray levels of 255", at_least=0, sees=True
     )
-    random_shift: int = setting(0, "training frames are shifted by up to so many pixels", at_least=0, at_most=16)
+    random_shift: int = setting(
+        0, "training frames are shifted by up to so many pixels", at_least=0, at_most=16, sees=True
+    )
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that cannot be."""

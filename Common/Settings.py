@@ -128,8 +128,13 @@ class Composed:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Compose it from settings by name; those that are missing have their defaults, those it lacks are ignored."""
+        given = {
+            name: tuple(values[name]) if isinstance(values[name], list) else values[name]  # tuples as JSON has them
+            for name in cls.settings()
+            if name in values
+        }
         groups = {
-            name: group(**{f.name: values[f.name] for f in dataclasses.fields(group) if f.name in values})
+            name: group(**{field.name: given[field.name] for field in dataclasses.fields(group) if field.name in given})
             for name, group in cls.groups().items()
         }
         return cls(**groups)

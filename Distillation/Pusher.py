@@ -1,20 +1,22 @@
-"""Distil a teacher into a student, Pusher's unless told otherwise: one command line, one experiment, one folder."""
+"""Distil a teacher into a student: one command line, one experiment, one folder."""
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadInput
-from Distillation.Utils import METHODS, CommonConfig
+from Distillation.Utils import JOBS, Job
+from Enviroment.Tasks import find_task
 
-GO_ON = "the same command goes on with a collection, and with a run with --resume (and without --overwrite)"
+HOW_TO_CONTINUE = "the same command continues a collection, and with --resume (and without --overwrite) a run"
 
 
 def parse(
-    argv: list[str] | None = None, parser_type: type[OneLineParser] = OneLineParser
-) -> tuple[CommonConfig, argparse.Namespace]:
-    """Read the command line; bad input leaves with one line and status 2, unless the parser does something else."""
+    argv: Sequence[str] | None = None, parser_type: type[OneLineParser] = OneLineParser
+) -> tuple[Job, argparse.Namespace]:
+    """Read the command line; bad input leaves with one line and status 2, unless the parser's `error` does otherwise."""
     parser = parser_type(
         description=__doc__,
         usage="%(prog)s --METHOD [settings]",
@@ -22,15 +24,14 @@ def parse(
         argument_default=argparse.SUPPRESS,
     )
     method = parser.add_argument_group("method (exactly one)").add_mutually_exclusive_group(required=True)
-    having: dict[str, dict[str, dataclasses.Field]] = {}  # [flag][method]
-    for name, config_type in METHODS.items():
-        method.add_argument(f"--{name}", dest="method", action="store_const", const=name, help=config_type.title)
-        for field in dataclasses.fields(config_type):
-            if field.name not in config_type.inherited:
-                having.setdefault(field.name, {})[name] = field
+    having: dict[str, dict[str, dataclasses.Field]] = {}  # [setting][method]
+    for name, job_type in JOBS.items():
+        method.add_argument(f"--{name}", dest="method", action="store_const", const=name, help=job_type.title)
+        for setting, field in job_type.flags().items():
+            having.setdefault(setting, {})[name] = field
     groups: dict[str, Any] = {}
     for name, fields in having.items():
-        who = "every method" if len(fields) == len(METHODS) else " ".join(f"--{method}" for method in fields)
+        who = "every method" if len(fields) == len(JOBS) else " ".join(f"--{method}" for method in fields)
         if who not in groups:
             groups[who] = parser.add_argument_group(f"settings of {who}")
         add_flag(groups[who], [f"--{name}"], fields)
@@ -41,28 +42,36 @@ def parse(
     arguments = parser.parse_args(argv)
     given = {name: value for name, value in vars(arguments).items() if name in having}
     try:
-        for name in given:
-            if arguments.method not in having[name]:
-                raise BadInput(f"--{name} is no setting of --{arguments.method}, but of {', '.join(having[name])}")
-        config = METHODS[arguments.method](**given)
-        config.check()
+        return _job(arguments.method, given, having), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
-    return config, arguments
 
 
-def main(argv: list[str] | None = None) -> None:
+def _job(method: str, given: dict[str, Any], having: dict[str, dict[str, dataclasses.Field]]) -> Job:
+    """Compose a method's settings from flags.
+
+    Raises:
+        BadInput: the method lacks one of them, a value violates its limits, or there is no such task.
+    """
+    for name in given:
+        if method not in having[name]:
+            raise BadInput(f"--{name} is no setting of --{method}, but of {', '.join(having[name])}")
+    job = JOBS[method].of(given)
+    job.check()
+    return job.replace(task=find_task(job.world.task).reference)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    with one_line_errors("Pusher.py", GO_ON):
-        config, arguments = parse(argv)
+    with one_line_errors("Pusher.py", HOW_TO_CONTINUE):
+        job, arguments = parse(argv)
         from Enviroment.GL import choose_gl_backend
 
         choose_gl_backend()
-        # Imported late: bad flags answer at once, and environment workers, which import this file, stay small.
+        # Imported late: bad flags are answered at once, and environment workers, which import this file, stay small.
         from Distillation.Experiment import run
-        from Enviroment.Tasks import TASKS
 
-        run(config, TASKS[config.task], arguments.resume, arguments.overwrite)
+        run(job, arguments.resume, arguments.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,83 +1,211 @@
-"""What an experiment is: its settings, its command line, its folder."""
+"""What an experiment is: groups of settings, a folder, and the trainer they make."""
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from Algorithm.Config import (
     CloningConfig,
     DAggerConfig,
+    OnlineDistillationConfig,
     PPDConfig,
     PPOConfig,
     StudentDistillationConfig,
-    TeacherDistillationConfig,
     TeacherNoiseConfig,
-    TrainingConfig,
 )
+from Algorithm.seeds import RUN_INDICES, training_seed
 from Common.Command_line import NAME
-from Common.Errors import BadInput, BadSetting
-from Common.Files import ROOT, file_hash, plain
-from Common.Machine import versions
-from Common.Settings import Settings, changed, setting
-from Enviroment.Tasks import TASKS
+from Common.Errors import BadSetting
+from Common.Files import ROOT
+from Common.Settings import FREE, Composed, Settings, changed, setting
+from Enviroment.Tasks import find_task
+
+if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
+    from Algorithm.Dataset import Dataset
+    from Enviroment.World import World
+
+    from Algorithm.Training import Trainer
+    from Models.Base_Model import ActorCritic
+    from Models.Model_Pusher import Teacher
 
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
-NOISE = tuple(field.name for field in dataclasses.fields(TeacherNoiseConfig))
+AGGREGATED = "aggregated"  # folder of DAgger's rollouts, in the run's folder
 DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonConfig(Settings):
-    """Settings of whatever `Pusher.py` does; the field names are the flags, and `config.json` holds them all."""
+class WorldSettings(Settings):
+    """The environments."""
 
-    method: ClassVar[str]  # its flag
-    title: ClassVar[str]
-    # What may differ between a run and its resumption: none of it changes what is computed.
-    free: ClassVar[frozenset[str]] = frozenset(
-        {"num_workers", "results_dir", "teacher", "quiet", "video_every", "checkpoint_every"}
-        | {"wandb_mode", "wandb_entity", "wandb_project"}
+    task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
+    num_workers: int = setting(
+        0, "processes that step the environments; 0: one for each core", at_least=0, role="machine"
     )
-    inherited: ClassVar[frozenset[str]] = frozenset()  # settings that another run decides: no flags
-
-    task: str = setting("Pusher", "task; its teacher is the one in Results/<task>/Teacher", choices=tuple(TASKS))
-    device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N")
-    num_workers: int = setting(0, "processes that step the environments; 0: one for each core", at_least=0)
-    render_quality: Literal["fast", "full"] = setting("fast", "of the frames", choices=("fast", "full"))
-    teacher: str | None = setting(None, "teacher file; the task's unless given")
-    results_dir: str = setting("Results", "where results are written; relative to the repository")
-    quiet: bool = setting(False, "show nothing but errors")
+    render_quality: Literal["fast", "full"] = setting(
+        "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig(CommonConfig, TrainingConfig):
-    """Settings of every run that trains a student."""
+class PlaceSettings(Settings):
+    """The machine and the files."""
 
-    mode: str = setting("State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"))
-    run_index: int = setting(0, "chooses the run's seeds", choices=range(6))
+    device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N", role="seed")
+    teacher: str | None = setting(None, "teacher file; Results/<task>/Teacher/teacher.pt unless given", role="machine")
+    results_dir: str = setting("Results", "where results are written; relative to the repository", role="place")
+    quiet: bool = setting(False, "show nothing but errors", role="machine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings(Settings):
+    """The student."""
+
+    mode: str = setting(
+        "State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"), inherited=True
+    )
+    run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
     precision: str = setting(
         "auto", "of the backbone; auto: bf16 where the hardware has it", choices=("auto", "fp32", "bf16")
     )
+    stack: int = setting(
+        4, "frames the student sees at once, of every second step", at_least=1, at_most=16, sees=True, inherited=True
+    )
+    grid: tuple[int, int] = setting(
+        (4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64, sees=True, inherited=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSettings(Settings):
+    """Tests while training, and at its end."""
+
+    __test__ = False  # not pytest's
+
     test_every: int = setting(
-        1_000, "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)", at_least=1
+        1_000,
+        "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)",
+        at_least=1,
+        role="seed",
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
     final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
     video_every: int = setting(
-        10_000, "updates between videos of a test, beside the one that closes the run; 0: none", at_least=0
+        10_000, "updates between videos of a test, beside the closing one; 0: none", at_least=0, role="machine"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings(Settings):
+    """What is kept of a run, and where."""
+
+    run_name: str | None = setting(None, "folder of the run, instead of one made from the settings", role="place")
     checkpoint_every: float = setting(
-        30.0, "seconds between checkpoints, or more where writing them would take 2 % of the time", at_least=0
+        30.0, "seconds between checkpoints, more where writing takes over 2 % of the time", at_least=0, role="machine"
     )
-    stack: int = setting(4, "frames the student sees at once, of every second step", at_least=1, at_most=16)
-    grid: tuple[int, int] = setting((4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64)
-    run_name: str | None = setting(None, "folder of the run, instead of one made from the settings")
     wandb_mode: str = setting(
-        "auto", "auto: online when logged in, else offline", choices=("auto", "online", "offline", "disabled")
+        "auto",
+        "auto: online when logged in, else offline",
+        choices=("auto", "online", "offline", "disabled"),
+        role="machine",
     )
-    wandb_entity: str | None = setting(None, "W&B entity, else WANDB_ENTITY")
-    wandb_project: str | None = setting(None, "W&B project, else WANDB_PROJECT, else policy-distillation")
+    wandb_entity: str | None = setting(None, "W&B entity, else WANDB_ENTITY", role="machine")
+    wandb_project: str | None = setting(
+        None, "W&B project, else WANDB_PROJECT, else policy-distillation", role="machine"
+    )
+
+    def check(self) -> None:
+        """Raise `BadSetting` for the first setting that violates a limit."""
+        super().check()
+        for name in ("wandb_project", "wandb_entity"):
+            if set(getattr(self, name) or "") & set("/\\#?%:"):
+                raise BadSetting(f"{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
+        if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
+            raise BadSetting(f"run_name {self.run_name!r}: letters, digits and . _ + - only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings(Settings):
+    """What cloning learns from."""
+
+    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES), inherited=True)
+    collect: bool = setting(False, "collect the dataset if it does not exist", role="machine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentSettings(Settings):
+    """The run of cloning that DAgger continues."""
+
+    dataset: str = changed(DatasetSettings, "dataset", "100k")
+    folder_Dagger: str | None = setting(None, "folder of the run of --BC_phase that DAgger continues", role="place")
+    start: str = setting("best_ID", "which of that run's checkpoints", choices=("best_ID", "last"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSettings(Settings):
+    """A dataset to be collected."""
+
+    num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
+    num_envs: int = changed(PPOConfig, "num_envs", 50)
+    export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer is made of.
+
+    Attributes:
+        student: the network, on its device.
+        teacher: the teacher, likewise.
+        world: makes this rank's share of so many environments.
+        folder: the run's folder.
+        dataset: for cloning and DAgger.
+        priorities: of the dataset, as cloning left them to DAgger.
+    """
+
+    student: "ActorCritic"
+    teacher: "Teacher"
+    world: Callable[[int], "World"]
+    folder: Path
+    dataset: "Dataset | None" = None
+    priorities: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Composed):
+    """Whatever `Pusher.py` does."""
+
+    flag: ClassVar[str]  # the method's, without dashes
+    title: ClassVar[str]  # for the command line's help
+    inherits: ClassVar[bool] = False  # whether inherited settings come from another run and are no flags
+
+    world: WorldSettings
+    place: PlaceSettings
+
+    @classmethod
+    def flags(cls) -> dict[str, dataclasses.Field]:
+        """Return the settings that are flags."""
+        return {
+            name: field for name, field in cls.settings().items() if not (cls.inherits and field.metadata["inherited"])
+        }
+
+    @classmethod
+    def free(cls) -> set[str]:
+        """Return the settings that may change when a run is resumed."""
+        return cls.named(*FREE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Job):
+    """A run that trains a student."""
+
+    called: ClassVar[str]  # in tables and plots
+
+    student: StudentSettings
+    test: TestSettings
+    log: LogSettings
 
     @property
     def folder(self) -> str:
@@ -92,176 +220,213 @@ class ExperimentConfig(CommonConfig, TrainingConfig):
     @property
     def name(self) -> str:
         """The run's name and folder."""
-        return self.run_name or self.default_name
+        return self.log.run_name or self.default_name
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build the method's trainer."""
+        raise NotImplementedError
+
+    def seed(self, phase: str = "training") -> int:
+        """Return the run's first seed of a phase: `training`, `BC` or `DAgger`."""
+        return training_seed(phase, self.student.run_index)
 
     def check(self) -> None:
-        """Raise `BadInput` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
-        for name in ("wandb_project", "wandb_entity"):
-            if set(getattr(self, name) or "") & set("/\\#?%:"):
-                raise BadSetting(f"{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
-        if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
-            raise BadSetting(f"run_name {self.run_name!r}: letters, digits and . _ + - only")
-        if "mode" not in self.inherited:
+        if not self.inherits:
             self.check_sight()
 
     def check_sight(self) -> None:
-        """Raise `BadInput` for settings of a backbone that the student does not have."""
-        for field in dataclasses.fields(self):
-            seeing = field.name in ("stack", "grid", "frame_noise", "random_shift")
-            if self.mode == "State" and seeing and getattr(self, field.name) != field.default:
-                raise BadSetting(
-                    f"{field.name} is for students that see: --mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
-                )
+        """Raise `BadSetting` for settings of a backbone that the student does not have."""
+        values = self.flat()
+        for name, field in self.settings().items():
+            if self.student.mode == "State" and field.metadata["sees"] and values[name] != field.default:
+                raise BadSetting(f"{name} is for students that see: mode ImpaalaSmall, ImpaalaMid or ImpaalaBig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPD(PPDConfig, ExperimentConfig):
+class PPDExperiment(Experiment):
     """A run of proximal policy distillation."""
 
-    method = "PPD"
+    flag = "PPD"
     title = "proximal policy distillation"
+    called = "PPD"
     folder = "PPD"
+
+    method: PPDConfig
 
     @property
     def default_name(self) -> str:
         """Named by lambda."""
-        return f"lambda{self.PPD_parameter:g}_{self.mode}_run{self.run_index}"
+        return f"lambda{self.method.PPD_parameter:g}_{self.student.mode}_run{self.student.run_index}"
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build PPD."""
+        from Algorithm.PPD import PPD
+
+        world = parts.world(self.method.num_envs)
+        return PPD(parts.student, world, self.method, self.seed(), teacher=parts.teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentDistillation(StudentDistillationConfig, ExperimentConfig):
+class StudentDistillationExperiment(Experiment):
     """A run of student distillation."""
 
-    method = "Sdistillation"
+    flag = "Sdistillation"
     title = "student distillation: the student drives"
+    called = "student distillation"
     folder = "StudentDistillation"
+
+    method: StudentDistillationConfig
 
     @property
     def default_name(self) -> str:
         """Named by the weight of the reward."""
-        return f"rl{self.rl_coef:g}_{self.mode}_run{self.run_index}"
+        return f"rl{self.method.rl_coef:g}_{self.student.mode}_run{self.student.run_index}"
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build student distillation."""
+        from Algorithm.StudentTeacher_distillation import StudentDistillation
+
+        world = parts.world(self.method.num_envs)
+        return StudentDistillation(parts.student, world, self.method, self.seed(), teacher=parts.teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherDistillation(TeacherDistillationConfig, ExperimentConfig):
+class TeacherDistillationExperiment(Experiment):
     """A run of teacher distillation."""
 
-    method = "Tdistillation"
+    flag = "Tdistillation"
     title = "teacher distillation: the teacher drives"
+    called = "teacher distillation"
     folder = "TeacherDistillation"
+
+    method: OnlineDistillationConfig
+    noise: TeacherNoiseConfig
 
     @property
     def default_name(self) -> str:
-        """Named by how noisily the teacher drives."""
-        return f"noise{self.teacher_noise:g}_{self.mode}_run{self.run_index}"
+        """Named by the teacher's noise."""
+        return f"noise{self.noise.teacher_noise:g}_{self.student.mode}_run{self.student.run_index}"
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build teacher distillation."""
+        from Algorithm.StudentTeacher_distillation import TeacherDistillation
+
+        world = parts.world(self.method.num_envs)
+        return TeacherDistillation(
+            parts.student, world, self.method, self.seed(), teacher=parts.teacher, noise=self.noise
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cloning(CloningConfig, ExperimentConfig, TeacherNoiseConfig):
+class CloningExperiment(Experiment):
     """A run of behavioural cloning."""
 
-    method = "BC_phase"
+    flag = "BC_phase"
     title = "behavioural cloning of a dataset"
-    free = ExperimentConfig.free | {"collect"}
+    called = "BC"
 
-    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES))
-    collect: bool = setting(False, "collect the dataset if it is not there")
+    method: CloningConfig
+    data: DatasetSettings
+    noise: TeacherNoiseConfig
 
     @property
     def folder(self) -> str:
         """One folder for each loss."""
-        return f"OurAlgorithm1_{self.loss_type}/Phase_One"
+        return f"OurAlgorithm1_{self.method.loss_type}/Phase_One"
 
     @property
     def default_name(self) -> str:
         """Named by dataset, alpha, loss and student."""
-        alpha = f"{self.alpha:g}" if self.mode_alpha == "constant" else self.mode_alpha
-        return f"{self.dataset}_alpha{alpha}_{self.loss_type}_{self.mode}_run{self.run_index}"
+        method, student = self.method, self.student
+        alpha = f"{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
+        return f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build behavioural cloning."""
+        from Algorithm.BehaviouralCloning import BehaviouralCloning
+
+        assert parts.dataset is not None
+        return BehaviouralCloning(parts.student, parts.dataset.fields, self.method, self.seed("BC"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAgger(DAggerConfig, ExperimentConfig, TeacherNoiseConfig):
+class DAggerExperiment(Experiment):
     """A run of DAgger, which continues one of behavioural cloning."""
 
-    method = "Dagger_phase"
-    title = "DAgger: goes on from a run of behavioural cloning"
-    free = ExperimentConfig.free | {"folder_Dagger", "parent"}  # the student it holds counts, not where it lies
-    inherited = frozenset({"mode", "loss_type", "dataset", "run_index", "render_quality", "grid", "stack", *NOISE})
+    flag = "Dagger_phase"
+    title = "DAgger: continues a run of behavioural cloning"
+    called = "DAgger"
+    inherits = True
 
-    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES))
-    folder_Dagger: str | None = setting(None, "folder of the behavioural cloning run that DAgger goes on from")
-    start: str = setting("best_ID", "which of that run's checkpoints", choices=("best_ID", "last"))
+    method: DAggerConfig
+    data: ParentSettings
+    noise: TeacherNoiseConfig
 
     @property
     def folder(self) -> str:
         """One folder for each loss."""
-        return f"OurAlgorithm1_{self.loss_type}/Phase_Two"
+        return f"OurAlgorithm1_{self.method.loss_type}/Phase_Two"
 
     @property
     def default_name(self) -> str:
         """Named by its parent, alpha and sampling."""
-        assert self.folder_Dagger is not None
-        alpha = f"alpha{self.alpha:g}" if self.mode_alpha == "constant" else self.mode_alpha
-        return f"{Path(self.folder_Dagger).name}_{alpha}_{self.sampling}"
+        assert self.data.folder_Dagger is not None
+        method = self.method
+        alpha = f"alpha{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
+        return f"{Path(self.data.folder_Dagger).name}_{alpha}_{method.sampling}"
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build DAgger."""
+        from Algorithm.BehaviouralCloning import DAgger
+
+        assert parts.dataset is not None
+        assert parts.priorities is not None
+        return DAgger(
+            parts.student,
+            parts.dataset.fields,
+            self.method,
+            self.seed("DAgger"),
+            world=parts.world(self.method.num_envs),
+            teacher=parts.teacher,
+            priorities=parts.priorities,
+            folder=parts.folder / AGGREGATED,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collection(CommonConfig, TeacherNoiseConfig):
-    """Collecting a dataset."""
+class Collection(Job):
+    """The collection of a dataset."""
 
-    method = "C_data"
+    flag = "C_data"
     title = "collect a dataset"
 
-    num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
-    num_envs: int = changed(PPOConfig, "num_envs", 50)
-    export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
+    collection: CollectionSettings
+    noise: TeacherNoiseConfig
 
 
-METHODS: dict[str, type[CommonConfig]] = {
-    config.method: config for config in (PPD, Collection, TeacherDistillation, StudentDistillation, Cloning, DAgger)
+JOBS: dict[str, type[Job]] = {
+    job.flag: job
+    for job in (
+        PPDExperiment,
+        Collection,
+        StudentDistillationExperiment,
+        TeacherDistillationExperiment,
+        CloningExperiment,
+        DAggerExperiment,
+    )
 }
+EXPERIMENTS = {flag: job for flag, job in JOBS.items() if issubclass(job, Experiment)}
 
 
-def task_folder(config: CommonConfig) -> Path:
-    """Return where the task's results are; a relative `results_dir` lies below the repository."""
-    return ROOT / Path(config.results_dir).expanduser() / config.task
+def task_folder(job: Job) -> Path:
+    """Return the folder of a task's results; a relative `results_dir` lies below the repository."""
+    return ROOT / Path(job.place.results_dir).expanduser() / find_task(job.world.task).name
 
 
-def dataset_folder(config: "Collection | Cloning | DAgger", samples: int) -> Path:
-    """Return where a dataset of so many samples is; how its teacher drove is in the name, unless as usual."""
+def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
+    """Return the folder of a dataset; the teacher's noise is part of its name unless it is the default."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
-    driven = [getattr(config, name) for name in NOISE]
-    usual = [getattr(TeacherNoiseConfig, name) for name in NOISE]
-    noise = "" if driven == usual else "_noise" + "_".join(f"{value:g}" for value in driven)
-    return task_folder(config) / "Teacher" / f"dataset_{size}{noise}"
-
-
-def describe(config: CommonConfig, teacher: Path, render: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `config.json`: settings, what is rendered, teacher, the versions of packages and of this code."""
-    description = {
-        "method": config.method,
-        **dataclasses.asdict(config),
-        "teacher_sha256": file_hash(teacher),
-        "render": render,
-        "versions": versions(ROOT),
-    }
-    return plain(description)  # as it will be read back, for comparison with an earlier one
-
-
-def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Refuse what would lose a run, or continue what is not there; returns whether there is something to go on with.
-
-    A run that was cut off before its first checkpoint is begun again.
-
-    Raises:
-        BadInput: see the messages.
-    """
-    if resume and overwrite:
-        raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
-    if resume and not (folder / "config.json").is_file():
-        raise BadInput(f"--resume: nothing to resume in {folder}")
-    saved = (folder / LAST).is_file()
-    if folder.exists() and not (resume or overwrite):
-        raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
-    return resume and saved
+    suffix = "" if noise == TeacherNoiseConfig() else f"_noise{noise.teacher_noise:g}_{noise.noise_correlation:g}"
+    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}"
