@@ -1,127 +1,79 @@
 """A run's checkpoint: written whole or not at all, and read without executing anything."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-import gymnasium as gym
 import torch
 
 from Common.Errors import BadFile
 from Common.Files import load_tensors, save_tensors
-from Common.Machine import PRECISIONS, resolve_precision
-from Common.Settings import differences
-from Enviroment.Renderer import QUALITIES
-from Enviroment.Tasks import TASKS, Task
-from Enviroment.Utils import make_env
-from Models.Base_Model import GaussianPolicy
-from Models.Model_Pusher import build_policy
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write everything resume needs; the previous checkpoint stays until the new one is whole."""
-    save_tensors(path, "checkpoint", content)
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a run needs to continue exactly.
 
-
-# What a checkpoint holds beside the trainer's state, and of which type.
-_PARTS: dict[str, type | tuple[type, ...]] = {
-    "trainer": dict,
-    "student": dict,
-    "settings": dict,
-    "elapsed_s": float,
-    "best_return": float,
-    "next_test": int,
-    "rows": int,
-    "rows_crc32": int,
-    "wandb_id": (str, type(None)),
-    "collapse": list,
-}
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote.
-
-    Raises:
-        BadFile: the file is missing, damaged, not a checkpoint, or of another version.
+    Attributes:
+        trainer: its `state_dict`.
+        student: the policy's name, its `arguments` and its `card`.
+        settings: the run's `config.json`.
+        elapsed_s: seconds of training so far, without tests.
+        best_return: of the tests on ID seeds.
+        next_test: the update at which the next test is due.
+        rows: of `metrics.csv`.
+        rows_crc32: their checksum.
+        wandb_id: the id under which W&B knows the run.
+        collapse: the state of the watch for a collapsed policy.
     """
-    content = load_tensors(path, "checkpoint")
-    for name, kind in _PARTS.items():
-        if name not in content or not isinstance(content[name], kind):
-            raise BadFile(f"{path}: not a complete checkpoint (no {name})")
-    if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
-        raise BadFile(f"{path}: not a complete checkpoint (no student)")
-    counters = content["trainer"].get("counters")
-    if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(count, int) for count in counters):
-        raise BadFile(f"{path}: not a complete checkpoint (no counters)")
-    return content
 
+    trainer: dict
+    student: dict
+    settings: dict
+    elapsed_s: float
+    best_return: float
+    next_test: int
+    rows: int
+    rows_crc32: int
+    wandb_id: str | None
+    collapse: list
 
-def load_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any]]:
-    """Load a teacher, a student, or the student in a run's checkpoint or folder; returns it and its card.
+    @property
+    def updates(self) -> int:
+        """Updates made so far."""
+        return self.trainer["counters"][0]
 
-    Raises:
-        BadFile: the file is missing, damaged, none of them, or of another version.
-    """
-    path = path / "checkpoints" / "last.pt" if path.is_dir() else path
-    content = load_tensors(path, "teacher", "student", "checkpoint")
-    if content["format"] == "teacher":
-        return build_policy(path, content, device), {"task": content.get("task"), "method": "SAC", "mode": "teacher"}
-    if content["format"] == "checkpoint":
-        content = load_checkpoint(path)
-        content = {"format": "student", **content["student"], "weights": content["trainer"].get("student")}
-    card = content.get("card")
-    return build_policy(path, content, device), card if isinstance(card, dict) else {}
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The content of a student's file with this checkpoint's student."""
+        return {"format": "student", **self.student, "weights": self.trainer.get("student")}
 
+    def save(self, path: Path) -> None:
+        """Write it; the previous checkpoint stays until the new one is whole."""
+        save_tensors(path, "checkpoint", {field.name: getattr(self, field.name) for field in fields(self)})
 
-def open_policy(path: Path, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any], Task]:
-    """Load a policy to be used on its task, in its own precision; returns it, its card, and the task.
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint.
 
-    Raises:
-        BadFile: as `load_policy`, or what it was trained to see is not what the task shows now.
-    """
-    policy, card = load_policy(path, device)
-    name = card.get("task")
-    task = TASKS.get(name) if isinstance(name, str) else None
-    if task is None:
-        raise BadFile(f"{path}: of an unknown task; {', '.join(TASKS)} are known")
-    if "Frame" in policy.inputs:
-        task = replace(task, stack=policy.input_shapes["Frame"][0])
-    check_fits(path, policy, task)
-    if "Frame" in policy.inputs:
-        render, precision = card.get("render"), card.get("precision")
-        if not isinstance(render, dict) or render.get("quality") not in QUALITIES or precision not in PRECISIONS:
-            raise BadFile(f"{path}: its card does not say how it sees (render, precision)")
-        unlike = differences(render, task.rendering(render["quality"]))
-        if unlike:
-            raise BadFile(f"{path}: sees {task.name} in another way than it is shown: {unlike}")
-        policy.precision = resolve_precision(precision, policy.scale.device)
-    return policy, card, task
-
-
-def check_fits(path: Path, policy: GaussianPolicy, task: Task) -> None:
-    """Compare what a policy looks at and does with what a task shows and takes.
-
-    Raises:
-        BadFile: they differ; `path` is for the message.
-    """
-    env = make_env(task, frames=False)
-    observations, actions = env.observation_space, env.action_space
-    env.close()
-    assert isinstance(observations, gym.spaces.Dict)
-    assert isinstance(actions, gym.spaces.Box)
-    shown = {key: list(space.shape or ()) for key, space in observations.items()}
-    shown["Frame"] = [task.stack, *task.frame_size]
-    found: dict[str, Any] = {key: list(shape) for key, shape in policy.input_shapes.items()}
-    wanted: dict[str, Any] = {key: shown.get(key) for key in found}
-    found["action"] = [list(policy.arguments[f"action_{end}"]) for end in ("low", "high")]
-    wanted["action"] = [actions.low.tolist(), actions.high.tolist()]
-    unlike = differences(found, wanted)
-    if unlike:
-        raise BadFile(f"{path}: does not fit {task.name}: {unlike}")
+        Raises:
+            BadFile: the file is missing, damaged, not a checkpoint, or of another version.
+        """
+        content = load_tensors(path, "checkpoint")
+        kinds = {name: get_args(kind) or kind for name, kind in get_type_hints(cls).items()}
+        for name, kind in kinds.items():
+            if name not in content or not isinstance(content[name], kind):
+                raise BadFile(f"{path}: not a complete checkpoint (no {name})")
+        if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
+            raise BadFile(f"{path}: not a complete checkpoint (no student)")
+        counters = content["trainer"].get("counters")
+        if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(n, int) for n in counters):
+            raise BadFile(f"{path}: not a complete checkpoint (no counters)")
+        return cls(**{name: content[name] for name in kinds})
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return where the random numbers of the CPU and of `device` stand."""
+    """Return the states of the random generators of the CPU and of `device`."""
     return {
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -129,7 +81,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go back to what `random_state` returned."""
+    """Go back to a `random_state`."""
     torch.set_rng_state(state["random"])
     if state["random_cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["random_cuda"], device)

@@ -1,7 +1,4 @@
-"""Settings of the algorithms, apart from them: the command line reads them without loading PyTorch.
-
-A field is a setting, a flag and a line of `config.json` at once; what it means and may be stands beside its default.
-"""
+"""Settings of the algorithms. They are apart from them, so that a command line reads them without loading PyTorch."""
 
 import dataclasses
 from typing import Literal
@@ -36,7 +33,7 @@ class PPOConfig(TrainingConfig):
     max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
 
     def check(self) -> None:
-        """Raise `BadSetting` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
             raise BadSetting(
@@ -103,7 +100,7 @@ class CloningConfig(TrainingConfig):
     )
 
     def check(self) -> None:
-        """Raise `BadSetting` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if self.mode_alpha != "constant" and self.alpha != 0:
             raise BadSetting(f"alpha {self.alpha} is for mode_alpha constant; {self.mode_alpha} chooses alpha itself")
@@ -127,7 +124,30 @@ class DAggerConfig(CloningConfig):
     )
 
     def check(self) -> None:
-        """Raise `BadSetting` for the first setting that cannot be."""
+        """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if self.sampling == "balanced" and self.minibatch_size % 2:
             raise BadSetting(f"minibatch_size {self.minibatch_size}: an even number is needed with sampling balanced")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WandbSettings(Settings):
+    """Settings of Weights & Biases."""
+
+    wandb_mode: str = setting(
+        "auto",
+        "auto: online when logged in, else offline",
+        choices=("auto", "online", "offline", "disabled"),
+        role="machine",
+    )
+    wandb_entity: str | None = setting(None, "W&B entity, else WANDB_ENTITY", role="machine")
+    wandb_project: str | None = setting(
+        None, "W&B project, else WANDB_PROJECT, else policy-distillation", role="machine"
+    )
+
+    def check(self) -> None:
+        """Raise `BadSetting` for the first setting that violates a limit."""
+        super().check()
+        for name in ("wandb_project", "wandb_entity"):
+            if set(getattr(self, name) or "") & set("/\\#?%:"):
+                raise BadSetting(f"{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")

@@ -1,75 +1,60 @@
-"""Whole episodes on given seeds, as evaluation, datasets and DAgger run them."""
+"""Whole episodes on given seeds, for evaluation, datasets and DAgger."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import torch
+from Enviroment.World import World
 
-from Enviroment.Vector_env import WorkerVectorEnv
-from Models.Utils import FrameStacker
-
-Arrays = dict[str, np.ndarray]
+from Models.Memory import Observation
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the episodes that are under way, L of them.
+class EpisodeStep:
+    """One step of the L episodes that are running.
 
     Attributes:
-        live: int [L], their numbers among the seeds.
-        obs: what they began the step with, [L, ...]; `Frame` is the newest frame alone.
+        running: int [L], their numbers among the seeds.
+        obs: the observations before the step, [L, ...]; images are single frames.
         action: [L, A].
-        reward: [L].
+        reward: float64 [L].
         ended: bool [L], whether this was an episode's last step.
-        final_state: float64 [L, S], the state the step led to; of use where `ended`.
+        last_obs: the observations after the last steps of the E episodes that ended, [E, ...].
     """
 
-    live: np.ndarray
-    obs: Arrays
-    action: np.ndarray
-    reward: np.ndarray
-    ended: np.ndarray
-    final_state: np.ndarray
+    running: torch.Tensor
+    obs: Observation
+    action: torch.Tensor
+    reward: torch.Tensor
+    ended: torch.Tensor
+    last_obs: Observation
 
 
-def play(
-    env: WorkerVectorEnv, seeds: Sequence[int], stacker: FrameStacker | None, act: Callable[[Arrays], np.ndarray]
-) -> Iterator[Step]:
+def run_episodes(
+    world: World, seeds: Sequence[int], act: Callable[[Observation, torch.Tensor], torch.Tensor]
+) -> Iterator[EpisodeStep]:
     """Run one episode for each seed, all at once.
 
     Args:
-        env: vector environment with at least as many environments as seeds. Its own episodes are lost.
+        world: at least as many environments as seeds; their own episodes are lost.
         seeds: one episode each.
-        stacker: puts stacks together for a policy that sees; without one `act` gets single frames.
-        act: maps observations [N, ...] of all environments to actions [N, A].
+        act: maps the newest observations [N, ...] of all environments, and bool [N] where episodes begin, to actions [N, A].
 
     Yields:
-        A `Step` for each step, until the last episode has ended.
+        An `EpisodeStep` for each step, until the last episode has ended.
     """
     if not seeds:
         return
-    spare = env.num_envs - len(seeds)
-    obs, _ = env.reset(seed=[*seeds, *[seeds[0]] * spare])
-    frames = obs.get("Frame")
-    if stacker:
-        obs = obs | {"Frame": stacker.reset(obs["Frame"])}
-    running = np.arange(env.num_envs) < len(seeds)
+    obs = world.reset([*seeds, *[seeds[0]] * (world.num_envs - len(seeds))])
+    running = torch.arange(world.num_envs) < len(seeds)
+    first = torch.ones(world.num_envs, dtype=torch.bool)
     while running.any():
-        live = np.flatnonzero(running)
-        action = act(obs)
-        newest = obs if frames is None else obs | {"Frame": frames}
-        obs, reward, terminated, truncated, info = env.step(action)
-        done = terminated | truncated
-        final = info["final_obs"]["State"] if done.any() else obs["State"]
-        yield Step(
-            live,
-            {key: value[live] for key, value in newest.items()},
-            action[live],
-            reward[live],
-            done[live],
-            final[live].astype(np.float64),
-        )
-        running &= ~done
-        frames = obs.get("Frame")
-        if stacker:
-            obs = obs | {"Frame": stacker.push(obs["Frame"], done)}
+        live = running.nonzero().flatten()
+        action = act(obs, first).to(world.device)
+        before = {key: value[live] for key, value in obs.items()}  # the world writes the next ones in the same place
+        step = world.step(action)
+        first = step.done
+        last_obs = {key: value[live[first[live]]] for key, value in step.last_obs.items()}
+        yield EpisodeStep(live, before, action[live], step.reward[live], first[live], last_obs)
+        running &= ~first
+        obs = step.obs

@@ -1,24 +1,20 @@
-"""A run's metrics: `metrics.csv`, Weights & Biases, and the console."""
+"""A run's metrics: to `metrics.csv`, Weights & Biases, and the terminal."""
 
-import csv
-import io
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from Common.Errors import BadFile, BadInput
-from Common.Files import sync, write_text
+from Algorithm.Metrics_file import AXES, MetricsFile
+from Common.Errors import BadFile, BadInput, BadSetting
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
-AXES = ("x_axis/optimization_steps", "x_axis/samples_collected", "x_axis/samples_seen")
 
 
 def resolve_wandb_mode(mode: str) -> str:
@@ -42,8 +38,8 @@ def resolve_wandb_mode(mode: str) -> str:
     except wandb.Error:  # logged in, but the server does not answer or does not know us
         logged_in = False
     if mode == "online" and not logged_in:
-        raise BadInput(
-            "--wandb_mode online: not logged in; `wandb login` first, or take offline and `wandb sync` later"
+        raise BadSetting(
+            "wandb_mode online: not logged in; `wandb login` first, or take offline and `wandb sync` later"
         )
     return "online" if logged_in else "offline"
 
@@ -118,75 +114,6 @@ def log_artifact(wandb_run: Any, kind: str, name: str, paths: Sequence[Path], me
     wandb_run.log_artifact(artifact)
 
 
-class MetricsFile:
-    """A CSV file of metrics whose columns may grow; what a run does not measure at a row is left empty.
-
-    Args:
-        path: the file.
-        keep: rows to keep of a file that exists; later ones were written after the checkpoint that is resumed.
-        columns: the first columns.
-        crc32: the checksum of the rows to keep, if it is known.
-
-    Attributes:
-        rows: how many rows there are.
-        crc32: checksum of what they hold.
-
-    Raises:
-        BadFile: there are fewer rows than are to be kept.
-    """
-
-    def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES, crc32: int | None = None):
-        self._path, self._columns = path, list(columns)
-        try:
-            found = self.read() if keep else []
-        except (OSError, ValueError, csv.Error) as error:
-            raise BadFile(f"{path}: damaged ({error})") from error
-        if len(found) < keep or any(None in row or None in row.values() for row in found[:keep]):
-            raise BadFile(f"{path}: damaged: {keep} whole rows are needed to go on from the checkpoint")
-        if found:
-            self._columns = list(found[0])
-        rows = found[:keep]
-        self.rows, self.crc32 = len(rows), 0
-        for row in rows:
-            self._count(row)
-        if crc32 not in (None, self.crc32):
-            raise BadFile(f"{path}: damaged, or of another run: its rows are not those of the checkpoint")
-        self._rewrite(rows)
-
-    def _count(self, row: Mapping[str, Any]) -> None:
-        held = sorted((key, str(value)) for key, value in row.items() if value not in ("", None))
-        self.crc32 = zlib.crc32(repr(held).encode(), self.crc32)
-
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._path, text.getvalue())
-
-    def read(self) -> list[dict[str, str]]:
-        """Return the rows as they stand in the file."""
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row; new keys become new columns."""
-        new = [key for key in row if key not in self._columns]
-        if new:
-            rows = self.read()
-            self._columns += new
-            self._rewrite(rows)
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
-        self.rows += 1
-        self._count(row)
-
-    def sync(self) -> None:
-        """Wait until all rows are on the disk."""
-        with self._path.open("a") as file:
-            sync(file)
-
-
 class RunLogger:
     """Writes every log event of a run to `metrics.csv`, to W&B if there is a run, and to the terminal.
 
@@ -238,6 +165,30 @@ class RunLogger:
             raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
         self._shown: dict[str, str] = {}  # beside the bar
         self._titled = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows `metrics.csv` has."""
+        return self.metrics.rows
+
+    @property
+    def crc32(self) -> int:
+        """The checksum of its rows."""
+        return self.metrics.crc32
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk."""
+        self.metrics.sync()
+
+    @property
+    def offline(self) -> bool:
+        """Whether W&B's files stay here until they are synced."""
+        return self._wandb is not None and self._wandb.offline
+
+    @property
+    def url(self) -> str | None:
+        """The run's page on W&B."""
+        return None if self._wandb is None else self._wandb.url
 
     @property
     def wandb_id(self) -> str | None:
@@ -334,3 +285,19 @@ class RunLogger:
         self.end_bar()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class NullLogger:
+    """Logs nothing: the logger of all ranks but the first."""
+
+    rows = crc32 = 0
+    wandb_id = None
+
+    def log(self, row: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def warn(self, message: str) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""

@@ -1,8 +1,34 @@
 """The maths: pure functions, tensors in, tensors out. [T, N] is time by environments, [B] a batch, [A] action dimensions."""
 
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
 import torch
 
 from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An algorithm's loss of a batch.
+
+    Attributes:
+        total: the scalar that is minimized.
+        scalars: further scalars for the metrics, by name.
+        errors: of the samples, [B] >= 0, by which replay is prioritized.
+    """
+
+    total: torch.Tensor
+    scalars: dict[str, torch.Tensor] = field(default_factory=dict)
+    errors: torch.Tensor | None = None
+
+
+class ImitationLoss(NamedTuple):
+    """The loss of every sample [B], and its error [B] >= 0, by which replay is prioritized."""
+
+    losses: torch.Tensor
+    errors: torch.Tensor
+
 
 TEACHER_MEAN_BOUND = 3.0  # tanh(3) = 0.995: a saturated action as good as any beyond it
 
@@ -69,22 +95,20 @@ def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
     return -student.log_prob(u)
 
 
-def imitation_loss(
-    loss_type: str, teacher: SquashedGaussian, student: SquashedGaussian
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss of every sample [B] and its error [B] >= 0, by which replay is prioritized.
+def imitation_loss(loss_type: str, teacher: SquashedGaussian, student: SquashedGaussian) -> ImitationLoss:
+    """Return the losses of imitating a teacher.
 
-    `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, bounded as for the KL; its error is
-    what it exceeds its smallest value by, at log_std = -4 and no residual.
+    `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, bounded as for the KL. Its error is
+    its excess over its smallest value, which it has at log_std = -4 and no residual.
     """
     if loss_type == "KL":
         kl = distillation_kl(teacher, student)
-        return kl, kl.detach()
+        return ImitationLoss(kl, kl.detach())
     u = teacher.mean.clamp(-TEACHER_MEAN_BOUND, TEACHER_MEAN_BOUND)
     with torch.no_grad():
         residual = (u - student.mean) * (-student.log_std).exp()
         error = (0.5 * residual.square() + student.log_std - LOG_STD_MIN).sum(-1)
-    return nll(student, u), error
+    return ImitationLoss(nll(student, u), error)
 
 
 def action_accuracy(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:

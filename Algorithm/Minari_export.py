@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from Algorithm.Utils import FIELDS, Dataset, episode_ends
+from Algorithm.Dataset import FIELDS, Dataset, episode_ends
 from Common.Errors import BadInput
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_env
@@ -25,9 +25,9 @@ def check_minari(path: Path) -> None:
         import h5py  # noqa: F401
         import minari  # noqa: F401
     except ImportError:
-        raise BadInput("--export_minari needs Minari: pip install 'minari[hdf5]==0.5.4'") from None
+        raise BadInput("an export to Minari needs Minari: pip install 'minari[hdf5]==0.5.4'") from None
     if path.exists():
-        raise BadInput(f"--export_minari {path}: is there already")
+        raise BadInput(f"{path} exists already: another folder is needed for the Minari dataset")
 
 
 def export_minari(dataset: Dataset, task: Task, path: Path) -> None:

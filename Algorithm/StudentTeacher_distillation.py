@@ -1,18 +1,19 @@
-"""Online distillation: the student imitates its teacher on the states that one of the two drives through.
+"""Online distillation: the student imitates its teacher on rollouts that one of the two drives.
 
-Both minimize E[KL(teacher || student)] on rollouts; Spigler 2025 (https://openreview.net/forum?id=WfVXe88oMh), section 3.
+Both methods minimize E[KL(teacher || student)]; Spigler 2025 (https://openreview.net/forum?id=WfVXe88oMh), section 3.
 """
 
 from typing import Any
 
 import torch
+from Enviroment.World import World
 
-from Algorithm.Config import StudentDistillationConfig, TeacherDistillationConfig
-from Algorithm.Losses import action_accuracy, distillation_kl, value_loss
+from Algorithm.Config import OnlineDistillationConfig, StudentDistillationConfig, TeacherNoiseConfig
+from Algorithm.Losses import Loss, distillation_kl, value_loss
 from Algorithm.PPO import GuidedPPO
-from Algorithm.Rollout import Minibatch
+from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
-from Models.Base_Model import LastingNoise, SquashedGaussian
+from Models.Base_Model import ActorCritic, CorrelatedNoise, GaussianPolicy, SquashedGaussian
 
 
 class StudentDistillation(GuidedPPO):
@@ -20,56 +21,65 @@ class StudentDistillation(GuidedPPO):
 
     config: StudentDistillationConfig
 
-    def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of a minibatch and the scalars worth seeing."""
-        assert batch.teacher is not None
+    def loss(self, batch: GuidedMinibatch) -> Loss:
+        """Return the loss of a minibatch."""
         policy, value = self.student(batch.obs)
-        kl = distillation_kl(batch.teacher, policy).mean()
-        rl, scalars = self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
-        return kl + self.config.rl_coef * rl, scalars | {
-            "training/distillation_kl": kl.detach(),
-            "training/action_accuracy": action_accuracy(batch.teacher, policy).detach(),
-        }
+        kl = distillation_kl(batch.teacher, policy)
+        ppo = self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
+        total = kl.mean() + self.config.rl_coef * ppo.total
+        return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl))
 
 
 class TeacherDistillation(GuidedPPO):
-    """The teacher drives, with noise that lasts; the critic learns from its rewards, and nothing else does.
+    """The teacher drives, with noise. Its rewards teach the critic, and nothing else.
 
     PPO's ratio has no meaning for actions that the student did not choose.
+
+    Args:
+        student: as in `GuidedPPO`.
+        world: likewise.
+        config: likewise.
+        seed: likewise.
+        teacher: likewise.
+        noise: the teacher's noise.
     """
 
-    config: TeacherDistillationConfig
-
-    def __init__(self, *arguments: Any, **keywords: Any):
-        super().__init__(*arguments, **keywords)
-        self._noise = LastingNoise(self.config.teacher_noise, self.config.noise_correlation)
+    def __init__(
+        self,
+        student: ActorCritic,
+        world: World,
+        config: OnlineDistillationConfig,
+        seed: int,
+        *,
+        teacher: GaussianPolicy,
+        noise: TeacherNoiseConfig,
+    ):
+        super().__init__(student, world, config, seed, teacher=teacher)
+        self._noise = CorrelatedNoise(noise.teacher_noise, noise.noise_correlation)
 
     def drive(self, t: int, policy: SquashedGaussian) -> torch.Tensor:
         """Return the teacher's pre-tanh actions [N, A]."""
-        return self._noise.sample(self.teacher.distribution({"State": self.rollout.vectors["State"][t]}))
+        obs = {key: self.rollout.vectors[key][t] for key in self.teacher.inputs}
+        return self._noise.sample(self.teacher.distribution(obs))
 
-    def loss(self, batch: Minibatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of a minibatch and the scalars worth seeing."""
-        assert batch.teacher is not None
+    def loss(self, batch: GuidedMinibatch) -> Loss:
+        """Return the loss of a minibatch."""
         config = self.config
         policy, value = self.student(batch.obs)
-        kl = distillation_kl(batch.teacher, policy).mean()
+        kl = distillation_kl(batch.teacher, policy)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
-        return kl + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy, {
-            "training/value_loss": critic_loss.detach(),
-            "training/entropy": entropy.detach(),
-            "training/distillation_kl": kl.detach(),
-            "training/action_accuracy": action_accuracy(batch.teacher, policy).detach(),
-        }
+        total = kl.mean() + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy
+        scalars = {"value_loss": critic_loss, "entropy": entropy}
+        return Loss(total, scalars | self.imitation_scalars(batch, policy, kl))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the ranks' `load_state_dict` need, the noise under way among it."""
+        """Return everything that `load_state_dict` needs, the current noise included."""
         noise = self._noise.state
         return super().state_dict() | {"noise": Parallel.exchange(None if noise is None else noise.cpu())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""
         super().load_state_dict(state)
         noise = state["noise"][Parallel.rank()]
         self._noise.state = None if noise is None else noise.to(self.device)

@@ -2,52 +2,50 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import torch
+from Enviroment.World import World
 
-from Algorithm.Episodes import Arrays, play
+from Algorithm.Episodes import EpisodeStep, run_episodes
+from Common.Errors import BadSetting
 from Enviroment.Tasks import Task
-from Enviroment.Vector_env import WorkerVectorEnv
 from Models.Base_Model import GaussianPolicy
-from Models.Utils import FrameStacker
+from Models.Memory import Memory, NoMemory, Observation
 
 
 class Policy(Protocol):
-    """Whatever acts: a student, a teacher, or one of the two below."""
+    """Anything that acts: a student, a teacher, or `ZeroPolicy`."""
 
-    def act(self, obs: Arrays, deterministic: bool = True) -> np.ndarray:
-        """Return actions float32 [N, A] for observations with a leading [N]."""
+    inputs: tuple[str, ...]
+    images: tuple[str, ...]
+
+    def memory(self, num_envs: int) -> Memory:
+        """Return a fresh memory of N environments."""
+        ...
+
+    def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
+        """Return actions float32 [N, A] for observations with a leading [N], as its memory gives them."""
         ...
 
 
 class ZeroPolicy:
-    """Stands still: the zero of the normalized return."""
+    """Acts with zeros: the zero of the normalized return."""
 
-    inputs = ("State",)
+    inputs = images = ()
 
     def __init__(self, action_space: gym.spaces.Box):
         self._size = action_space.shape[0]
 
-    def act(self, obs: Arrays, deterministic: bool = True) -> np.ndarray:
+    def memory(self, num_envs: int) -> Memory:
+        """Return no memory."""
+        return NoMemory()
+
+    def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
         """Return zeros [N, A]."""
-        return np.zeros((len(obs["State"]), self._size), np.float32)
-
-
-class RandomPolicy:
-    """Acts uniformly within the bounds."""
-
-    inputs = ("State",)
-
-    def __init__(self, action_space: gym.spaces.Box, seed: int = 0):
-        self._low, self._high = action_space.low, action_space.high
-        self._random = np.random.default_rng(seed)
-
-    def act(self, obs: Arrays, deterministic: bool = True) -> np.ndarray:
-        """Return uniform actions [N, A]."""
-        return self._random.uniform(self._low, self._high, (len(obs["State"]), len(self._low))).astype(np.float32)
+        return np.zeros((len(next(iter(obs.values()))), self._size), np.float32)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Recording:
 
     Attributes:
         actions: [N, A] for each step.
-        stacks: what a policy that sees was shown, uint8 [N, stack, rows, columns] for each step.
+        stacks: the image that a policy with sight was given, uint8 [N, stack, rows, columns] for each step.
     """
 
     actions: list[np.ndarray] = field(default_factory=list)
@@ -98,7 +96,7 @@ class Recording:
 @torch.no_grad()
 def evaluate(
     policy: Policy,
-    env: WorkerVectorEnv,
+    world: World,
     task: Task,
     seeds: Iterable[int],
     *,
@@ -111,77 +109,86 @@ def evaluate(
 
     Args:
         policy: the policy that is scored.
-        env: any vector environment of the task; with frames if the policy sees. Its own episodes are lost.
+        world: environments of the task, with frames if the policy sees; their own episodes are lost.
         task: the task.
         seeds: one episode each, in as many rounds as the environments need.
-        teacher: what the policy's actions are compared with on every visited state.
-        driver: who acts; the policy itself unless given (the teacher, to score the policy on the teacher's states).
-        deterministic: whether actions are the policy's (the driver's) mean.
-        recording: filled with the first round of episodes.
+        teacher: its actions are compared with the policy's on every visited state.
+        driver: acts in the policy's place, such as the teacher, to score the policy on the teacher's states.
+        deterministic: whether the acting policy takes its mean actions.
+        recording: is filled with the first round of episodes.
     """
     cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
-    acting = [who for who in (policy, driver) if who is not None]
-    sees = "Frame" in env.single_observation_space.spaces and any(
-        "Frame" in getattr(who, "inputs", ("Frame",)) for who in acting
-    )
+    sees = bool(policy.images or (driver and driver.images))
+    scores = _Scores(tuple(seeds), world, task, teacher)
     # An evaluation repeats itself and leaves training's random numbers alone.
-    with env.rendering(sees), torch.random.fork_rng(cuda):
+    with world.rendering(sees), torch.random.fork_rng(cuda):
         torch.manual_seed(0)
-        return _run_episodes(policy, env, task, tuple(seeds), teacher, driver, deterministic, sees, recording)
+        for start in range(0, len(scores.seeds), world.num_envs):
+            kept = recording if start == 0 else None
+            scores.run(start, policy, driver, deterministic, kept)
+    return scores.result(entropy=isinstance(policy, GaussianPolicy))
 
 
-def _run_episodes(
-    policy: Policy,
-    env: WorkerVectorEnv,
-    task: Task,
-    seeds: tuple[int, ...],
-    teacher: Policy | None,
-    driver: Policy | None,
-    deterministic: bool,
-    sees: bool,
-    recording: Recording | None,
-) -> Evaluation:
-    space = env.single_action_space
-    half_range = (space.high - space.low) / 2
-    stacker = FrameStacker(task.stack, task.stack_stride) if sees else None
-    returns, distances, squares, entropies, lengths = (np.zeros(len(seeds)) for _ in range(5))
-    scored = entropy = np.empty(0)
+class _Scores:
+    """The sums over the steps of an evaluation's episodes, [E] each."""
 
-    def act(obs: Arrays) -> np.ndarray:
-        nonlocal scored, entropy
+    def __init__(self, seeds: tuple[int, ...], world: World, task: Task, teacher: Policy | None):
+        self.seeds, self._world, self._task, self._teacher = seeds, world, task, teacher
+        self._half_range = (world.action_space.high - world.action_space.low) / 2
+        self._returns, self._distances, self._squares, self._entropies, self._lengths = np.zeros((5, len(seeds)))
+        self._scored = self._entropy = np.empty(0)  # of the latest step: the policy's actions [N, A], and entropy [N]
+
+    def run(
+        self, start: int, policy: Policy, driver: Policy | None, deterministic: bool, recording: Recording | None
+    ) -> None:
+        """Run a round of episodes, from seed number `start` on."""
+        memories = {who: who.memory(self._world.num_envs) for who in (policy, driver) if who is not None}
+
+        def act(obs: Observation, first: torch.Tensor) -> torch.Tensor:
+            given = memories[policy].see(obs, first)
+            self._look(policy, given, deterministic)
+            action = self._scored if driver is None else driver.act(memories[driver].see(obs, first), deterministic)
+            if recording is not None:
+                recording.actions.append(action)
+                recording.stacks += [given[image].numpy() for image in policy.images]
+            return torch.from_numpy(action)
+
+        for step in run_episodes(self._world, self.seeds[start : start + self._world.num_envs], act):
+            self._add(start, step)
+
+    def _look(self, policy: Policy, obs: Observation, deterministic: bool) -> None:
+        """Keep the policy's actions at observations, and its entropy if it has one."""
         if isinstance(policy, GaussianPolicy):
             pi = policy.distribution(policy.to_tensors(obs))
-            scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
-            entropy = pi.entropy().cpu().numpy()
+            self._scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
+            self._entropy = pi.entropy().cpu().numpy()
         else:
-            scored = policy.act(obs, deterministic)
-        action = scored if driver is None else driver.act(obs, deterministic)
-        if recording is not None and start == 0:
-            recording.actions.append(action)
-            if sees:
-                recording.stacks.append(obs["Frame"])
-        return action
+            self._scored = policy.act(obs, deterministic)
 
-    for start in range(0, len(seeds), env.num_envs):
-        for step in play(env, seeds[start : start + env.num_envs], stacker, act):
-            rows = start + step.live
-            returns[rows] += step.reward
-            lengths[rows] += 1
-            if len(entropy):
-                entropies[rows] += entropy[step.live]
-            if teacher is not None:
-                squares[rows] += (((scored[step.live] - teacher.act(step.obs)) / half_range) ** 2).mean(-1)
-            distances[rows[step.ended]] = task.success_distance(step.final_state[step.ended])
+    def _add(self, start: int, step: EpisodeStep) -> None:
+        running = step.running.numpy()
+        rows = start + running
+        self._returns[rows] += step.reward.numpy()
+        self._lengths[rows] += 1
+        if len(self._entropy):
+            self._entropies[rows] += self._entropy[running]
+        if self._teacher is not None:
+            wanted = self._teacher.act(step.obs)
+            self._squares[rows] += (((self._scored[running] - wanted) / self._half_range) ** 2).mean(-1)
+        ended = rows[step.ended.numpy()]
+        self._distances[ended] = self._task.success_distance(step.last_obs["State"].double().numpy())
 
-    unknown = np.full(len(seeds), np.nan)
-    return Evaluation(
-        seeds=seeds,
-        returns=returns,
-        success=distances < task.success_radius,
-        final_distance=distances,
-        action_accuracy=1 - squares / lengths if teacher is not None else unknown,
-        entropy=entropies / lengths if isinstance(policy, GaussianPolicy) else unknown,
-    )
+    def result(self, entropy: bool) -> Evaluation:
+        """Return the evaluation, of a policy with or without entropy."""
+        unknown = np.full(len(self.seeds), np.nan)
+        return Evaluation(
+            seeds=self.seeds,
+            returns=self._returns,
+            success=self._distances < self._task.success_radius,
+            final_distance=self._distances,
+            action_accuracy=1 - self._squares / self._lengths if self._teacher is not None else unknown,
+            entropy=self._entropies / self._lengths if entropy else unknown,
+        )
 
 
 class StudentTest:
@@ -190,27 +197,27 @@ class StudentTest:
     The teacher and standing still are run once, on the same seeds, when the test is made.
 
     Args:
-        env: vector environment, closed by the caller. What has more episodes, both sets together, takes several rounds.
+        world: environments, closed by the caller; more episodes than they are take several rounds.
         task: the task.
         teacher: the teacher.
         seeds: one sequence of seeds for each set; the keys are the sets' names.
     """
 
-    def __init__(self, env: WorkerVectorEnv, task: Task, teacher: Policy, seeds: Mapping[str, Sequence[int]]):
-        self._env, self._task, self._teacher = env, task, teacher
+    def __init__(self, world: World, task: Task, teacher: Policy, seeds: Mapping[str, Sequence[int]]):
+        self._world, self._task, self._teacher = world, task, teacher
         self._parts: dict[str, slice] = {}
         self._seeds: list[int] = []
         for name, part in seeds.items():
             self._parts[name] = slice(len(self._seeds), len(self._seeds) + len(part))
             self._seeds += part
         self._baselines = {
-            "teacher": evaluate(teacher, env, task, self._seeds),
-            "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, self._seeds),
+            "teacher": evaluate(teacher, world, task, self._seeds),
+            "zero": evaluate(ZeroPolicy(world.action_space), world, task, self._seeds),
         }
 
     def __call__(self, student: Policy, recording: Recording | None = None) -> dict[str, float]:
         """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy; `recording` takes its episodes."""
-        result = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording)
+        result = evaluate(student, self._world, self._task, self._seeds, teacher=self._teacher, recording=recording)
         metrics: dict[str, float] = {}
         for name, part in self._parts.items():
             episodes, teacher, zero = result[part], self._baselines["teacher"][part], self._baselines["zero"][part]
@@ -235,11 +242,11 @@ class StudentTest:
         """
         evaluations = {
             "student": evaluate(
-                student, self._env, self._task, self._seeds, teacher=self._teacher, recording=recording
+                student, self._world, self._task, self._seeds, teacher=self._teacher, recording=recording
             ),
             **self._baselines,
         }
-        guided = evaluate(student, self._env, self._task, self._seeds, teacher=self._teacher, driver=self._teacher)
+        guided = evaluate(student, self._world, self._task, self._seeds, teacher=self._teacher, driver=self._teacher)
         report: dict[str, dict[str, dict[str, float]]] = {}
         for name, part in self._parts.items():
             teacher, zero = self._baselines["teacher"][part], self._baselines["zero"][part]
@@ -280,7 +287,7 @@ def parse_seeds(text: str) -> Sequence[int]:
     """Read `1900-1999` (both included) or `1900,1907`.
 
     Raises:
-        ValueError: it is neither.
+        BadSetting: it is neither.
     """
     try:
         seeds: list[int] = []
@@ -291,5 +298,5 @@ def parse_seeds(text: str) -> Sequence[int]:
                 raise ValueError
             seeds += episodes
     except ValueError:
-        raise ValueError(f"seeds {text!r}: give them as 1900-1999 or 1900,1907") from None
+        raise BadSetting(f"seeds {text!r}: give them as 1900-1999 or 1900,1907") from None
     return seeds

@@ -1,4 +1,4 @@
-"""The one training loop: step, test, log, save. Every method's trainer runs in it."""
+"""The training loop: step, test, log, save. It drives every method's trainer."""
 
 import contextlib
 import math
@@ -8,28 +8,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from Algorithm.Checkpoint import save_checkpoint
-from Algorithm.Logger import AXES, RunLogger
+import torch
+
+from Algorithm.Checkpoint import Checkpoint
+from Algorithm.Learner import Trainer
+from Algorithm.Logger import AXES, NullLogger, RunLogger
+from Algorithm.Schedules import Every, Until
 from Algorithm.Test_model import Recording, StudentTest
 from Common import Parallel
-from Common.Errors import BadFile, Diverged, NonFinite, Stopped, brief
+from Common.Errors import BadFile, Diverged, NonFinite, OutOfMemory, Stopped, brief
 from Common.Machine import keep_freed_memory
 from Common.Settings import differences
 from Models.Base_Model import LOG_STD_MIN, ActorCritic
-from Models.Model_Pusher import save_student
+from Models.Model_Pusher import named_policy, save_student
 
 EARLY_TEST_EVERY = 1_000
-UNKNOWN_AT_FIRST = "training/episode_return"  # before the first episode has ended
+UNKNOWN_AT_FIRST = "training/episode_return"  # until the first episode has ended
 CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list this gives, for a good moment to stop; a second one interrupts at once.
+    """Collect SIGINT and SIGTERM in the list that this gives, so that the run stops at a good moment.
 
-    A rank takes no notice of a second one: torchrun passes on what a batch system has already sent to all processes.
+    A second signal interrupts at once. A rank ignores it: torchrun passes on signals that a batch system has already sent
+    to all processes.
     """
     requests: list[int] = []
 
@@ -41,14 +46,16 @@ def stop_requests() -> Iterator[list[int]]:
             print(f"stopping after this step{again}", file=sys.stderr, flush=True)
         requests.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield requests
         return
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield requests
     except Exception:
-        if Parallel.count() > 1:  # torchrun tells all to stop when one has ended: time to say why, and to clean up
+        if (
+            Parallel.count() > 1
+        ):  # torchrun stops all ranks when one has ended: leave time for the error and the clean-up
             before[signal.SIGTERM] = signal.SIG_IGN
         raise
     finally:
@@ -57,7 +64,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class CollapseWatch:
-    """Notices a policy that has become certain of the wrong actions: its entropy at its floor, its accuracy falling."""
+    """Notices a policy that has become certain of the wrong actions: its entropy is at its floor, its accuracy falls."""
 
     def __init__(self, student: ActorCritic):
         # A Gaussian's entropy with every log_std at its smallest, in the action's units; tanh only takes from it.
@@ -65,9 +72,9 @@ class CollapseWatch:
         self._floor = float(student.scale.log().sum()) + (per_dimension + 0.1) * len(student.scale)
         self.state = [-float("inf"), False]  # the best accuracy, and whether it has collapsed
 
-    def __call__(self, stats: dict[str, float]) -> bool:
+    def __call__(self, scalars: dict[str, float]) -> bool:
         """Take the scalars of a step; returns whether it is the first with a collapsed policy."""
-        entropy, accuracy = stats.get("training/entropy"), stats.get("training/action_accuracy")
+        entropy, accuracy = scalars.get("training/entropy"), scalars.get("training/action_accuracy")
         best, collapsed = self.state
         if entropy is None or accuracy is None or collapsed:
             return False
@@ -75,197 +82,193 @@ class CollapseWatch:
         return bool(self.state[1])
 
 
-def check_finite(student: ActorCritic, stats: dict[str, float]) -> None:
+def check_finite(student: ActorCritic, scalars: dict[str, float]) -> None:
     """Raise `NonFinite` if a weight or a scalar of a step is not finite."""
-    odd = [f"{k} is {v}" for k, v in stats.items() if not math.isfinite(v) and k != UNKNOWN_AT_FIRST]
+    odd = [f"{k} is {v}" for k, v in scalars.items() if not math.isfinite(v) and k != UNKNOWN_AT_FIRST]
     odd += [f"{name} is not finite" for name, weight in student.named_parameters() if not weight.isfinite().all()]
     if odd:
         raise NonFinite(odd[0])
 
 
-class Trainer(Protocol):
-    """What the loop needs of a method."""
-
-    student: ActorCritic
-    optimization_steps: int
-    samples_collected: int
-    samples_seen: int
-
-    def start(self) -> None:
-        """Prepare the first step of a new run."""
-        ...
-
-    def step(self, budget: int) -> dict[str, float]:
-        """Make some updates, at most `budget`; return scalars."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs to go on exactly."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        ...
+def no_test(student: ActorCritic, recording: Recording | None) -> dict[str, float]:
+    """Test nothing: the test of all ranks but the first."""
+    return {}
 
 
-def train(
-    trainer: Trainer,
-    test: StudentTest | None,
-    logger: RunLogger | None,
-    folder: Path,
-    card: dict[str, Any],
-    *,
-    optimization_steps: int,
-    test_every: int,
-    checkpoint_every: float,
-    settings: dict[str, Any],
-    film: Callable[[Recording, int], object] | None = None,
-    film_every: int = 0,
-    resume: dict[str, Any] | None = None,
-) -> float:
-    """Train until `optimization_steps` updates are made; returns the seconds that training took, without tests.
-
-    With several ranks all call it; the first has `test` and `logger`, and writes.
+class Loop:
+    """Trains a student until a number of updates is made. With several ranks all run it; the first tests, logs and saves.
 
     Args:
         trainer: the method.
-        test: run before the first update, every `test_every` updates (every 1,000 up to there), and after the last.
-        logger: gets a row for every step of the trainer.
         folder: the run's folder, for `checkpoints/last.pt` and `checkpoints/best_ID.pt`.
-        card: what is written into a student's file beside its weights.
+        card: is kept in a student's file beside its weights.
+        settings: the run's `config.json`, kept in the checkpoint.
         optimization_steps: updates in all.
-        test_every: updates between tests.
-        checkpoint_every: seconds between checkpoints, or more where writing them would take 2 % of the time.
-        settings: kept in the checkpoint, to tell whose it is.
-        film: gets the episodes of a test, and the update it stands at, every `film_every` updates.
+        test_every: updates between tests; there is one before the first update and one after the last, and one every 1,000
+            updates before the first multiple of `test_every`.
+        checkpoint_every: seconds between checkpoints, more where writing them would take over 2 % of the time.
+        test: scores the student.
+        logger: gets a row for every step of the trainer.
+        film: gets the episodes of a test, and the update, every `film_every` updates.
         film_every: updates between films; 0: none.
-        resume: the checkpoint to go on from.
+        resume: the checkpoint to continue from.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the step under way was finished and everything saved.
-        Diverged: a loss, gradient, reward or observation is not finite; `last.pt` is from before.
         BadFile: `resume` is of another run.
     """
-    last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
-    keep_freed_memory()
-    collapse = CollapseWatch(trainer.student)
-    elapsed, best_return, next_test = 0.0, -float("inf"), 0
-    if resume is None:
-        trainer.start()
-    else:
-        _load(trainer, resume, last)
-        elapsed, best_return, next_test = resume["elapsed_s"], resume["best_return"], resume["next_test"]
-        collapse.state = resume["collapse"]
-        card = card | {"scores": resume["student"]["card"].get("scores")}
-    films = trainer.optimization_steps // film_every if film_every else 0
 
-    def log(stats: dict[str, float]) -> None:
-        nonlocal best_return, next_test, films, card
-        if test is None or logger is None:
-            return
-        counters = (trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen)
-        finished, recording = trainer.optimization_steps >= optimization_steps, None
-        if trainer.optimization_steps >= next_test or finished:
-            early = trainer.optimization_steps < test_every
-            every = EARLY_TEST_EVERY if early else test_every
-            next_test = (trainer.optimization_steps // every + 1) * every
-            if early:
-                next_test = min(next_test, test_every)
-            if film_every and trainer.optimization_steps // film_every > films and not finished:
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        card: dict[str, Any],
+        settings: dict[str, Any],
+        *,
+        optimization_steps: int,
+        test_every: int,
+        checkpoint_every: float,
+        test: StudentTest | Callable[[ActorCritic, Recording | None], dict[str, float]] = no_test,
+        logger: RunLogger | NullLogger | None = None,
+        film: Callable[[Recording, int], object] = lambda recording, step: None,
+        film_every: int = 0,
+        resume: Checkpoint | None = None,
+    ):
+        self.trainer, self.settings, self.card = trainer, settings, card
+        self.last, self.best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
+        self.test, self.logger, self.film = test, logger or NullLogger(), film
+        self.unfinished = Until(optimization_steps)
+        self.time_to_test = Every(test_every, EARLY_TEST_EVERY)
+        self.time_to_film = Every(film_every)
+        self.checkpoint_every = checkpoint_every
+        self.collapsed = CollapseWatch(trainer.student)
+        self.elapsed, self.best_return = 0.0, -float("inf")
+        self._resumed = resume is not None
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
+        if resume is not None:
+            self._load(resume)
+        self.time_to_film.skip(trainer.optimization_steps if resume else 0)
+
+    def run(self) -> float:
+        """Train to the end; returns the seconds that training took, without tests.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM came; the current step was finished and everything saved.
+            Diverged: a loss, gradient, reward or observation is not finite; `last.pt` is from before.
+        """
+        keep_freed_memory()
+        with stop_requests() as requests:
+            if not self._resumed:
+                self.trainer.start()
+                self.log({"time/elapsed_s": 0.0})
+                self.save()
+            while self.unfinished(self.trainer.optimization_steps):
+                with self._guarded():
+                    scalars = self.step()
+                    self.log(scalars)
+                if self.collapsed(scalars):
+                    self.logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
+                # The first rank says when it is time to save. A stop that any rank is asked for stops all of them.
+                answers = Parallel.exchange((self._time_to_save(), requests[:1]))
+                stop = [number for _, asked in answers for number in asked]
+                if answers[0][0] or stop:
+                    self.save()
+                if stop:
+                    raise Stopped(stop[0], f"update {self.trainer.optimization_steps}")
+        return self.elapsed
+
+    def step(self) -> dict[str, float]:
+        """Make a step of the trainer; returns its scalars, averaged over the ranks, with times and speeds."""
+        trainer = self.trainer
+        started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
+        scalars = _mean(Parallel.exchange(trainer.step(self.unfinished.steps - trainer.optimization_steps)))
+        check_finite(trainer.student, scalars)
+        seconds = time.monotonic() - started
+        if trainer.samples_collected > collected:
+            scalars.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
+        self.elapsed += seconds
+        return scalars | {
+            "time/samples_per_s": (trainer.samples_seen - seen) / seconds,
+            "time/elapsed_s": self.elapsed,
+        }
+
+    def log(self, scalars: dict[str, float]) -> None:
+        """Log a step, with a test if it is time for one."""
+        trainer, recording = self.trainer, None
+        updates = trainer.optimization_steps
+        finished = not self.unfinished(updates)
+        if self.time_to_test(updates) or finished:
+            if not finished and self.time_to_film(updates):
                 recording = Recording()
-            scores = test(trainer.student, recording)
-            card = card | {"scores": {"optimization_steps": trainer.optimization_steps, **scores}}
-            stats = stats | scores
-            if stats["test/ID/return"] > best_return:
-                best_return = stats["test/ID/return"]
-                save_student(best, trainer.student, card)
-        logger.log({**dict(zip(AXES, counters)), **stats})
-        if film is not None and recording is not None:
-            films = trainer.optimization_steps // film_every
-            film(recording, trainer.optimization_steps)
+            scores = self.test(trainer.student, recording)
+            self.card = self.card | {"scores": {"optimization_steps": updates, **scores}}
+            scalars = scalars | scores
+            if scores.get("test/ID/return", -float("inf")) > self.best_return:
+                self.best_return = scores["test/ID/return"]
+                save_student(self.best, trainer.student, self.card)
+        counters = (updates, trainer.samples_collected, trainer.samples_seen)
+        self.logger.log({**dict(zip(AXES, counters)), **scalars})
+        if recording is not None:
+            self.film(recording, updates)
 
-    def save() -> float:
-        """Write the checkpoint; returns how long that took."""
-        started, state = time.monotonic(), trainer.state_dict()
-        if logger is None:
-            return 0.0
-        logger.metrics.sync()  # a checkpoint counts on the rows from before it
-        save_checkpoint(
-            last,
-            {
-                "trainer": state,
-                "student": {"arguments": trainer.student.arguments, "card": card},
-                "settings": settings,
-                "elapsed_s": elapsed,
-                "best_return": best_return,
-                "next_test": next_test,
-                "rows": logger.metrics.rows,
-                "rows_crc32": logger.metrics.crc32,
-                "wandb_id": logger.wandb_id,
-                "collapse": collapse.state,
-            },
-        )
-        return time.monotonic() - started
+    def save(self) -> None:
+        """Write the checkpoint."""
+        started, state = time.monotonic(), self.trainer.state_dict()
+        self.logger.sync()  # a checkpoint counts on the rows before it
+        if Parallel.rank() == 0:
+            Checkpoint(
+                trainer=state,
+                student=named_policy(self.trainer.student) | {"card": self.card},
+                settings=self.settings,
+                elapsed_s=self.elapsed,
+                best_return=self.best_return,
+                next_test=self.time_to_test.next,
+                rows=self.logger.rows,
+                rows_crc32=self.logger.crc32,
+                wandb_id=self.logger.wandb_id,
+                collapse=self.collapsed.state,
+            ).save(self.last)
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - started
+
+    def _time_to_save(self) -> bool:
+        interval = max(self.checkpoint_every, self._saving_took / CHECKPOINTS_SHARE)
+        return time.monotonic() - self._saved_at > interval or not self.unfinished(self.trainer.optimization_steps)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        student = self.trainer.student
+        try:
+            # Built once more, since older checkpoints lack arguments that have a default.
+            arguments = type(student)(**checkpoint.student["arguments"]).arguments
+            unlike = differences(arguments, student.arguments)
+            if unlike:
+                raise BadFile(f"{self.last}: of another student: {unlike}")
+            self.trainer.load_state_dict(checkpoint.trainer)
+        except BadFile:
+            raise
+        except Exception as error:  # whatever a foreign state breaks
+            raise BadFile(f"{self.last}: not a checkpoint of this run ({brief(error)})") from error
+        self.elapsed, self.best_return = checkpoint.elapsed_s, checkpoint.best_return
+        self.time_to_test.next, self.collapsed.state = checkpoint.next_test, checkpoint.collapse
+        self.card = self.card | {"scores": checkpoint.student["card"].get("scores")}
 
     @contextlib.contextmanager
-    def guarded() -> Iterator[None]:
-        before = trainer.optimization_steps
+    def _guarded(self) -> Iterator[None]:
+        """Turn numbers that are not finite, and memory that is full, into errors that say where."""
+        before = self.trainer.optimization_steps
         try:
             yield
         except NonFinite as error:
-            where = f"updates {before} to {max(trainer.optimization_steps, before + 1)}"
-            raise Diverged(f"{error} in {where}; {last} is from before, and is kept") from None
-
-    with stop_requests() as requests:
-        seconds_to_save = 0.0
-        if resume is None:
-            log({"time/elapsed_s": 0.0})
-            seconds_to_save = save()
-        saved = time.monotonic()
-        while trainer.optimization_steps < optimization_steps:
-            started, collected, seen = time.monotonic(), trainer.samples_collected, trainer.samples_seen
-            with guarded():
-                stats = _mean(Parallel.exchange(trainer.step(optimization_steps - trainer.optimization_steps)))
-                check_finite(trainer.student, stats)
-            seconds = time.monotonic() - started
-            if trainer.samples_collected > collected:
-                stats.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
-            stats["time/samples_per_s"] = (trainer.samples_seen - seen) / seconds
-            elapsed += seconds
-            stats["time/elapsed_s"] = elapsed
-            with guarded():
-                log(stats)
-            if collapse(stats) and logger is not None:
-                logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
-            finished = trainer.optimization_steps >= optimization_steps
-            due = time.monotonic() - saved > max(checkpoint_every, seconds_to_save / CHECKPOINTS_SHARE)
-            answers = Parallel.exchange((due, requests[:1]))  # the first says when; whoever is told to stop, all are
-            stop = [number for _, asked in answers for number in asked]
-            if answers[0][0] or stop or finished:
-                seconds_to_save = save()
-                saved = time.monotonic()
-            if stop:
-                raise Stopped(stop[0], f"update {trainer.optimization_steps}")
-    return elapsed
+            where = f"updates {before} to {max(self.trainer.optimization_steps, before + 1)}"
+            raise Diverged(f"{error} in {where}; {self.last} is from before, and is kept") from None
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(f"training does not fit into the GPU's memory ({brief(error)})") from None
 
 
-def _mean(stats: list[dict[str, float]]) -> dict[str, float]:
+def _mean(scalars: list[dict[str, float]]) -> dict[str, float]:
     """Average the ranks' scalars."""
-    if len(stats) == 1:
-        return stats[0]
-    values = {key: [each[key] for each in stats] for key in stats[0]}
+    if len(scalars) == 1:
+        return scalars[0]
+    values = {key: [each[key] for each in scalars] for key in scalars[0]}
     if known := [value for value in values.get(UNKNOWN_AT_FIRST, ()) if math.isfinite(value)]:
         values[UNKNOWN_AT_FIRST] = known
     return {key: sum(each) / len(each) for key, each in values.items()}
-
-
-def _load(trainer: Trainer, checkpoint: dict[str, Any], path: Path) -> None:
-    try:
-        unlike = differences(checkpoint["student"]["arguments"], trainer.student.arguments)
-        if unlike:
-            raise BadFile(f"{path}: of another student: {unlike}")
-        trainer.load_state_dict(checkpoint["trainer"])
-    except BadFile:
-        raise
-    except Exception as error:  # whatever a foreign state breaks
-        raise BadFile(f"{path}: not a checkpoint of this run ({brief(error)})") from error

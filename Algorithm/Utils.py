@@ -1,168 +1,41 @@
-"""Feeding data to training: datasets, the samples to imitate, their priorities, augmentation."""
+"""The samples to imitate on a device, their priorities, and augmentation."""
 
-import json
 import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from Algorithm.Config import TrainingConfig
-from Algorithm.Episodes import Arrays
-from Common.Errors import BadFile
-from Models.Base_Model import GaussianPolicy, Observation, SquashedGaussian
-from Models.Utils import stack_ages
-
-DATASET_VERSION = 2
-FIELDS = {"Frame": "frame", "State": "state", "PartialState": "proprioception"}  # of observations, of samples
-
-
-def episode_ends(episode_start: np.ndarray) -> np.ndarray:
-    """Return where each episode ends, one past its last sample, from bool [N]."""
-    return np.append(np.flatnonzero(episode_start)[1:], len(episode_start))
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Samples on disk, memory-mapped, in the order of their episodes.
-
-    Attributes:
-        folder: where they lie.
-        meta: what they are: task, teacher, render settings.
-        fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
-            [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
-            `episode_start` bool [N], `seed` int64 [N].
-    """
-
-    folder: Path
-    meta: dict[str, Any]
-    fields: Arrays
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.fields["seed"])
-
-    def prefix(self, samples: int) -> "Dataset":
-        """Return the first episodes, as many as hold `samples` samples: what a smaller collection would have been."""
-        ends = episode_ends(self.fields["episode_start"])
-        end = ends[np.searchsorted(ends, samples)]
-        return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
-
-
-DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std", "reward", "episode_start", "seed")
-
-
-def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
-    """Map the first `samples` samples of some fields in a folder into memory.
-
-    Raises:
-        BadFile: a file is missing, damaged, or too short.
-    """
-    try:
-        # "c": written to by nobody, yet PyTorch asks for memory that could be.
-        fields = {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
-    except (OSError, ValueError, EOFError) as error:
-        raise BadFile(f"{folder}: damaged samples ({error})") from error
-    short = [name for name, values in fields.items() if len(values) < samples]
-    if short:
-        raise BadFile(f"{folder}: damaged samples ({short[0]}.npy holds {len(fields[short[0]])} instead of {samples})")
-    return {name: values[:samples] for name, values in fields.items()}
-
-
-def spaces(fields: Arrays) -> dict[str, list[Any]]:
-    """Return dtype and shape of one sample of every field, as plain values."""
-    return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
-
-
-def crc32(values: np.ndarray, before: int = 0) -> int:
-    """Return the checksum of an array's bytes, after others whose checksum was `before`."""
-    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, before)
-
-
-def check_samples(folder: Path, fields: Arrays, checksums: Mapping[str, int]) -> None:
-    """Compare fields with their checksums.
-
-    Raises:
-        BadFile: one is not what was written; `folder` is for the message.
-    """
-    for name, values in fields.items():
-        if crc32(values) != checksums[name]:
-            raise BadFile(f"{folder}: damaged samples ({name}.npy is not what was written); --overwrite collects anew")
-
-
-def open_dataset(folder: Path) -> Dataset:
-    """Open a dataset; its files are read through once, to compare them with their checksums.
-
-    Raises:
-        BadFile: it is not whole, or of another version.
-    """
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text())
-        if meta["format"] != "dataset" or meta["version"] != DATASET_VERSION:
-            raise BadFile(f"{path}: not a dataset of version {DATASET_VERSION}")
-        if not meta["complete"]:
-            raise BadFile(f"{path}: a collection that was cut off; --C_data again goes on with it")
-        dataset = Dataset(folder, meta, read_samples(folder, meta["samples"]))
-        for name, space in spaces(dataset.fields).items():
-            if meta["spaces"][name] != space:
-                raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
-        check_samples(folder, dataset.fields, meta["crc32"])
-        return dataset
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, BadFile):
-            raise
-        raise BadFile(f"{path}: missing or damaged") from error
-
-
-def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | None:
-    """Return `folder` if it is there, else the smallest dataset beside it that begins with as many samples, else None.
-
-    What is `like` its own has to stand in a dataset's `meta.json`.
-    """
-    if folder.exists():
-        return folder
-    larger = []
-    for path in folder.parent.glob("dataset_*/meta.json"):
-        try:
-            meta = json.loads(path.read_text())
-            if meta["complete"] and meta["samples"] >= samples and like.items() <= meta.items():
-                larger.append((meta["samples"], path.parent))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged, and not what was asked for
-    return min(larger)[1] if larger else None
+from Algorithm.Dataset import FIELDS, Arrays, episode_ages
+from Common.Machine import allocating
+from Models.Base_Model import ActorCritic, SquashedGaussian
+from Models.Memory import Observation
 
 
 class Samples:
-    """Samples to imitate on one device: a dataset as it lies, and room for those that DAgger adds.
+    """Samples to imitate on one device: a dataset, and room for those that DAgger adds.
 
     Frames are kept once; stacks are gathered by index.
 
     Args:
         data: the dataset's fields.
-        policy: the student, for what it looks at and where it is.
-        stack: frames in a stack.
-        stride: steps between them.
+        policy: the student, for its inputs, its frame stack and its device.
         growth: how many samples may be added.
     """
 
-    def __init__(self, data: Arrays, policy: GaussianPolicy, stack: int, stride: int, growth: int = 0):
-        self._policy, self._stack, self._stride = policy, stack, stride
+    def __init__(self, data: Arrays, policy: ActorCritic, growth: int = 0):
+        self._policy = policy
         self._device = policy.scale.device
         self.old = self.size = len(data["seed"])
         total = self.old + growth
         self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        seen = [field for key, field in FIELDS.items() if key in policy.inputs]
-        for name in (*seen, "mean", "log_std"):
+        for name in (*(FIELDS[key] for key in policy.inputs), "mean", "log_std"):
             values = data[name]
-            grown = torch.empty(
-                (growth, *values.shape[1:]), dtype=torch.from_numpy(values[:0]).dtype, device=self._device
-            )
-            self._parts[name] = (torch.from_numpy(values).to(self._device), grown)
+            kind = torch.from_numpy(values[:0]).dtype
+            with allocating("the samples"):
+                grown = torch.empty((growth, *values.shape[1:]), dtype=kind, device=self._device)
+                self._parts[name] = (torch.from_numpy(values).to(self._device), grown)
         self._age = torch.empty(total, dtype=torch.int64)
         self._age[: self.old] = episode_ages(data["episode_start"])
 
@@ -191,30 +64,23 @@ class Samples:
         return out
 
     def gather(self, indices: np.ndarray) -> tuple[Observation, SquashedGaussian]:
-        """Return what the student sees at samples int [B], frames stacked, and what the teacher would do there."""
+        """Return the student's observations at samples int [B], images stacked, and the teacher's policy there."""
         obs: Observation = {}
         index = torch.from_numpy(indices)
-        for key, field in FIELDS.items():
-            if field == "frame" and field in self._parts:
-                rows = index[:, None] - stack_ages(self._age[index], self._stack, self._stride)
-                obs[key] = self._rows(field, rows.flatten()).unflatten(0, rows.shape)
-            elif field in self._parts:
-                obs[key] = self._rows(field, index)
+        for key in self._policy.inputs:
+            if key in self._policy.images:
+                rows = index[:, None] - self._policy.stack.steps_back(self._age[index])
+                obs[key] = self._rows(FIELDS[key], rows.flatten()).unflatten(0, rows.shape)
+            else:
+                obs[key] = self._rows(FIELDS[key], index)
         mean, log_std = self._rows("mean", index), self._rows("log_std", index)
         return obs, SquashedGaussian(mean, log_std, self._policy.scale, self._policy.shift)
 
 
-def episode_ages(episode_start: np.ndarray) -> torch.Tensor:
-    """Return how many steps every sample is from the first of its episode, int [N], from bool [N]."""
-    index = np.arange(len(episode_start))
-    return torch.from_numpy(index - np.maximum.accumulate(np.where(episode_start, index, 0)))
-
-
 class Priorities:
-    """Which samples are drawn: prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
+    """The priorities of samples: prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
 
-    P(i) = p_i / sum p with p_i = (error_i + 1e-6)^alpha. A sample that has not been trained on yet has the largest error of
-    all. Samples below `old` are the dataset, the others new.
+    P(i) = p_i / sum p with p_i = (error_i + 1e-6)^alpha. A sample that was not trained on yet has the largest error of all. Samples below `old` are the dataset, the others new.
 
     Args:
         size: samples of the dataset.
@@ -290,7 +156,7 @@ class Priorities:
         return new_share_alpha(1 - self.old / len(self), float(ratio))
 
     def statistics(self) -> dict[str, float]:
-        """Return what a dashboard shows of the buffer."""
+        """Return the metrics of the buffer."""
         p = self._p
         return {
             "buffer/priority_mean": float(p.mean()),
@@ -312,7 +178,7 @@ class Priorities:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
+        """Continue from `state_dict`."""
         self.error, self._unseen = state["error"].numpy().copy(), state["unseen"].numpy().copy()
         self.beta = state["beta"]
         self.set_alpha(state["alpha"])
@@ -331,24 +197,6 @@ def new_share_alpha(share: float, ratio: float, target: float = 1 / 3) -> float:
         return ALPHA_MAX
     alpha = math.log(target * (1 - share) / (share * (1 - target))) / math.log(ratio)
     return min(max(alpha, 0.0), ALPHA_MAX)
-
-
-def linear(first: float, last: float, progress: float) -> float:
-    """Return what lies `progress` in [0, 1] of the way from `first` to `last`."""
-    return first + (last - first) * progress
-
-
-def cosine(first: float, last: float, progress: float) -> float:
-    """Return what lies `progress` in [0, 1] of the way from `first` to `last` along half a cosine."""
-    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
-
-
-def anneal(optimizer: torch.optim.Optimizer, config: TrainingConfig, optimization_steps: int) -> None:
-    """Set the learning rate of the update that follows `optimization_steps` others."""
-    progress = optimization_steps / max(config.optimization_steps - 1, 1)
-    rate = cosine(config.learning_rate, config.learning_rate_end, min(progress, 1.0))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:

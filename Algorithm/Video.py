@@ -59,7 +59,7 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
     names = [name] if teacher is None else [name, "teacher"]
-    envs = [gym.make(task.env_id, disable_env_checker=True) for _ in names]
+    envs = [task.make() for _ in names]
     fps = envs[0].metadata["render_fps"]
     camera = _surroundings(task.camera)
     size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]

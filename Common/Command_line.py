@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import select
 import signal
 import sys
@@ -14,8 +15,6 @@ from typing import Any, NoReturn
 
 from Common import Parallel
 from Common.Errors import BadInput, BadSetting, RunError, Stopped
-
-NAME = r"\w[\w.+-]*"  # of a run: no path, nothing that a shell treats specially
 
 
 def one_line(message: str) -> str:
@@ -72,6 +71,12 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
 def setting_as_flag(error: BadInput) -> str:
     """Return an error's message; that of a setting with the setting's name as its flag."""
     return f"--{error}" if isinstance(error, BadSetting) else str(error)
+
+
+def check_name(setting: str, name: str) -> None:
+    """Raise `BadSetting` unless a run can have this name: no path, nothing that a shell treats specially."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise BadSetting(f"{setting} {name!r}: letters, digits and . _ + - only")
 
 
 def _rank() -> str:

@@ -5,11 +5,12 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from Common.Errors import BadDevice
+from Common.Errors import BadDevice, OutOfMemory, brief
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,15 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def allocating(what: str) -> Iterator[None]:
+    """Turn a failure to allocate memory into `OutOfMemory`; PyTorch's own error has no type, so do nothing else in here."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise OutOfMemory(f"{what} do not fit into memory ({brief(error)})") from None
 
 
 def cores() -> int:

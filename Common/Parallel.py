@@ -1,7 +1,7 @@
-"""One run on several processes, its ranks, which torchrun starts. In a process that is alone nothing here does anything.
+"""One run on several processes, the ranks, which torchrun starts. In a single process these functions do nothing.
 
-Gradients are averaged by PyTorch's DistributedDataParallel (Li et al. 2020, https://arxiv.org/abs/2006.15704). All other
-collective calls of the project are those of this file; every rank has to make them in the same order.
+Gradients are averaged by PyTorch's DistributedDataParallel (Li et al. 2020, https://arxiv.org/abs/2006.15704). This file has
+all other collective calls of the project. Every rank has to make them in the same order.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from Common.Errors import LostRank, brief
+from Common.Errors import LostRank, RunError, brief
 
 TIMEOUT = timedelta(hours=1)  # the others wait while the first rank tests, or collects a dataset
 GRACE_S = 60  # for another rank to say what is wrong
@@ -47,7 +47,7 @@ def local_count() -> int:
 
 @contextlib.contextmanager
 def joined(device: Any) -> Iterator[None]:
-    """Be in touch with the other ranks: by gloo, and between CUDA devices by NCCL.
+    """Connect the ranks: by gloo, and between CUDA devices by NCCL.
 
     Raises:
         LostRank: one of them has ended.
@@ -58,18 +58,27 @@ def joined(device: Any) -> Iterator[None]:
     from torch import distributed
 
     cuda = device.type == "cuda"
-    try:
+    with communicating():
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
         )
-        yield
-        exchange(None)
-    except RuntimeError as error:
-        if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise LostRank(f"another rank has ended ({brief(error)})") from error
-        raise
-    gc.collect()  # what trained refers to the group, whose threads have to end before Python does
+    yield
+    exchange(None)
+    gc.collect()  # trainers refer to the group, whose threads have to end before Python does
     distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def communicating() -> Iterator[None]:
+    """Turn a collective call that fails in here, as it does when another rank has ended, into `LostRank`."""
+    try:
+        yield
+    except RuntimeError as error:
+        import torch
+
+        if count() == 1 or isinstance(error, RunError | torch.OutOfMemoryError):
+            raise
+        raise LostRank(f"another rank has ended ({brief(error)})") from error
 
 
 def exchange(value: Any) -> list[Any]:
@@ -79,19 +88,20 @@ def exchange(value: Any) -> list[Any]:
     from torch import distributed
 
     values = [None] * count()
-    distributed.all_gather_object(values, value)
+    with communicating():
+        distributed.all_gather_object(values, value)
     return values
 
 
 def leave_it_to_another(status: int = 2) -> NoReturn:
-    """End this rank for what another one says: torchrun ends all as soon as one of them has, so that one goes first."""
+    """End this rank after another one, which prints the error: torchrun ends all ranks as soon as one has ended."""
     time.sleep(GRACE_S)
     sys.exit(status)
 
 
 @contextlib.contextmanager
 def agreed() -> Iterator[None]:
-    """What a rank finds wrong in here ends all of them, and is said by one; they meet at the end."""
+    """End all ranks if one of them fails in here; the first of those that fail prints its error."""
     error = None
     try:
         yield
@@ -105,14 +115,15 @@ def agreed() -> Iterator[None]:
 
 
 def interleave(values: np.ndarray) -> np.ndarray:
-    """Put together what the ranks have of `whole[rank::count]` each, [n, ...] of the same n."""
+    """Put together the ranks' shares `whole[rank::count]`, [n, ...] of the same n."""
     if count() == 1:
         return values
     import torch
 
     own = torch.from_numpy(values)
     parts = [torch.empty_like(own) for _ in range(count())]
-    torch.distributed.all_gather(parts, own)
+    with communicating():
+        torch.distributed.all_gather(parts, own)
     return torch.stack(parts, 1).flatten(0, 1).numpy()
 
 
@@ -124,7 +135,8 @@ def mean_and_std(values: Any) -> tuple[Any, Any]:
 
     exact = values.double()
     sums = torch.stack([exact.sum(), exact.square().sum()])
-    torch.distributed.all_reduce(sums)
+    with communicating():
+        torch.distributed.all_reduce(sums)
     number = len(values) * count()
     mean = sums[0] / number
     variance = (sums[1] - number * mean.square()).clamp(min=0) / (number - 1)
@@ -136,8 +148,8 @@ def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> C
 
     Args:
         student: the module whose gradients they are.
-        loss: returns a scalar tensor, first of all.
-        unused: some parameters have no part in it.
+        loss: returns a `Loss`, or anything whose tensors PyTorch finds.
+        unused: whether some parameters have no part in it.
     """
     if count() == 1:
         return loss
@@ -152,6 +164,7 @@ def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> C
             return loss(*arguments)
 
     # A group of its own, for DDP never lets go of it: a thread that is still busy when Python ends would abort the rank.
-    return nn.parallel.DistributedDataParallel(
-        Loss(), forward_sync_buffers=False, find_unused_parameters=unused, process_group=distributed.new_group()
-    )
+    with communicating():
+        return nn.parallel.DistributedDataParallel(
+            Loss(), forward_sync_buffers=False, find_unused_parameters=unused, process_group=distributed.new_group()
+        )

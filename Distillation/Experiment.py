@@ -1,86 +1,79 @@
 """One experiment from its settings to its summary."""
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+from Enviroment.World import World
 
-from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
-from Algorithm.Checkpoint import check_fits
-from Algorithm.Config import PPOConfig
-from Algorithm.Logger import RunLogger, resolve_wandb_mode, start_wandb
-from Algorithm.PPD import PPD
-from Algorithm.PPO import GuidedPPO
-from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS, training_seed
-from Algorithm.StudentTeacher_distillation import StudentDistillation, TeacherDistillation
+from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
+from Algorithm.Policies import check_fits
+from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
 from Algorithm.Test_model import Recording, StudentTest, table
-from Algorithm.Training import Trainer, train
-from Algorithm.Utils import Dataset
+from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
 from Common import Parallel
 from Common.Errors import BadDevice, BadInput
 from Common.Files import RESULTS, file_hash, write_json
-from Common.Machine import resolve_device, resolve_precision
-from Distillation import Utils
-from Distillation.Beginning import PAGE, SUMMARY, check_ranks, prepare
-from Distillation.Data import collect
-from Distillation.Page import write_page
-from Distillation.Plot import draw
-from Distillation.Runs import find_runs
-from Distillation.Utils import CommonConfig, ExperimentConfig
-from Enviroment.Tasks import Task
-from Enviroment.Utils import make_vector_env
-from Enviroment.Vector_env import WorkerVectorEnv
+from Common.Machine import cores, resolve_device, resolve_precision
+from Distillation.Datasets import collect
+from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, prepare
+from Distillation.Reports.Curves import draw
+from Distillation.Reports.Page import write_page
+from Distillation.Reports.Runs import find_runs
+from Distillation.Utils import AGGREGATED, Collection, Experiment, Job, Parts, TestSettings
+from Enviroment.Tasks import Task, find_task
+from Enviroment.Utils import make_world
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 
-# What a student's file says of it, beside its scores.
-CARD = ("task", "method", "mode", "run_index", "precision", "render", "teacher_sha256")
-ON_POLICY: dict[type, type[GuidedPPO]] = {  # what trains by rollouts, and with which settings
-    Utils.PPD: PPD,
-    Utils.StudentDistillation: StudentDistillation,
-    Utils.TeacherDistillation: TeacherDistillation,
-}
-AGGREGATED = "aggregated"  # folder of what DAgger added
 
-
-def run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
+def run(job: Job, resume: bool, overwrite: bool) -> None:
     """Do what `Pusher.py` was asked for.
 
     Raises:
-        BadInput, BadDevice, BadFile, NoGLBackend: before anything is written.
+        BadInput: the settings or the files do not fit; nothing is written.
     """
     with contextlib.ExitStack() as stack:
-        if config.quiet or Parallel.rank():
+        if job.place.quiet or Parallel.rank():
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-        _run(config, task, resume, overwrite)
+        try:
+            device = own_device(job.place.device)
+        except (BadInput, BadDevice):
+            if Parallel.local_rank():  # the machine's first rank prints the error
+                Parallel.leave_it_to_another()
+            raise
+        stack.enter_context(Parallel.joined(device))
+        _run(job.replace(device=str(device)), find_task(job.world.task), resume, overwrite)
 
 
-def _run(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
-    try:
-        device = own_device(config.device)
-    except (BadInput, BadDevice):
-        if Parallel.local_rank():  # the first one of this machine says it
-            Parallel.leave_it_to_another()
-        raise
-    with Parallel.joined(device):
-        _do(dataclasses.replace(config, device=str(device)), task, resume, overwrite)
+def _run(job: Job, task: Task, resume: bool, overwrite: bool) -> None:
+    teacher_path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
+    with Parallel.agreed():
+        teacher = get_Teacher_model(teacher_path, job.place.device, task.name)
+        check_fits(teacher_path, teacher, task)
+    with Parallel.agreed():
+        check_ranks(job, file_hash(teacher_path))
+    if isinstance(job, Collection):
+        if resume:
+            raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
+        collect(job, task, teacher, teacher_path, overwrite)
+    elif isinstance(job, Experiment):
+        distil(job, task, teacher, teacher_path, resume, overwrite)
 
 
 def own_device(name: str) -> torch.device:
-    """Return the device that `name` means for this rank: each of several on a machine has a GPU of its own.
+    """Return this rank's device: each of several ranks on a machine has a GPU of its own.
 
     Raises:
         BadDevice: it does not exist.
-        BadInput: one GPU is named for several ranks, or there are more of them than GPUs.
+        BadInput: one GPU is named for several ranks, or there are more ranks than GPUs.
     """
     device, ranks = resolve_device(name), Parallel.local_count()
     if device.type == "cuda":
@@ -94,182 +87,188 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def _do(config: CommonConfig, task: Task, resume: bool, overwrite: bool) -> None:
-    device = torch.device(config.device)
-    teacher_path = Path(config.teacher) if config.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
-    with Parallel.agreed():
-        teacher = get_Teacher_model(teacher_path, device, task.name)
-        check_fits(teacher_path, teacher, task)
-    with Parallel.agreed():
-        check_ranks(config, file_hash(teacher_path))
-    if isinstance(config, Utils.Collection):
-        if resume:
-            raise BadInput("--resume is for runs; --C_data without it goes on with a collection that was cut off")
-        collect(config, task, teacher, teacher_path, overwrite)
-    elif isinstance(config, ExperimentConfig):
-        distil(config, task, teacher, teacher_path, resume, overwrite)
-
-
-def make_trainer(
-    config: ExperimentConfig,
-    task: Task,
-    student: ActorCritic,
-    teacher: Teacher,
-    dataset: Dataset | None,
-    priorities: dict[str, Any] | None,
-    environments: Callable[[int], WorkerVectorEnv],
-    folder: Path,
-) -> Trainer:
-    """Build what trains the student; `environments` makes as many as are asked for, if any are."""
-    if isinstance(config, Utils.Cloning):
-        assert dataset is not None
-        seed = training_seed("BC", config.run_index)
-        return BehaviouralCloning(student, dataset.fields, task, config, seed)
-    if isinstance(config, Utils.DAgger):
-        assert dataset is not None
-        assert priorities is not None
-        return DAgger(
-            student,
-            dataset.fields,
-            task,
-            config,
-            training_seed("DAgger", config.run_index),
-            env=environments(-(-config.num_envs // Parallel.count())),
-            teacher=teacher,
-            priorities=priorities,
-            folder=folder / AGGREGATED,
-        )
-    assert isinstance(config, PPOConfig)
-    seed = training_seed("training", config.run_index)
-    return ON_POLICY[type(config)](
-        student, environments(config.num_envs // Parallel.count()), task, config, seed, teacher=teacher
-    )
-
-
-def distil(
-    config: ExperimentConfig, task: Task, teacher: Teacher, teacher_path: Path, resume: bool, overwrite: bool
-) -> None:
+def distil(job: Experiment, task: Task, teacher: Teacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
     """Train a student, test it, and write its folder."""
-    device = torch.device(config.device)
-    config = dataclasses.replace(
-        config,
-        precision=resolve_precision(config.precision, device),
-        wandb_mode=resolve_wandb_mode(config.wandb_mode),
-    )
     started = time.monotonic()
+    precision = resolve_precision(job.student.precision, torch.device(job.place.device))
+    job = job.replace(precision=precision, wandb_mode=resolve_wandb_mode(job.wandb.wandb_mode))
     with ExitStack() as open_things:
-        beginning = prepare(config, task, teacher_path, resume, overwrite, open_things)
-        if beginning is None:
+        prepared = prepare(job, task, teacher_path, resume, overwrite, open_things)
+        if prepared is None:
             return
-        config, task, description, folder = beginning.config, beginning.task, beginning.description, beginning.folder
-        checkpoint, dataset, student = beginning.checkpoint, beginning.dataset, beginning.student
-        print(heading(config, teacher_path, folder, checkpoint is not None), flush=True)
-        sets = {
-            "ID": range(ID_TEST_SEEDS[0], ID_TEST_SEEDS[0] + config.episodes),
-            "OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.episodes),
-        }
-        closing_sets = sets | {"OD": range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + config.final_episodes)}
+        plan, inputs = prepared
+        print(heading(plan, teacher_path), flush=True)
+        session = Session(plan, inputs, task, teacher, open_things)
+        seconds = session.train()
+        if Parallel.rank() == 0:
+            session.report(seconds)
+            minutes = f"{(time.monotonic() - started) / 60:.1f} in all"
+            print(columns({**session.outcome(), "minutes": minutes}))
 
-        def environments(count: int) -> WorkerVectorEnv:
-            frames, quality = config.mode != "State", config.render_quality
-            cores = len(os.sched_getaffinity(0))
-            workers = config.num_workers or max(1, cores // Parallel.local_count())
-            env = make_vector_env(task, count, workers, frames=frames, render_quality=quality)
-            open_things.callback(env.close)
-            return env
 
-        test_env = environments(1 if Parallel.rank() else 2 * config.episodes)  # other ranks: for its spaces
-        if student is None:
-            torch.manual_seed(training_seed("training", config.run_index))
-            student = make_student(
-                config.mode,
-                test_env.single_observation_space,
-                test_env.single_action_space,
-                task.proprioception,
-                teacher.statistics,
-                task.stack,
-                config.grid,
-            ).to(device)
-        student.precision = config.precision
-        trainer = make_trainer(config, task, student, teacher, dataset, beginning.priorities, environments, folder)
-        loop: dict[str, Any] = {
-            "optimization_steps": config.optimization_steps,
-            "test_every": config.test_every,
-            "checkpoint_every": config.checkpoint_every,
-            "settings": description,
-            "resume": checkpoint,
-        }
-        card = {key: description[key] for key in CARD}
-        if Parallel.rank():
-            train(trainer, None, None, folder, card, **loop)
-            return
-        traits = [config.method, config.mode, *([description["dataset"]] if dataset is not None else [])]
-        wandb_run = start_wandb(
-            config.wandb_mode,
-            folder,
-            description,
-            group="_".join(traits),
-            name=config.name,
-            tags=[task.name, *traits, f"run{config.run_index}"],
-            entity=config.wandb_entity,
-            project=config.wandb_project,
-            run_id=checkpoint["wandb_id"] if checkpoint else None,
+def test_seeds(settings: TestSettings, closing: bool = False) -> dict[str, range]:
+    """Return the seeds of each set of test episodes by its name: of tests while training, or of the closing one."""
+    counts = {"ID": settings.episodes, "OD": settings.final_episodes if closing else settings.episodes}
+    firsts = {"ID": ID_TEST_SEEDS[0], "OD": OD_TEST_SEEDS[0]}
+    return {name: range(first, first + counts[name]) for name, first in firsts.items()}
+
+
+class Session:
+    """A run under way: its environments, student, trainer and logger.
+
+    Args:
+        plan: the run's settings and folder.
+        inputs: its files.
+        task: the task.
+        teacher: the teacher.
+        open_things: closes its environments and its logger.
+    """
+
+    def __init__(self, plan: Plan, inputs: Inputs, task: Task, teacher: Teacher, open_things: ExitStack):
+        self.plan, self.inputs, self.task, self.teacher = plan, inputs, task, teacher
+        self.job, self._open_things = plan.job, open_things
+        self.test_world = self.world(
+            1 if Parallel.rank() else 2 * self.job.test.episodes
+        )  # other ranks need its spaces
+        self.student = self._student()
+        self.trainer = self.job.trainer(
+            Parts(
+                student=self.student,
+                teacher=teacher,
+                world=lambda envs: self.world(-(-envs // Parallel.count())),
+                folder=plan.folder,
+                dataset=inputs.dataset,
+                priorities=inputs.priorities,
+            )
         )
-        begun: tuple[int, int, int | None] = (0, 0, None)  # updates, rows, their checksum
-        if checkpoint:
-            begun = checkpoint["trainer"]["counters"][0], checkpoint["rows"], checkpoint["rows_crc32"]
-        logger = RunLogger(folder, config.optimization_steps, wandb_run, *begun, config.quiet)
-        open_things.callback(logger.close)
+        self.logger = NullLogger() if Parallel.rank() else self._logger()
+
+    def world(self, num_envs: int) -> World:
+        """Make environments, which are closed when the run ends."""
+        settings = self.job.world
+        workers = settings.num_workers or max(1, cores() // Parallel.local_count())
+        sees = self.job.student.mode != "State"
+        world = make_world(self.task, num_envs, workers, sees, settings.render_quality)
+        self._open_things.callback(world.close)
+        return world
+
+    def _student(self) -> ActorCritic:
+        """Return the student that DAgger begins with, or a new one."""
+        student, settings = self.inputs.student, self.job.student
+        if student is None:
+            torch.manual_seed(self.job.seed())
+            student = make_student(
+                settings.mode,
+                self.test_world.spaces,
+                self.test_world.action_space,
+                self.task.proprioception,
+                self.teacher.statistics,
+                settings.stack,
+                settings.grid,
+                self.task.stack_stride,
+            ).to(self.job.place.device)
+        student.precision = settings.precision
+        return student
+
+    def _logger(self) -> RunLogger:
+        job, checkpoint, dataset = self.job, self.inputs.checkpoint, self.inputs.dataset
+        traits = [job.flag, job.student.mode, *([job.flat()["dataset"]] if dataset is not None else [])]
+        run = start_wandb(
+            job.wandb.wandb_mode,
+            self.plan.folder,
+            self.plan.description,
+            group="_".join(traits),
+            name=job.name,
+            tags=[self.task.name, *traits, f"run{job.student.run_index}"],
+            entity=job.wandb.wandb_entity,
+            project=job.wandb.wandb_project,
+            run_id=checkpoint.wandb_id if checkpoint else None,
+        )
+        done = (checkpoint.updates, checkpoint.rows, checkpoint.rows_crc32) if checkpoint else (0, 0, None)
+        logger = RunLogger(self.plan.folder, job.method.optimization_steps, run, *done, job.place.quiet)
+        self._open_things.callback(logger.close)
         if dataset is not None:
             logger.dataset(dataset.folder, dataset.meta)
-        test = StudentTest(test_env, task, teacher, sets)  # the workers, which were starting meanwhile, are needed now
+        return logger
 
-        def film(recording: Recording, step: int) -> Path:
-            name = f"{step:07d}" if step < config.optimization_steps else "final"
-            video, seeds = folder / "videos" / f"{name}_OD.mp4", [*closing_sets["ID"], *closing_sets["OD"]]
-            write_video(video, task, seeds, recording, teacher=teacher, first=config.episodes)
-            logger.video(video, step)
-            return video
+    def train(self) -> float:
+        """Train the student; returns the seconds it took, without tests."""
+        job, first = self.job, Parallel.rank() == 0
+        loop = Loop(
+            self.trainer,
+            self.plan.folder,
+            {key: value for key, value in self.plan.description.items() if key not in job.free()},
+            self.plan.description,
+            optimization_steps=job.method.optimization_steps,
+            test_every=job.test.test_every,
+            checkpoint_every=job.log.checkpoint_every,
+            test=StudentTest(self.test_world, self.task, self.teacher, test_seeds(job.test)) if first else no_test,
+            logger=self.logger,
+            film=self.film,
+            film_every=job.test.video_every if first else 0,
+            resume=self.inputs.checkpoint,
+        )
+        return loop.run()
 
-        seconds = train(trainer, test, logger, folder, card, film=film, film_every=config.video_every, **loop)
+    def film(self, recording: Recording, update: int) -> None:
+        """Write the video of a test's OD episodes."""
+        name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
+        seeds = [seed for part in test_seeds(self.job.test, closing=True).values() for seed in part]
+        video = self.plan.folder / "videos" / f"{name}_OD.mp4"
+        first = self.job.test.episodes
+        write_video(video, self.task, seeds, recording, teacher=self.teacher, first=first)
+        self.logger.video(video, update)
 
-        logger.end_bar()
-        recording = Recording()
-        report = StudentTest(test_env, task, teacher, closing_sets).report(student, recording)
-        video = film(recording, trainer.optimization_steps)
+    def report(self, seconds: float) -> None:
+        """Score the student, print its table, and write video, summary, curve and page; `seconds` were spent training."""
+        assert isinstance(self.logger, RunLogger)
+        self.logger.end_bar()
+        folder, recording = self.plan.folder, Recording()
+        test = StudentTest(self.test_world, self.task, self.teacher, test_seeds(self.job.test, closing=True))
+        report = test.report(self.student, recording)
+        self.film(recording, self.trainer.optimization_steps)
         summary = {
-            "optimization_steps": trainer.optimization_steps,
-            "samples_collected": trainer.samples_collected,
+            "optimization_steps": self.trainer.optimization_steps,
+            "samples_collected": self.trainer.samples_collected,
             "training_seconds": round(seconds, 1),
             **report,
         }
         write_json(folder / SUMMARY, summary)
-        students = [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")]
-        logger.summarize(summary, students)
+        self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
         runs = find_runs([folder])
-        curve, page = draw(runs, folder / "curve"), write_page(runs, folder / PAGE)
+        draw(runs, folder / "curve")
+        write_page(runs, folder / PAGE)
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         print(
-            f"\n{config.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n"
+            f"\n{self.job.test.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n"
+            f"{table(report['OD'])}\n"
         )
-        outcome: dict[str, Any] = {"video": video, "curve": curve, "page": page, "student": students[0]}
-        if wandb_run is not None and wandb_run.offline:
+
+    def outcome(self) -> dict[str, Any]:
+        """Return where the run's results are, by name."""
+        assert isinstance(self.logger, RunLogger)
+        folder = self.plan.folder
+        files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": "checkpoints/last.pt"}
+        outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
+        if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
             outcome["W&B"] = f"{program} leet {folder / 'wandb'}"
-        elif wandb_run is not None:
-            outcome["W&B"] = wandb_run.url
-        print(columns({**outcome, "minutes": f"{(time.monotonic() - started) / 60:.1f} in all"}))
+        elif self.logger.url is not None:
+            outcome["W&B"] = self.logger.url
+        return outcome
 
 
-def heading(config: ExperimentConfig, teacher: Path, folder: Path, resume: bool) -> str:
+def heading(plan: Plan, teacher: Path) -> str:
     """Say what runs, on what, and where it writes."""
-    what = f"{config.title.partition(':')[0]} of {teacher.name} into {config.mode}"
+    job = plan.job
+    ranks = f", {Parallel.count()} ranks" if Parallel.count() > 1 else ""
+    tests = f"tested every {job.test.test_every} on {job.test.episodes} ID and OD episodes"
     return columns(
         {
-            f"{config.method}": what,
-            "updates": f"{config.optimization_steps}, tested every {config.test_every} on {config.episodes} ID and OD episodes",
-            "on": f"{config.device} in {config.precision}{f', {Parallel.count()} ranks' if Parallel.count() > 1 else ''}",
-            "run": f"{folder}{' (resumed)' if resume else ''}",
+            job.flag: f"{job.title.partition(':')[0]} of {teacher.name} into {job.student.mode}",
+            "updates": f"{job.method.optimization_steps}, {tests}",
+            "on": f"{job.place.device} in {job.student.precision}{ranks}",
+            "run": f"{plan.folder}{' (resumed)' if plan.resumes else ''}",
         }
     )
 

@@ -17,17 +17,18 @@ TOLERANCE = 1e-4  # between the exported model's actions and PyTorch's
 
 
 def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, Any]:
-    """Return the card of an exported policy: what it is, what it is fed with, what comes out."""
+    """Return the card of an exported policy: what it is, its inputs and its outputs."""
     from Enviroment.Renderer import FAST, FAST_OFF
 
-    vector, (width,) = next(iter(policy.input_shapes.items()))
-    partial = vector == "PartialState"
+    vector = next(key for key in policy.inputs if key not in policy.images)
+    (width,) = policy.input_shapes[vector]
+    partial = vector != "State"
     name, entries = ("proprioception", list(task.proprioception)) if partial else ("state", list(range(width)))
     inputs: dict[str, Any] = {name: {"dtype": "float32", "shape": ["batch", len(entries)], "state_entries": entries}}
     described = {key: value for key, value in card.items() if key not in ("render", "precision")}
-    if "Frame" in policy.inputs:
-        shape = ["batch", *policy.arguments["frame_shape"]]
-        steps = [-k * task.stack_stride for k in range(task.stack - 1, -1, -1)]
+    for image in policy.images:
+        shape = ["batch", *policy.input_shapes[image]]
+        steps = [-k * policy.stack.stride for k in range(policy.stack.length - 1, -1, -1)]
         inputs["frames"] = {"dtype": "uint8", "shape": shape, "steps": steps}
         fast = card["render"]["quality"] == "fast"
         opengl = {"vis_quality": FAST if fast else {}, "flags_off": [int(flag) for flag in FAST_OFF] if fast else []}
@@ -59,11 +60,12 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
         BadInput: an optional package is missing, or the model's actions differ by more than 1e-4.
     """
     check_packages()
-    import onnx
     import onnxruntime
     import torch
 
     from Common.Files import replacing
+
+    keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: the vector, then frames
 
     class MeanAction(torch.nn.Module):
         def __init__(self) -> None:
@@ -71,47 +73,55 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
             self.policy = policy
 
         def forward(self, vector: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
-            obs = {policy.inputs[0]: vector} | ({} if frames is None else {"Frame": frames})
-            distribution = policy.distribution(obs)
+            distribution = policy.distribution(dict(zip(keys, [vector] if frames is None else [vector, frames])))
             return distribution.action(distribution.mean)
 
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        parts = [torch.randn((batch, *policy.input_shapes[policy.inputs[0]]), generator=generator)]
-        if "frames" in card["inputs"]:
-            shape = (batch, *card["inputs"]["frames"]["shape"][1:])
-            parts.append(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
-        return tuple(parts)
-
-    names, inputs = list(card["inputs"]), example(2)
-    batch = torch.export.Dim("batch")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision's absence, among others
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            MeanAction().eval(),
-            inputs,
-            input_names=names,
-            output_names=list(card["outputs"]),
-            dynamic_shapes=tuple({0: batch} for _ in names),
-            dynamo=True,
-            verbose=False,
+        shapes = {key: (batch, *policy.input_shapes[key]) for key in keys}
+        return tuple(
+            torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+            if key in policy.images
+            else torch.randn(shape, generator=generator)
+            for key, shape in shapes.items()
         )
-    assert program is not None
-    model = program.model_proto
-    onnx.helper.set_model_props(model, {"card": json.dumps(card)})
-    content = model.SerializeToString()
+
+    module = MeanAction().eval()
+    content = _onnx_model(module, example(2), card)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     inputs = example(7)
-    (actions,) = session.run(None, {name: part.numpy() for name, part in zip(names, inputs)})
+    (actions,) = session.run(None, {name: part.numpy() for name, part in zip(card["inputs"], inputs)})
     with torch.no_grad():
-        difference = float((torch.from_numpy(actions) - MeanAction()(*inputs)).abs().max())
+        difference = float((torch.from_numpy(actions) - module(*inputs)).abs().max())
     if not difference <= TOLERANCE:
         raise BadInput(f"{path}: not written, for the exported model's actions differ by {difference:.1e}")
     with replacing(path) as file:
         file.write(content)
     return difference
+
+
+def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> bytes:
+    """Return a module as an ONNX model of any batch size, with the card in its metadata."""
+    import onnx
+    import torch
+
+    batch = torch.export.Dim("batch")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports torchvision's absence, among other things
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            inputs,
+            input_names=list(card["inputs"]),
+            output_names=list(card["outputs"]),
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    onnx.helper.set_model_props(program.model_proto, {"card": json.dumps(card)})
+    return program.model_proto.SerializeToString()
 
 
 def card_text(card: dict[str, Any], name: str) -> str:
@@ -172,7 +182,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     from Enviroment.GL import choose_gl_backend
 
     choose_gl_backend()
-    from Algorithm.Checkpoint import open_policy
+    from Algorithm.Policies import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score
     from Models.Base_Model import ActorCritic
@@ -189,11 +199,8 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
         raise BadInput(f"{source}: a teacher is as small as it gets; --output to an .onnx is for it")
     if seeds_text:
-        quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
-        try:
-            seeds = parse_seeds(seeds_text)
-        except ValueError as error:
-            raise BadInput(f"--seeds: {error}") from None
+        quality = card["render"]["quality"] if policy.images else "fast"
+        seeds = parse_seeds(seeds_text)
         report, _ = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
         card = card | {"scores": {"seeds": seeds_text, "figures": report}}
     described = describe_policy(policy, card, task)

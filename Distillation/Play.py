@@ -1,4 +1,4 @@
-"""Evaluate a student or a teacher on given seeds, beside the shipped teacher and standing still; film it, or watch it."""
+"""Evaluate a student or a teacher on given seeds, beside the task's teacher and the zero action; film it, or watch it."""
 
 import argparse
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from Common.Command_line import OneLineParser, one_line_errors
-from Common.Errors import BadInput
+from Common.Errors import BadInput, BadSetting
 
-if TYPE_CHECKING:  # PyTorch is loaded when the command line is known to be right
+if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Test_model import Recording
     from Enviroment.Tasks import Task
     from Models.Base_Model import GaussianPolicy
@@ -37,24 +37,19 @@ def score(
         teacher's first.
     """
     from Algorithm.Test_model import ZeroPolicy, evaluate, figures
-    from Enviroment.Utils import make_vector_env
+    from Enviroment.Utils import make_world
 
-    sees = "Frame" in policy.inputs
-    env = make_vector_env(task, min(len(seeds), 20), num_workers, frames=sees, render_quality=render_quality)
+    sees = bool(policy.images)
+    world = make_world(task, min(len(seeds), 20), num_workers, frames=sees, render_quality=render_quality)
     try:
-        results = {
-            "policy": evaluate(
-                policy, env, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording
-            ),
-            "teacher": evaluate(teacher, env, task, seeds),
-            "zero": evaluate(ZeroPolicy(env.single_action_space), env, task, seeds),
-        }
-        guided = evaluate(policy, env, task, seeds, teacher=teacher, driver=teacher)
+        own = evaluate(policy, world, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording)
+        guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
+        others = {"teacher": teacher, "zero": ZeroPolicy(world.action_space)}
+        results = {"policy": own} | {name: evaluate(other, world, task, seeds) for name, other in others.items()}
     finally:
-        env.close()
+        world.close()
     report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
     report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
-    own = results["policy"]
     episodes = [
         {
             "seed": seed,
@@ -72,24 +67,21 @@ def score(
 def watch(
     policy: "GaussianPolicy", task: "Task", seeds: Sequence[int], render_quality: Any, deterministic: bool
 ) -> None:
-    """Show the episodes in MuJoCo's viewer, as fast as they happen, until its window is closed.
+    """Show the episodes in MuJoCo's viewer, in real time, until its window is closed.
 
     Raises:
         BadInput: there is no display.
     """
     import glfw
     import mujoco.viewer
-    import numpy as np
 
     from Enviroment.Utils import make_env
-    from Models.Utils import FrameStacker
 
     others = set(threading.enumerate())
     glfw.ERROR_REPORTING = "ignore"
     if not glfw.init():
         raise BadInput("--window needs a display, and none can be opened here; --video writes a file instead")
-    env = make_env(task, "Frame" in policy.inputs, render_quality)
-    stacker = FrameStacker(task.stack, task.stack_stride)
+    env = make_env(task, bool(policy.images), render_quality)
     simulation: Any = env.unwrapped
     with mujoco.viewer.launch_passive(
         simulation.model, simulation.data, show_left_ui=False, show_right_ui=False
@@ -97,25 +89,33 @@ def watch(
         viewer.cam.lookat[:] = task.camera.lookat
         viewer.cam.distance, viewer.cam.azimuth, viewer.cam.elevation = task.camera.distance, task.camera.azimuth, -50
         for seed in seeds:
-            obs, _ = env.reset(seed=seed)
-            total, done, first = 0.0, False, True
-            while not done and viewer.is_running():
-                started = time.monotonic()
-                batch = {key: value[None] for key, value in obs.items()}
-                if "Frame" in batch:
-                    frame = batch["Frame"]
-                    batch["Frame"] = stacker.reset(frame) if first else stacker.push(frame, np.zeros(1, bool))
-                obs, reward, terminated, truncated, _ = env.step(policy.act(batch, deterministic)[0])
-                total, done, first = total + float(reward), terminated or truncated, False
-                viewer.sync()
-                time.sleep(max(0.0, simulation.dt - (time.monotonic() - started)))
+            _watch_episode(policy, task, env, viewer, seed, deterministic)
             if not viewer.is_running():
                 break
-            distance = task.success_distance(obs["State"])
-            print(f"seed {seed}  return {total:.2f}  distance {distance:.3f} m", flush=True)
     for thread in set(threading.enumerate()) - others:
-        thread.join(5)  # the viewer's own: X has it that it is still drawing
+        thread.join(5)  # the viewer's own may still be drawing
     env.close()
+
+
+def _watch_episode(
+    policy: "GaussianPolicy", task: "Task", env: Any, viewer: Any, seed: int, deterministic: bool
+) -> None:
+    import torch
+
+    memory = policy.memory(1)
+    obs, _ = env.reset(seed=seed)
+    total, done, first = 0.0, False, True
+    while not done and viewer.is_running():
+        started = time.monotonic()
+        batch = {key: torch.as_tensor(value)[None] for key, value in obs.items()}
+        action = policy.act(memory.see(batch, torch.tensor([first])), deterministic)[0]
+        obs, reward, terminated, truncated, _ = env.step(action)
+        total, done, first = total + float(reward), terminated or truncated, False
+        viewer.sync()
+        time.sleep(max(0.0, env.unwrapped.dt - (time.monotonic() - started)))
+    if viewer.is_running():
+        distance = task.success_distance(obs["State"])
+        print(f"seed {seed}  return {total:.2f}  distance {distance:.3f} m", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,35 +135,43 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     with one_line_errors(parser.prog):
-        play(arguments)
+        evaluate_command(arguments)
 
 
-def play(arguments: argparse.Namespace) -> None:
-    """Do what the command line asks for."""
+def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
+    """Check the command line; returns the seeds.
+
+    Raises:
+        BadInput: a value or a combination is wrong.
+    """
+    from Algorithm.Test_model import parse_seeds
+
+    if arguments.num_workers < 0:
+        raise BadSetting(f"num_workers {arguments.num_workers}: 0 (one for each core) or more is needed")
+    if arguments.video is not None and arguments.video.suffix not in (".mp4", ".gif"):
+        raise BadSetting(f"video {arguments.video}: a file name ending in .mp4 or .gif is needed")
+    if arguments.window and (arguments.video or arguments.json):
+        raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
+    return parse_seeds(arguments.seeds)
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """Evaluate, film or show a policy as the command line asks."""
     from Enviroment.GL import choose_gl_backend
 
     choose_gl_backend()
-    from Algorithm.Checkpoint import check_fits, open_policy
-    from Algorithm.Test_model import Recording, parse_seeds, table
+    from Algorithm.Policies import check_fits, open_policy
+    from Algorithm.Test_model import Recording
     from Algorithm.Video import write_video
     from Common.Machine import resolve_device
     from Models.Model_Pusher import get_Teacher_model
 
-    try:
-        seeds = parse_seeds(arguments.seeds)
-    except ValueError as error:
-        raise BadInput(f"--seeds: {error}") from None
-    if arguments.num_workers < 0:
-        raise BadInput(f"--num_workers {arguments.num_workers}: 0 (one for each core) or more is needed")
-    if arguments.video is not None and arguments.video.suffix not in (".mp4", ".gif"):
-        raise BadInput(f"--video {arguments.video}: a file name ending in .mp4 or .gif is needed")
-    if arguments.window and (arguments.video or arguments.json):
-        raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
+    seeds = check_arguments(arguments)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
     teacher = get_Teacher_model(arguments.teacher, device, task.name)
     check_fits(arguments.teacher or Path("the teacher"), teacher, task)
-    quality = card["render"]["quality"] if "Frame" in policy.inputs else "fast"
+    quality = card["render"]["quality"] if policy.images else "fast"
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)
         return
@@ -184,6 +192,18 @@ def play(arguments: argparse.Namespace) -> None:
         alone = card.get("mode") == "teacher"
         name = "teacher" if alone else "student"
         write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
+    print_scores(arguments, seeds, report, episodes)
+
+
+def print_scores(
+    arguments: argparse.Namespace,
+    seeds: Sequence[int],
+    report: dict[str, dict[str, float]],
+    episodes: list[dict[str, float]],
+) -> None:
+    """Print a `score` as a table for people, or as JSON."""
+    from Algorithm.Test_model import table
+
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
         return

@@ -1,7 +1,6 @@
 """What an experiment is: groups of settings, a folder, and the trainer they make."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +14,20 @@ from Algorithm.Config import (
     PPOConfig,
     StudentDistillationConfig,
     TeacherNoiseConfig,
+    TrainingConfig,
+    WandbSettings,
 )
 from Algorithm.seeds import RUN_INDICES, training_seed
-from Common.Command_line import NAME
+from Common.Command_line import check_name
 from Common.Errors import BadSetting
 from Common.Files import ROOT
 from Common.Settings import FREE, Composed, Settings, changed, setting
 from Enviroment.Tasks import find_task
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
-    from Algorithm.Dataset import Dataset
     from Enviroment.World import World
 
+    from Algorithm.Dataset import Dataset
     from Algorithm.Training import Trainer
     from Models.Base_Model import ActorCritic
     from Models.Model_Pusher import Teacher
@@ -99,31 +100,18 @@ class TestSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings(Settings):
-    """What is kept of a run, and where."""
+    """The run's folder and its checkpoints."""
 
     run_name: str | None = setting(None, "folder of the run, instead of one made from the settings", role="place")
     checkpoint_every: float = setting(
         30.0, "seconds between checkpoints, more where writing takes over 2 % of the time", at_least=0, role="machine"
     )
-    wandb_mode: str = setting(
-        "auto",
-        "auto: online when logged in, else offline",
-        choices=("auto", "online", "offline", "disabled"),
-        role="machine",
-    )
-    wandb_entity: str | None = setting(None, "W&B entity, else WANDB_ENTITY", role="machine")
-    wandb_project: str | None = setting(
-        None, "W&B project, else WANDB_PROJECT, else policy-distillation", role="machine"
-    )
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
-        for name in ("wandb_project", "wandb_entity"):
-            if set(getattr(self, name) or "") & set("/\\#?%:"):
-                raise BadSetting(f"{name} {getattr(self, name)!r}: none of / \\ # ? % : can be in it")
-        if self.run_name is not None and not re.fullmatch(NAME, self.run_name):
-            raise BadSetting(f"run_name {self.run_name!r}: letters, digits and . _ + - only")
+        if self.run_name is not None:
+            check_name("run_name", self.run_name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +191,11 @@ class Experiment(Job):
 
     called: ClassVar[str]  # in tables and plots
 
+    method: TrainingConfig
     student: StudentSettings
     test: TestSettings
     log: LogSettings
+    wandb: WandbSettings
 
     @property
     def folder(self) -> str:

@@ -1,7 +1,7 @@
 """Squashed-Gaussian policies: the distribution, and the actor-critic that students are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from Models.Impoola import Impoola, head, orthogonal
+from Models.Memory import FrameStack, FrameStacks, Memory, NoMemory, Observation
 from Models.Utils import background, screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
-Observation = dict[str, torch.Tensor]
+POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by the name under which a file keeps them
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class SquashedGaussian:
         return -self.log_prob(self.sample())
 
 
-class LastingNoise:
-    """Draws a policy's actions from step to step, with noise that lasts: what it does wrong it goes on with for a while.
+class CorrelatedNoise:
+    """Draws a policy's actions from step to step with noise that may be correlated in time.
 
     u_t = mean + scale * std * e_t with e_t = c e_(t-1) + sqrt(1 - c^2) n_t, n_t ~ N(0, 1): a discrete Ornstein-Uhlenbeck
-    process. Every e_t for itself is N(0, 1), whatever the correlation c of two successive ones is.
+    process. Every single e_t is N(0, 1) for any correlation c of successive ones; 0 makes them independent.
 
     Args:
         scale: what the policy's standard deviation is multiplied by.
@@ -84,14 +85,22 @@ class LastingNoise:
 class GaussianPolicy(nn.Module):
     """A network whose output is a `SquashedGaussian` over a bounded action space.
 
+    A file keeps a policy by the name of its class and its `arguments`; every subclass registers itself in `POLICIES`.
+
     Args:
         action_low: lowest action, one number for each dimension.
         action_high: highest action.
     """
 
-    arguments: dict[str, Any]  # what it was built with, in plain values
+    arguments: dict[str, Any]  # it was built with these plain values
+    images: tuple[str, ...] = ()  # the inputs that are images
+    stack = FrameStack()  # of each image
     scale: torch.Tensor
     shift: torch.Tensor
+
+    def __init_subclass__(cls, **keywords: Any):
+        super().__init_subclass__(**keywords)
+        POLICIES[cls.__name__] = cls
 
     def __init__(self, action_low: Sequence[float], action_high: Sequence[float]):
         super().__init__()
@@ -103,8 +112,12 @@ class GaussianPolicy(nn.Module):
         """Return the policy at observations with a leading [B]."""
         raise NotImplementedError
 
-    def to_tensors(self, obs: dict[str, np.ndarray]) -> Observation:
-        """Move the environment's arrays to the policy's device; entries that it does not look at are left out."""
+    def memory(self, num_envs: int) -> Memory:
+        """Return a fresh memory of N environments, through which observations reach `distribution`."""
+        return FrameStacks(self.stack, self.images, num_envs) if self.images else NoMemory()
+
+    def to_tensors(self, obs: Mapping[str, np.ndarray | torch.Tensor]) -> Observation:
+        """Move observations to the policy's device; keys that are no inputs of the policy are left out."""
         return {
             key: torch.as_tensor(value).to(self.scale.device, non_blocking=True)
             for key, value in obs.items()
@@ -113,12 +126,12 @@ class GaussianPolicy(nn.Module):
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        """What of an observation this policy looks at, and the shape of one of each; frames are stacked."""
+        """The shape of one of each input; images are stacked."""
         raise NotImplementedError
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The observation's keys this policy looks at."""
+        """The keys of the actor's observation set, which are all that acting needs."""
         return tuple(self.input_shapes)
 
     @torch.no_grad()
@@ -142,11 +155,13 @@ class ActorCritic(GaussianPolicy):
         vector_std: its standard deviation, above 0.
         action_low: lowest action.
         action_high: highest action.
-        frame_shape: (stack, rows, columns) of `Frame`, or None for a policy that does not see.
+        frame_shape: (stack, rows, columns) of the image, or None for a policy that does not see.
         filters: backbone channels of each stage; empty without frames.
         grid: rows and columns the backbone pools to.
         hidden: width of the heads.
         lift: width the vector is lifted to beside a backbone.
+        stride: steps between the frames of a stack.
+        image: the observation key of the image.
     """
 
     vector_mean: torch.Tensor
@@ -166,6 +181,8 @@ class ActorCritic(GaussianPolicy):
         grid: Sequence[int] = (4, 8),
         hidden: int = 128,
         lift: int = 64,
+        stride: int = 2,
+        image: str = "Frame",
     ):
         super().__init__(action_low, action_high)
         self.arguments = {
@@ -179,6 +196,8 @@ class ActorCritic(GaussianPolicy):
             "grid": list(grid),
             "hidden": hidden,
             "lift": lift,
+            "stride": stride,
+            "image": image,
         }
         if bool(filters) != (frame_shape is not None):
             raise ValueError(
@@ -194,6 +213,7 @@ class ActorCritic(GaussianPolicy):
         if frame_shape is not None:
             self.register_buffer("background", torch.full(tuple(frame_shape[1:]), 128.0))
             self.backbone = Impoola(frame_shape[0], filters, (grid[0], grid[1]))
+            self.images, self.stack = (image,), FrameStack(frame_shape[0], stride)
             self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
             features = self.backbone.out_features + lift
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
@@ -202,9 +222,14 @@ class ActorCritic(GaussianPolicy):
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The vector's, and that of `Frame` if there is a backbone."""
+        """The vector's shape, and with a backbone the image's."""
         shapes = {self._vector: tuple(self.vector_mean.shape)}
-        return shapes if self.backbone is None else shapes | {"Frame": tuple(self.arguments["frame_shape"])}
+        return shapes | {image: tuple(self.arguments["frame_shape"]) for image in self.images}
+
+    @property
+    def critic_inputs(self) -> tuple[str, ...]:
+        """The keys of the critic's observation set: the actor's, whose features it shares."""
+        return self.inputs
 
     def learn_background(self, frames: np.ndarray) -> None:
         """Take the still parts out of what the backbone sees, for good; call it once, before training.
@@ -225,7 +250,9 @@ class ActorCritic(GaussianPolicy):
             return vector
         half = self.precision == "bf16"
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=half):
-            seen = self.backbone(screen(obs["Frame"], self.background, torch.bfloat16 if half else torch.float32))
+            seen = self.backbone(
+                screen(obs[self.images[0]], self.background, torch.bfloat16 if half else torch.float32)
+            )
         return torch.cat([seen.float(), self.lift(vector)], dim=1)
 
     def _policy(self, features: torch.Tensor) -> SquashedGaussian:

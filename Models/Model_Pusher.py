@@ -12,7 +12,8 @@ from torch import nn
 
 from Common.Errors import BadFile, brief
 from Common.Files import RESULTS, load_tensors, save_tensors
-from Models.Base_Model import ActorCritic, GaussianPolicy, Observation, SquashedGaussian
+from Models.Base_Model import POLICIES, ActorCritic, GaussianPolicy, Observation, SquashedGaussian
+from Models.Memory import is_image
 
 FILTERS: dict[str, tuple[int, ...]] = {
     "State": (),
@@ -101,20 +102,29 @@ class Teacher(GaussianPolicy):
         hidden = self.trunk(state)
         return SquashedGaussian(self.mu(hidden), self.log_std(hidden).clamp(-20, 2), self.scale, self.shift)
 
-    def save(self, path: Path | str, task: str) -> None:
-        """Write the teacher of a task as plain tensors."""
-        save_tensors(path, "teacher", {"arguments": self.arguments, "weights": self.state_dict(), "task": task})
+    def save(self, path: Path | str, task: str, task_name: str | None = None) -> None:
+        """Write the teacher of a task as plain tensors; `task` finds the task, and is its name unless that is given."""
+        about = {"weights": self.state_dict(), "task": task, "task_name": task_name or task}
+        save_tensors(path, "teacher", named_policy(self) | about)
+
+
+def named_policy(policy: GaussianPolicy) -> dict[str, Any]:
+    """Return what a file keeps of a policy beside its weights, so that `build_policy` can build it again."""
+    return {"policy": type(policy).__name__, "arguments": policy.arguments}
+
+
+OLDER = {"teacher": "Teacher", "student": "ActorCritic"}  # the policies of files that do not name theirs
 
 
 def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.device = "cpu") -> Any:
-    """Build the teacher or student that a file's `content` holds.
+    """Build the policy that a file's `content` holds.
 
     Raises:
         BadFile: it is not complete; `path` is for the message.
     """
     kind = content["format"]
     try:
-        policy = {"teacher": Teacher, "student": ActorCritic}[kind](**content["arguments"])
+        policy = POLICIES[content.get("policy", OLDER[kind])](**content["arguments"])
         policy.load_state_dict(content["weights"])
     except Exception as error:  # whatever foreign content breaks
         raise BadFile(f"{path}: not a complete {kind} file ({brief(error)})") from error
@@ -135,8 +145,9 @@ def get_Teacher_model(
     path = path or (RESULTS / task / "Teacher" / "teacher.pt" if task else SHIPPED_TEACHER)
     content = load_tensors(path, "teacher")
     teacher = build_policy(path, content, device)
-    if task is not None and content.get("task") != task:
-        raise BadFile(f"{path}: a teacher of {content.get('task')} where one of {task} is needed")
+    trained_on = content.get("task_name", content.get("task"))
+    if task is not None and trained_on != task:
+        raise BadFile(f"{path}: a teacher of {trained_on} where one of {task} is needed")
     return teacher.requires_grad_(False)
 
 
@@ -148,24 +159,26 @@ def make_student(
     statistics: StateStatistics,
     stack: int,
     grid: Sequence[int] = (4, 8),
+    stride: int = 2,
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
     Args:
         mode: one of `FILTERS`.
-        observation_space: of one environment; `Frame`, if the mode sees, is a single frame.
+        observation_space: of one environment; if the mode sees, its image is a single frame.
         action_space: of one environment.
         proprioception: indices of the state entries in `PartialState`.
         statistics: of the state, to standardize the student's vector with.
         stack: frames seen at once.
         grid: cells the backbone pools to.
+        stride: steps between the frames of a stack.
     """
     entries = range(len(statistics.mean)) if mode == "State" else proprioception
     seen: dict[str, Any] = {}
     if mode != "State":
-        frame = observation_space["Frame"].shape
-        assert frame is not None
-        seen = {"frame_shape": (stack, *frame), "filters": FILTERS[mode], "grid": grid}
+        image = next(key for key, space in observation_space.items() if is_image(space))
+        frame_shape = (stack, *(observation_space[image].shape or ()))
+        seen = {"frame_shape": frame_shape, "filters": FILTERS[mode], "grid": grid, "stride": stride, "image": image}
     return ActorCritic(
         vector="State" if mode == "State" else "PartialState",
         vector_mean=[float(statistics.mean[i]) for i in entries],
@@ -178,7 +191,7 @@ def make_student(
 
 def save_student(path: Path | str, student: ActorCritic, card: dict[str, Any]) -> None:
     """Write a student as plain tensors, with `card`: task, mode, render settings, scores, whatever says what it is."""
-    save_tensors(path, "student", {"arguments": student.arguments, "weights": student.state_dict(), "card": card})
+    save_tensors(path, "student", named_policy(student) | {"weights": student.state_dict(), "card": card})
 
 
 def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorCritic:

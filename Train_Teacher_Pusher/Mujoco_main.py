@@ -6,38 +6,37 @@ double in training, since the task's own lets a policy hover beside the object f
 """
 
 import argparse
-import json
-import re
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
+from Enviroment.World import World
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
+from Algorithm.Config import WandbSettings
 from Algorithm.Logger import start_wandb
 from Algorithm.Training import stop_requests
-from Common.Command_line import NAME, OneLineParser, one_line_errors, setting_as_flag
+from Common.Command_line import OneLineParser, add_flag, check_name, one_line_errors, setting_as_flag
 from Common.Errors import BadFile, BadInput, BadSetting, Diverged, Stopped, brief
-from Common.Files import RESULTS, locked, write_json
+from Common.Files import RESULTS, locked, read_json, write_json
 from Common.Machine import resolve_device
-from Common.Settings import Settings, differences, setting
-from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
+from Common.Settings import Composed, Settings, differences, setting
+from Enviroment.Tasks import Task, find_task
+from Enviroment.Utils import make_world
 from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite, finish_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Settings):
-    """Settings of a teacher run; the field names are the flags."""
+    """Settings of SAC."""
 
-    task: str = setting("Pusher", "what is learned", choices=tuple(TASKS))
-    total_timesteps: int = setting(3_000_000, "environment steps in all", at_least=1)
-    seed: int = setting(0, "of every random number", at_least=0, at_most=2**32 - 1)
+    task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
+    total_timesteps: int = setting(3_000_000, "environment steps in all", at_least=1, role="machine")
+    seed: int = setting(0, "of every random number", at_least=0, at_most=2**32 - 1, role="seed")
     num_envs: int = setting(32, "environments stepped together", at_least=1, at_most=10_000)
     learning_rate: float = setting(1e-3, "Adam's, over the first half of training", above=0)
     learning_rate_end: float = setting(1e-4, "at the end; it falls over the second half", at_least=0)
@@ -51,7 +50,7 @@ class TeacherConfig(Settings):
     reward_dist_weight: float = setting(
         2.0, "training's weight of the distance to the goal; 1 is the task's own, used in evaluation", at_least=0
     )
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N", role="machine")
 
     def schedule(self, remaining: float) -> float:
         """Learning rate by the share of training that remains: constant, then linear over the second half."""
@@ -64,13 +63,40 @@ class TeacherConfig(Settings):
             raise BadSetting(f"buffer_size {self.buffer_size}: at least num_envs {self.num_envs} is needed")
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeepingSettings(Settings):
+    """What is kept of a run, and where."""
+
+    eval_freq: int = setting(100_000, "steps between evaluations", at_least=1, role="machine")
+    checkpoint_freq: int = setting(100_000, "steps between checkpoints", at_least=1, role="machine")
+    results_dir: str | None = setting(
+        None, "where runs are written; Results/<task>/Teacher/runs unless given", role="place"
+    )
+    run_name: str = setting("sac", "folder of the run in there", role="place")
+
+    def check(self) -> None:
+        """Raise `BadSetting` for the first setting that violates a limit."""
+        super().check()
+        check_name("run_name", self.run_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherRun(Composed):
+    """A run that trains a teacher; the settings are the flags."""
+
+    sac: TeacherConfig
+    keeping: KeepingSettings
+    wandb: WandbSettings
+
+
 def make_training_env(config: TeacherConfig) -> VecEnv:
     """Make the state-only training environments, which need no renderer and no process of their own.
 
     They raise `ValueError` where a reward, an observation or an action is not finite.
     """
     reward: dict[str, Any] = {} if config.reward_dist_weight == 1 else {"reward_dist_weight": config.reward_dist_weight}
-    env = DummyVecEnv([lambda: gym.make(TASKS[config.task].env_id, **reward) for _ in range(config.num_envs)])
+    task = find_task(config.task)
+    env = DummyVecEnv([lambda: task.make(**reward) for _ in range(config.num_envs)])
     env.seed(config.seed)
     return VecCheckNan(env, raise_exception=True)
 
@@ -116,72 +142,55 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     return model
 
 
-def parse(argv: list[str] | None = None) -> tuple[TeacherConfig, argparse.Namespace, OneLineParser]:
+def parse(argv: list[str] | None = None) -> tuple[TeacherRun, argparse.Namespace, OneLineParser]:
     """Read the command line; both spellings, `--total-timesteps` and `--total_timesteps`, are understood."""
-    parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    for field in fields(TeacherConfig):
-        flags = dict.fromkeys([f"--{field.name.replace('_', '-')}", f"--{field.name}"])
-        text = f"{field.metadata['meaning']} (default: {field.default})"
-        parser.add_argument(*flags, dest=field.name, type=type(field.default), default=field.default, help=text)
-    parser.add_argument("--eval-freq", type=int, default=100_000, help="steps between evaluations (default: 100000)")
-    parser.add_argument(
-        "--checkpoint-freq", type=int, default=100_000, help="steps between checkpoints (default: 100000)"
-    )
-    parser.add_argument(
-        "--results-dir", type=Path, help="where runs are written (default: Results/<task>/Teacher/runs)"
-    )
-    parser.add_argument("--run-name", default="sac", help="folder of the run in there (default: sac)")
-    parser.add_argument("--wandb_mode", choices=["auto", "online", "offline", "disabled"], default="auto")
-    parser.add_argument("--wandb_entity", help="W&B entity, else WANDB_ENTITY")
-    parser.add_argument("--wandb_project", help="W&B project, else WANDB_PROJECT, else policy-distillation")
-    parser.add_argument("--resume", action="store_true", help="continue the run of this name")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run of this name")
+    parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name, field in TeacherRun.settings().items():
+        add_flag(parser, list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])), {"": field})
+    parser.add_argument("--resume", action="store_true", default=False, help="continue the run of this name")
+    parser.add_argument("--overwrite", action="store_true", default=False, help="replace the run of this name")
     arguments = parser.parse_args(argv)
-    config = TeacherConfig(**{name: getattr(arguments, name) for name in asdict(TeacherConfig())})
+    run = TeacherRun.of(vars(arguments))
     try:
-        config.check()
+        run.check()
+        run = run.replace(task=find_task(run.sac.task).reference)
     except BadInput as error:
         parser.error(setting_as_flag(error))
-    arguments.results_dir = arguments.results_dir or RESULTS / config.task / "Teacher" / "runs"
-    if not re.fullmatch(NAME, arguments.run_name):
-        parser.error(f"--run-name {arguments.run_name!r}: letters, digits and . _ + - only")
-    if min(arguments.eval_freq, arguments.checkpoint_freq) < 1:
-        parser.error("--eval-freq, --checkpoint-freq: at least 1 step is needed")
-    return config, arguments, parser
+    return run, arguments, parser
 
 
 def main() -> None:
     """Command line."""
-    config, arguments, parser = parse()
-    folder = arguments.results_dir / arguments.run_name
-    with one_line_errors(parser.prog, "the same command with --resume goes on"):
-        resolve_device(config.device)
+    teacher_run, arguments, parser = parse()
+    keeping, task = teacher_run.keeping, find_task(teacher_run.sac.task)
+    results = Path(keeping.results_dir) if keeping.results_dir else RESULTS / task.name / "Teacher" / "runs"
+    folder = results / keeping.run_name
+    with one_line_errors(parser.prog, "the same command with --resume continues"):
+        resolve_device(teacher_run.sac.device)
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
         if arguments.resume and not (folder / "config.json").is_file():
             raise BadInput(f"--resume: nothing to resume in {folder}")
         with locked(folder):
-            run(config, arguments, folder)
+            run(teacher_run, task, arguments.resume, folder)
 
 
-def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> None:
-    """Train a teacher, or go on with training it, and write its folder.
+def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None:
+    """Train a teacher, or continue to train it, and write its folder.
 
     Raises:
-        BadInput: the run to go on with has other settings.
+        BadInput: the run to continue has other settings.
         BadFile: it is damaged.
         Stopped: SIGINT or SIGTERM came, and everything is saved.
         Diverged: the policy is no longer finite.
     """
+    config, wandb = teacher_run.sac, teacher_run.wandb
     written = folder / "config.json"
-    before: dict[str, Any] = {}
     torch.set_num_threads(1)  # layers this small gain nothing from a second thread
-    if arguments.resume:
-        try:
-            before = dict(json.loads(written.read_text()))
-        except (ValueError, TypeError) as error:
-            raise BadFile(f"{written}: damaged ({error})") from None
-        compared = asdict(config).keys() - {"device", "total_timesteps"}  # more of the same is fine
+    before: dict[str, Any] = {}
+    if resume:
+        before = read_json(written)
+        compared = asdict(config).keys() - TeacherRun.named("machine")
         unlike = differences(before, asdict(config), sorted(compared))
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
@@ -190,49 +199,47 @@ def run(config: TeacherConfig, arguments: argparse.Namespace, folder: Path) -> N
         model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)
     write_json(written, asdict(config))
-
     wandb_run = start_wandb(
-        arguments.wandb_mode,
+        wandb.wandb_mode,
         folder,
         asdict(config),
         group="Teacher",
-        name=arguments.run_name,
-        tags=[config.task, "SAC"],
-        entity=arguments.wandb_entity,
-        project=arguments.wandb_project,
+        name=teacher_run.keeping.run_name,
+        tags=[task.name, "SAC"],
+        entity=wandb.wandb_entity,
+        project=wandb.wandb_project,
         run_id=before.get("wandb_id"),
     )
     if wandb_run is not None:
         write_json(written, asdict(config) | {"wandb_id": wandb_run.id})
-    env = make_vector_env(TASKS[config.task], num_envs=25, num_workers=1, frames=False)
+    world = make_world(task, num_envs=25, num_workers=1, frames=False)
     try:
-        with stop_requests() as requests:
-            callback = EvaluationCallback(
-                model,
-                folder,
-                TASKS[config.task],
-                env,
-                arguments.eval_freq,
-                arguments.checkpoint_freq,
-                requests,
-                wandb_run,
-            )
-            # Stable-Baselines3 counts on from where it was when the counter is not reset, to `total` more steps.
-            steps = config.total_timesteps - model.num_timesteps
-            try:
-                model.learn(steps, callback, reset_num_timesteps=not arguments.resume)
-            except ValueError as error:  # so PyTorch's distributions and VecCheckNan refuse what is not finite
-                check_finite(model, folder)
-                raise Diverged(
-                    f"{brief(error)} at step {model.num_timesteps}; {folder} keeps what was saved"
-                ) from error
-            if requests:
-                raise Stopped(requests[0], f"update {model._n_updates}")
+        learn(model, teacher_run, task, folder, world, wandb_run, resume)
     finally:
-        env.close()
+        world.close()
         if wandb_run is not None:
             wandb_run.finish()
     print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
+
+
+def learn(
+    model: SAC, teacher_run: TeacherRun, task: Task, folder: Path, world: World, wandb_run: Any, resume: bool
+) -> None:
+    """Train until all steps are made; raises as `run` does."""
+    config, keeping = teacher_run.sac, teacher_run.keeping
+    with stop_requests() as requests:
+        callback = EvaluationCallback(
+            model, folder, task, world, keeping.eval_freq, keeping.checkpoint_freq, requests, wandb_run
+        )
+        # Stable-Baselines3 counts on from the model's steps when the counter is not reset, to `steps` more.
+        steps = config.total_timesteps - model.num_timesteps
+        try:
+            model.learn(steps, callback, reset_num_timesteps=not resume)
+        except ValueError as error:  # so PyTorch's distributions and VecCheckNan refuse numbers that are not finite
+            check_finite(model, folder)
+            raise Diverged(f"{brief(error)} at step {model.num_timesteps}; {folder} keeps what was saved") from error
+        if requests:
+            raise Stopped(requests[0], f"update {model._n_updates}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
-from Algorithm.Checkpoint import check_fits
+from Algorithm.Policies import check_fits
 from Common.Command_line import OneLineParser, one_line, one_line_errors
 from Common.Errors import BadFile, BadInput, brief
 from Common.Files import RESULTS
-from Enviroment.Tasks import TASKS
+from Enviroment.Tasks import Task, find_task
 from Models.Model_Pusher import Teacher
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
@@ -71,22 +71,29 @@ def main() -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="NAME.zip, with NAME_vecnormalize.pkl beside it")
-    parser.add_argument(
-        "--task", choices=list(TASKS), default="Pusher", help="what it was trained on (default: Pusher)"
-    )
+    parser.add_argument("--task", default="Pusher", help="the task it was trained on (default: Pusher)")
     parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
-    output = arguments.output or RESULTS / arguments.task / "Teacher" / "teacher.pt"
     with one_line_errors(parser.prog):
-        model, statistics = load_sac(arguments.checkpoint)
-        try:
-            teacher = teacher_from_sac(model, statistics)
-        except Exception as error:  # whatever another policy or other statistics break
-            raise BadFile(f"{arguments.checkpoint}: not a SAC teacher and its statistics ({brief(error)})") from error
-        check_fits(arguments.checkpoint, teacher, TASKS[arguments.task])
-        if output.is_dir():
-            raise BadInput(f"--output {output} is a folder; a file's name is needed")
-        teacher.save(output, arguments.task)
+        save_weights(arguments.checkpoint, find_task(arguments.task), arguments.output)
+
+
+def save_weights(checkpoint: Path, task: Task, output: Path | None) -> None:
+    """Write a checkpoint as the teacher of a task; without `output` as the one that its students learn from.
+
+    Raises:
+        BadInput: it is no such checkpoint, or does not fit the task.
+    """
+    output = output or RESULTS / task.name / "Teacher" / "teacher.pt"
+    model, statistics = load_sac(checkpoint)
+    try:
+        teacher = teacher_from_sac(model, statistics)
+    except Exception as error:  # whatever another policy or other statistics break
+        raise BadFile(f"{checkpoint}: not a SAC teacher and its statistics ({brief(error)})") from error
+    check_fits(checkpoint, teacher, task)
+    if output.is_dir():
+        raise BadInput(f"--output {output} is a folder; a file's name is needed")
+    teacher.save(output, task.reference, task.name)
     print(f"wrote {output}")
 
 

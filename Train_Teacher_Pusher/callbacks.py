@@ -1,4 +1,4 @@
-"""What happens beside the SAC updates: evaluation on fixed seeds, checkpoints, metrics."""
+"""Evaluation on fixed seeds, checkpoints and metrics beside the SAC updates."""
 
 import csv
 import os
@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from Enviroment.World import World
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
-from Algorithm.Logger import AXES, MetricsFile, log_video
+from Algorithm.Logger import log_video
+from Algorithm.Metrics_file import AXES, MetricsFile
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
@@ -18,7 +20,6 @@ from Common.Errors import BadFile, Diverged, brief
 from Common.Files import sync
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
-from Enviroment.Vector_env import WorkerVectorEnv
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
@@ -80,14 +81,14 @@ class EvaluationCallback(BaseCallback):
         model: SAC,
         folder: Path,
         task: Task,
-        env: WorkerVectorEnv,
+        world: World,
         every: int,
         checkpoint_every: int,
         stop_requests: Sequence[int],
         run: Any = None,
     ):
         super().__init__()
-        self._folder, self._task, self._env, self._run = folder, task, env, run
+        self._folder, self._task, self._world, self._run = folder, task, world, run
         self._stop_requests = stop_requests
         self._every, self._checkpoint_every = every, checkpoint_every
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
@@ -134,7 +135,7 @@ class EvaluationCallback(BaseCallback):
     def _film(self) -> None:
         recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
         teacher = teacher_from_sac(*load_sac(self._folder / "best.zip"))
-        evaluate(teacher, self._env, self._task, seeds, recording=recording)
+        evaluate(teacher, self._world, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
         try:
             write_video(video, self._task, seeds, recording, name="teacher")
@@ -155,7 +156,7 @@ class EvaluationCallback(BaseCallback):
         self._evaluated = self.num_timesteps
         statistics = self.model.get_vec_normalize_env()
         assert statistics is not None
-        result = evaluate(teacher_from_sac(self._sac, statistics), self._env, self._task, TEACHER_SELECTION_SEEDS)
+        result = evaluate(teacher_from_sac(self._sac, statistics), self._world, self._task, TEACHER_SELECTION_SEEDS)
         row: dict[str, Any] = {
             "timesteps": self.num_timesteps,
             "updates": self._sac._n_updates,

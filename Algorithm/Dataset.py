@@ -1,0 +1,221 @@
+"""Datasets on disk: one `.npy` file for each field, checked when they are read."""
+
+import io
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Common.Errors import BadFile
+from Common.Files import read_json, sync, write_json
+from Common.Settings import differences
+
+Arrays = dict[str, np.ndarray]
+
+DATASET_VERSION = 2
+FIELDS = {"Frame": "frame", "State": "state", "PartialState": "proprioception"}  # of observations, of samples
+
+
+def episode_ends(episode_start: np.ndarray) -> np.ndarray:
+    """Return where each episode ends, one past its last sample, from bool [N]."""
+    return np.append(np.flatnonzero(episode_start)[1:], len(episode_start))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples on disk, memory-mapped, in the order of their episodes.
+
+    Attributes:
+        folder: where they lie.
+        meta: what they are: task, teacher, render settings.
+        fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
+            [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
+            `episode_start` bool [N], `seed` int64 [N].
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    fields: Arrays
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.fields["seed"])
+
+    def prefix(self, samples: int) -> "Dataset":
+        """Return the first episodes, as many as hold `samples` samples: what a smaller collection would have been."""
+        ends = episode_ends(self.fields["episode_start"])
+        end = ends[np.searchsorted(ends, samples)]
+        return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
+
+
+DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std", "reward", "episode_start", "seed")
+
+
+def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
+    """Map the first `samples` samples of some fields in a folder into memory.
+
+    Raises:
+        BadFile: a file is missing, damaged, or too short.
+    """
+    try:
+        # "c": written to by nobody, yet PyTorch asks for memory that could be.
+        fields = {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
+    except (OSError, ValueError, EOFError) as error:
+        raise BadFile(f"{folder}: damaged samples ({error})") from error
+    short = [name for name, values in fields.items() if len(values) < samples]
+    if short:
+        raise BadFile(f"{folder}: damaged samples ({short[0]}.npy holds {len(fields[short[0]])} instead of {samples})")
+    return {name: values[:samples] for name, values in fields.items()}
+
+
+def spaces(fields: Arrays) -> dict[str, list[Any]]:
+    """Return dtype and shape of one sample of every field, as plain values."""
+    return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
+
+
+def crc32(values: np.ndarray, before: int = 0) -> int:
+    """Return the checksum of an array's bytes, after others whose checksum was `before`."""
+    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, before)
+
+
+def check_samples(folder: Path, fields: Arrays, checksums: Mapping[str, int]) -> None:
+    """Compare fields with their checksums.
+
+    Raises:
+        BadFile: one of them was altered; `folder` is for the message.
+    """
+    for name, values in fields.items():
+        if crc32(values) != checksums[name]:
+            raise BadFile(f"{folder}: damaged samples ({name}.npy was altered)")
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a dataset; its files are read through once, to compare them with their checksums.
+
+    Raises:
+        BadFile: it is not whole, or of another version.
+    """
+    path = folder / "meta.json"
+    meta = read_json(path)
+    if meta.get("format") != "dataset" or meta.get("version") != DATASET_VERSION:
+        raise BadFile(f"{path}: not a dataset of version {DATASET_VERSION}")
+    try:
+        if not meta["complete"]:
+            raise BadFile(f"{path}: a collection that was cut off")
+        dataset = Dataset(folder, meta, read_samples(folder, meta["samples"]))
+        for name, space in spaces(dataset.fields).items():
+            if meta["spaces"][name] != space:
+                raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
+        check_samples(folder, dataset.fields, meta["crc32"])
+    except (KeyError, TypeError) as error:
+        raise BadFile(f"{path}: damaged") from error
+    return dataset
+
+
+def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | None:
+    """Return `folder` if it exists, else the smallest dataset beside it that has at least as many samples, else None.
+
+    The `meta.json` of a dataset beside it has to hold everything that is in `like`.
+    """
+    if folder.exists():
+        return folder
+    larger = []
+    for path in folder.parent.glob("dataset_*/meta.json"):
+        try:
+            meta = read_json(path)
+            if meta["complete"] and meta["samples"] >= samples and like.items() <= meta.items():
+                larger.append((meta["samples"], path.parent))
+        except (BadFile, KeyError, TypeError):
+            continue  # damaged, and not the one that was asked for
+    return min(larger)[1] if larger else None
+
+
+def episode_ages(episode_start: np.ndarray) -> torch.Tensor:
+    """Return how many steps every sample is from the first of its episode, int [N], from bool [N]."""
+    index = np.arange(len(episode_start))
+    return torch.from_numpy(index - np.maximum.accumulate(np.where(episode_start, index, 0)))
+
+
+class SampleWriter:
+    """Appends samples to one `.npy` file for each field; `meta.json` says how many of them are whole, and their checksums."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any]):
+        self.folder = folder
+        self.meta = meta | {"complete": False, "samples": 0, "episodes": 0, "crc32": {}}
+
+    def resume(self) -> None:
+        """Continue after the samples that are in the folder, if there are any.
+
+        Raises:
+            BadFile: they are damaged, or were begun with other settings.
+        """
+        path = self.folder / "meta.json"
+        if not path.exists():
+            return
+        before = read_json(path)
+        compared = self.meta.keys() - {"samples", "episodes", "crc32", "complete", "versions"}
+        unlike = differences(before, self.meta, sorted(compared))
+        if unlike:
+            raise BadFile(f"{self.folder}: begun with other settings: {unlike}")
+        try:
+            counts = int(before["samples"]), int(before["episodes"]), dict(before["crc32"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadFile(f"{path}: damaged") from error
+        self.cut(*counts)
+
+    def cut(self, samples: int, episodes: int, checksums: dict[str, int]) -> None:
+        """Forget everything after the first `samples`.
+
+        Raises:
+            BadFile: they are missing or damaged.
+        """
+        if samples:
+            check_samples(self.folder, read_samples(self.folder, samples, tuple(checksums)), checksums)
+        self.meta |= {"samples": samples, "episodes": episodes, "crc32": checksums}
+
+    def append(self, samples: Arrays) -> None:
+        """Add whole episodes."""
+        count, checksums = self.meta["samples"], self.meta["crc32"]
+        if not count:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.meta["crc32"] = {name: crc32(values, checksums.get(name, 0)) for name, values in samples.items()}
+        for name, values in samples.items():
+            path = self.folder / f"{name}.npy"
+            with path.open("r+b" if count else "w+b") as file:
+                # NumPy pads a header so that its first axis can grow in place. It comes last: cut before, the old is whole.
+                header = _header((count + len(values), *values.shape[1:]), values.dtype)
+                file.seek(len(header) + values[:1].nbytes * count)
+                file.write(np.ascontiguousarray(values).data)
+                file.truncate()
+                sync(file)
+                file.seek(0)
+                file.write(header)
+                sync(file)
+        self.meta["samples"] += len(samples["seed"])
+        self.meta["episodes"] += int(samples["episode_start"].sum())
+        self._write_meta()
+
+    def finish(self) -> None:
+        """Mark the samples as complete, and describe them in `meta.json`."""
+        fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
+        self.meta["complete"] = True
+        self.meta["spaces"] = spaces(fields)
+        self.meta["episode_starts"] = np.flatnonzero(fields["episode_start"]).tolist()
+        self._write_meta()
+
+    def _write_meta(self) -> None:
+        write_json(self.folder / "meta.json", self.meta)
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()

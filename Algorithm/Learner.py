@@ -1,0 +1,135 @@
+"""Gradient updates, for every algorithm alike, and the frame that all trainers share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from Algorithm.Checkpoint import random_state, restore_random_state
+from Algorithm.Config import TrainingConfig
+from Algorithm.CUDA_graphs import graphed
+from Algorithm.Losses import Loss
+from Algorithm.Schedules import anneal
+from Common import Parallel
+from Models.Base_Model import ActorCritic
+
+ERRORS = "errors"  # in an update's results, beside its scalars
+
+
+class Learner:
+    """Makes gradient updates: loss, backward pass, average over the ranks, clipping, annealing, step.
+
+    On CUDA loss and backward pass are replayed as a graph: Python must not branch on a tensor's value in them, and whatever
+    changes from update to update comes as an input.
+
+    Args:
+        student: the network.
+        optimizer: of its parameters.
+        config: for the learning rate, the norm that gradients are clipped to, and the number of updates.
+        gather: makes a batch of an update's input tensors.
+        loss: returns the loss of a batch.
+        unused: whether some parameters have no part in the loss, which several ranks have to know.
+
+    Attributes:
+        updates: how many were made.
+    """
+
+    def __init__(
+        self,
+        student: ActorCritic,
+        optimizer: torch.optim.Optimizer,
+        config: TrainingConfig,
+        gather: Callable[..., Any],
+        loss: Callable[..., Loss],
+        unused: bool,
+    ):
+        self.student, self.optimizer, self.updates = student, optimizer, 0
+        self._config, self._gather = config, gather
+        self._loss = Parallel.averaging(student, loss, unused)
+        self._graphed = graphed(student, student.scale.device, self._gradients)
+
+    def update(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Make one update; returns `training/` scalars, and `errors` [B] if the loss has them."""
+        anneal(self.optimizer, self._config, self.updates)
+        results = self._graphed(**inputs)
+        self.optimizer.step()
+        self.updates += 1
+        return results
+
+    def _gradients(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Leave the clipped gradients of a batch's loss in the student's parameters."""
+        loss = self._loss(self._gather(**inputs))
+        self.optimizer.zero_grad()
+        with Parallel.communicating():
+            loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
+        scalars = {"loss": loss.total, "gradient_norm": norm, **loss.scalars}
+        results = {f"training/{name}": value.detach() for name, value in scalars.items()}
+        return results if loss.errors is None else results | {ERRORS: loss.errors}
+
+
+class Trainer:
+    """A method that trains a student step by step; the loop of `Training` drives it.
+
+    A method sets `learner`, and implements `start`, `step`, and `own_state` and `load_own_state` if it has more to keep than
+    the network, the optimizer and random numbers.
+
+    Attributes:
+        student: the network.
+        learner: makes its updates.
+        samples_collected: from environments or a dataset.
+        samples_seen: by all updates together.
+    """
+
+    learner: Learner
+
+    def __init__(self, student: ActorCritic, seed: int):
+        self.student, self.device, self.seed = student, student.scale.device, seed
+        self.samples_collected = self.samples_seen = 0
+
+    @property
+    def optimization_steps(self) -> int:
+        """How many updates were made."""
+        return self.learner.updates
+
+    def start(self) -> None:
+        """Seed every random number and prepare the first step of a new run."""
+        raise NotImplementedError
+
+    def step(self, budget: int) -> dict[str, float]:
+        """Make some updates, at most `budget`; returns scalars."""
+        raise NotImplementedError
+
+    def own_state(self) -> dict[str, Any]:
+        """Return this rank's part of the state, beside random numbers."""
+        return {}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Continue from `own_state`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `load_state_dict` needs to continue bit for bit (on the CPU), between two steps."""
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "counters": [self.optimization_steps, self.samples_collected, self.samples_seen],
+            "ranks": Parallel.exchange(self.own_state() | random_state(self.device)),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.student.load_state_dict(state["student"])
+        self.learner.optimizer.load_state_dict(state["optimizer"])
+        self.learner.updates, self.samples_collected, self.samples_seen = state["counters"]
+        own = state["ranks"][Parallel.rank()]
+        self.load_own_state(own)
+        restore_random_state(own, self.device)
+
+
+def mean_scalars(updates: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Average the scalars of several updates, with one transfer from the device."""
+    if not updates:
+        return {}
+    keys = list(updates[0])
+    means = torch.stack([torch.stack([update[key].detach().float() for key in keys]) for update in updates]).mean(0)
+    return dict(zip(keys, means.tolist()))

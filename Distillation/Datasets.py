@@ -1,0 +1,141 @@
+"""The datasets of the command line: where they are, how they are collected, and whether one fits a run."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Dataset import Dataset, find_dataset, open_dataset
+from Common.Errors import BadInput, advice
+from Common.Files import ROOT, file_hash, locked, plain
+from Common.Machine import versions
+from Common.Settings import differences
+from Distillation.Utils import (
+    DATASET_SIZES,
+    CloningExperiment,
+    Collection,
+    DAggerExperiment,
+    Job,
+    dataset_folder,
+)
+from Enviroment.Tasks import Task
+from Enviroment.Utils import make_world
+from Models.Model_Pusher import Teacher, get_Teacher_model
+
+HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
+
+
+def describe(job: Job, task: Task, teacher: Path) -> dict[str, Any]:
+    """Return the content of `config.json`: settings, rendering, teacher, and the versions of packages and of this code."""
+    return plain(
+        {
+            "method": job.flag,
+            **job.flat(),
+            "teacher_sha256": file_hash(teacher),
+            "render": task.rendering(job.world.render_quality),
+            "versions": versions(ROOT),
+        }
+    )
+
+
+def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
+    """Collect a dataset, and write it once more for Minari if that is wanted.
+
+    Raises:
+        BadInput: it exists already, and no export is wanted, or it has other settings.
+        BadFile: another process is collecting it, or the existing one is damaged.
+    """
+    wanted = job.collection
+    folder = dataset_folder(job, job.noise, wanted.num_data)
+    description = describe(job, task, teacher_path)
+    if folder.exists() and not overwrite:
+        if wanted.export_minari is None:
+            raise BadInput(f"{folder} exists already; --overwrite collects it anew")
+        with advice(HOW_TO_REPAIR):
+            check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", *vars(job.noise)))
+    if wanted.export_minari is not None:
+        from Algorithm.Minari_export import check_minari
+
+        check_minari(Path(wanted.export_minari))
+    if not folder.exists() or overwrite:
+        _collect_anew(job, folder, task, teacher, description, overwrite)
+    if wanted.export_minari is not None:
+        from Algorithm.Minari_export import export_minari
+
+        export_minari(open_dataset(folder), task, Path(wanted.export_minari))
+        print(f"minari   {wanted.export_minari}")
+
+
+def _collect_anew(
+    job: Collection, folder: Path, task: Task, teacher: Teacher, description: dict[str, Any], overwrite: bool
+) -> None:
+    wanted = job.collection
+    meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
+    folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
+    started = time.monotonic()
+    quality = job.world.render_quality
+    with (
+        locked(folder),
+        closing(make_world(task, wanted.num_envs, job.world.num_workers, render_quality=quality)) as world,
+        advice(HOW_TO_REPAIR),
+    ):
+        collect_dataset(folder, world, teacher, wanted.num_data, job.noise, meta, job.place.quiet, overwrite)
+    seconds = time.monotonic() - started
+    dataset = open_dataset(folder)
+    returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
+    print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
+
+
+def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teacher_path: Path) -> Path:
+    """Return the folder of the dataset that a run asks for, or of a larger one; collect it if that is asked for too.
+
+    Raises:
+        BadInput: there is none.
+    """
+    samples = DATASET_SIZES[job.data.dataset]
+    wanted = dataset_folder(job, job.noise, samples)
+    folder = find_dataset(wanted, samples, vars(job.noise))
+    if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
+        collection = Collection.of(
+            job.flat() | {"num_data": samples, "num_envs": Collection.of({}).collection.num_envs}
+        )
+        collect(collection, task, get_Teacher_model(teacher_path, job.place.device), teacher_path, overwrite=False)
+        folder = wanted
+    if folder is None:
+        usual = vars(type(job.noise)())
+        flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != usual[key])
+        raise BadInput(
+            f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
+            "--collect does so by itself"
+        )
+    return folder
+
+
+def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, description: dict[str, Any]) -> Dataset:
+    """Open a run's dataset, or the beginning of a larger one.
+
+    Raises:
+        BadInput: it has other settings than the run.
+        BadFile: it is damaged.
+    """
+    with advice(HOW_TO_REPAIR):
+        dataset = open_dataset(folder)
+    seen = ["render"] if job.student.mode != "State" else []
+    check_same(dataset, description, ("task", "teacher_sha256", *vars(job.noise), *seen))
+    return dataset.prefix(DATASET_SIZES[job.data.dataset])
+
+
+def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
+    """Raise `BadInput` where a dataset has other settings than asked for, apart from how its frames are stacked."""
+
+    def single(meta: dict[str, Any]) -> dict[str, Any]:
+        render = meta.get("render")
+        if not isinstance(render, dict):
+            return meta
+        return meta | {"render": {key: value for key, value in render.items() if not key.startswith("stack")}}
+
+    unlike = differences(single(dataset.meta), single(description), keys)
+    if unlike:
+        raise BadInput(f"{dataset.folder} has other settings than asked for: {unlike}")

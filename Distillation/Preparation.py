@@ -1,0 +1,289 @@
+"""Validates a run's inputs and creates or resumes its folder; everything is checked before anything is written."""
+
+import shutil
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from Algorithm.Checkpoint import Checkpoint
+from Algorithm.Dataset import Dataset
+from Algorithm.Policies import check_fits, load_policy
+from Algorithm.Test_model import table
+from Common import Parallel
+from Common.Errors import BadFile, BadInput
+from Common.Files import file_hash, locked, read_json, write_json
+from Common.Machine import resolve_precision
+from Common.Settings import differences
+from Distillation.Datasets import describe, find_or_collect, open_matching
+from Distillation.Reports.Runs import label
+from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder
+from Enviroment.Tasks import Task
+from Models.Base_Model import ActorCritic
+
+SUMMARY = "summary.json"
+PAGE = "page.html"  # written last
+NOT_COMPARED = ("versions", "before", "parent", "label")  # entries of config.json that may differ on resumption
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The first rank's decisions, in plain values.
+
+    Attributes:
+        job: the run's settings, those that DAgger inherits included.
+        description: the content of `config.json`.
+        folder: the run's.
+        resumes: whether the run continues from a checkpoint.
+        start: the student's file that DAgger begins with.
+        data: the folder of the dataset, of cloning and DAgger.
+        scores: the table of a run that has finished already.
+    """
+
+    job: Experiment
+    description: dict[str, Any]
+    folder: Path
+    resumes: bool
+    start: Path | None
+    data: Path | None
+    scores: str | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a run begins or continues with.
+
+    Attributes:
+        checkpoint: of a run that was cut off.
+        dataset: of cloning and DAgger.
+        student: that DAgger begins with.
+        priorities: of the dataset, as cloning left them to DAgger.
+    """
+
+    checkpoint: Checkpoint | None = None
+    dataset: Dataset | None = None
+    student: ActorCritic | None = None
+    priorities: dict[str, Any] | None = None
+
+
+def prepare(
+    job: Experiment, task: Task, teacher_path: Path, resume: bool, overwrite: bool, open_things: ExitStack
+) -> tuple[Plan, Inputs] | None:
+    """Check a run's settings and files, and create its folder; returns None if the run has finished already.
+
+    The first rank decides and writes, the others only load.
+
+    Args:
+        job: settings.
+        task: the task.
+        teacher_path: the teacher's file.
+        resume: whether to continue the run.
+        overwrite: whether to replace it.
+        open_things: gets the folder's lock.
+
+    Raises:
+        BadInput, BadFile: before anything is written.
+    """
+    first = Parallel.rank() == 0
+    with Parallel.agreed():
+        own = decide(job, task, teacher_path, resume, overwrite, open_things) if first else None
+    plan: Plan = Parallel.exchange(own)[0]
+    if plan.scores is not None:
+        print(f"the run in {plan.folder} is finished\n{plan.scores}")
+        return None
+    with Parallel.agreed():
+        inputs = load(plan, task)
+        if first:
+            begin(plan, overwrite, open_things)
+    return plan, inputs
+
+
+def decide(
+    job: Experiment, task: Task, teacher_path: Path, resume: bool, overwrite: bool, open_things: ExitStack
+) -> Plan:
+    """Check the settings, the folder and the checkpoint, and find or collect the dataset; locks a run that is resumed."""
+    start = None
+    origin: dict[str, Any] = {}
+    if isinstance(job, DAggerExperiment):
+        job, start, origin = inherit(job)
+    description = describe(job, task, teacher_path) | {"ranks": Parallel.count()} | origin
+    description["render"] |= {"stack": job.student.stack}
+    description["label"] = label(description)
+    folder = task_folder(job) / job.folder / job.name
+    resumes = check_folder(folder, resume, overwrite)
+    scores = None
+    if resumes:
+        open_things.enter_context(locked(folder))
+        checkpoint = Checkpoint.load(folder / LAST)
+        check_settings(folder, checkpoint.settings, description, job.free())
+        scores = finished_scores(folder, checkpoint, job.method.optimization_steps)
+    data = None
+    if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
+        data = find_or_collect(job, task, teacher_path)
+    return Plan(job, description, folder, resumes, start, data, scores)
+
+
+def load(plan: Plan, task: Task) -> Inputs:
+    """Load the files that a run begins or continues with, and compare them with its settings."""
+    checkpoint = dataset = student = priorities = None
+    job, description = plan.job, plan.description
+    if plan.resumes:
+        checkpoint = Checkpoint.load(plan.folder / LAST)
+    if plan.data is not None and isinstance(job, CloningExperiment | DAggerExperiment):
+        dataset = open_matching(job, plan.data, description)
+        description["data"] = {
+            "samples": len(dataset),
+            **{key: dataset.meta.get(key) for key in vars(job.noise)},
+            "crc32": dataset.meta["crc32"]["mean"],
+        }
+        if checkpoint and checkpoint.settings.get("data") != description["data"]:
+            raise BadInput(f"--resume: the run in {plan.folder} began with another dataset than there is now")
+    if plan.start is not None:
+        student, card = load_policy(plan.start, job.place.device)
+        check_fits(plan.start, student, task)
+        unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render"))
+        if unlike:
+            raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")
+        student.train()
+        priorities = Checkpoint.load(plan.start.with_name(LAST.name)).trainer["priorities"]
+    return Inputs(checkpoint, dataset, student, priorities)
+
+
+def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
+    """Create the run's folder and lock it, unless it is resumed, and write `config.json`."""
+    folder = plan.folder
+    if not plan.resumes:
+        open_things.enter_context(locked(folder))
+        if folder.exists() and not overwrite and (folder / LAST).is_file():
+            raise BadInput(f"{folder}: another process was faster")
+        shutil.rmtree(folder, ignore_errors=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
+    write_json(folder / "config.json", plan.description)
+
+
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Refuse to lose a run, or to continue one that does not exist; returns whether there is a checkpoint to resume from.
+
+    A run that was cut off before its first checkpoint begins again.
+
+    Raises:
+        BadInput: see the messages.
+    """
+    if resume and overwrite:
+        raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
+    if resume and not (folder / "config.json").is_file():
+        raise BadInput(f"--resume: nothing to resume in {folder}")
+    saved = (folder / LAST).is_file()
+    if folder.exists() and not (resume or overwrite):
+        raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
+    return resume and saved
+
+
+def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int) -> str | None:
+    """Return the table of closing figures if a run has finished, page included.
+
+    Raises:
+        BadFile: `summary.json` is damaged.
+    """
+    summary = folder / SUMMARY
+    if checkpoint.updates < optimization_steps or not summary.is_file() or not (folder / PAGE).is_file():
+        return None
+    try:
+        return table(read_json(summary)["OD"])
+    except (BadFile, KeyError, TypeError, AttributeError):
+        raise BadFile(f"{summary}: damaged; --overwrite makes the run anew") from None
+
+
+def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: set[str]) -> None:
+    """Compare the settings of a run's checkpoint with those of its resumption; `free` ones may differ.
+
+    Raises:
+        BadInput: others differ.
+    """
+    unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
+    if unlike:
+        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+    versions = differences(before.get("versions", {}), now["versions"])
+    if versions:
+        print(f"begun with other versions, so that numbers may differ: {versions}", file=sys.stderr)
+
+
+def check_ranks(job: Job, teacher: str) -> None:
+    """Raise `BadInput` unless all ranks have the same job and can share it evenly; `teacher` is its file's hash."""
+    count = Parallel.count()
+    if count == 1:
+        return
+    device = torch.device(job.place.device)
+    alike = {"method": job.flag, **job.flat(), "teacher's SHA-256": teacher, "device": device.type}
+    if isinstance(job, Experiment):
+        alike["precision"] = resolve_precision(job.student.precision, device)
+    for number, other in enumerate(Parallel.exchange(alike)):
+        unlike = differences(other, alike)
+        if unlike:
+            raise BadInput(f"ranks {number} and {Parallel.rank()} have other settings: {unlike}")
+    if not isinstance(job, Experiment):
+        raise BadInput(f"--{job.flag} is for one process, which uses all cores: start it without torchrun")
+    for name in ("num_envs", "minibatch_size"):
+        value = job.flat().get(name, count)
+        if value % count and not (name == "num_envs" and isinstance(job, DAggerExperiment)):
+            raise BadInput(f"--{name} {value} cannot be shared by {count} ranks: a multiple of {count} is needed")
+
+
+def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, Any]]:
+    """Take the settings that DAgger inherits from its run of behavioural cloning.
+
+    Returns:
+        The settings, the file of the student that it begins with, and what `config.json` says of its origin.
+
+    Raises:
+        BadInput: there is no such run.
+        BadFile: its checkpoint is damaged.
+    """
+    if job.data.folder_Dagger is None:
+        raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
+    folder = Path(job.data.folder_Dagger).expanduser().resolve()
+    parent = _parent(folder, job)
+    inherited = {name: parent[name] for name, field in job.settings().items() if field.metadata["inherited"]}
+    job = job.replace(folder_Dagger=str(folder), **inherited)
+    try:
+        job.check()
+    except BadInput as error:
+        raise BadInput(f"--folder_Dagger {folder}: its config.json is damaged ({error})") from None
+    job.check_sight()
+    checkpoints = folder / "checkpoints"
+    for name in ("last", job.data.start):
+        if not (checkpoints / f"{name}.pt").is_file():
+            raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
+    last = Checkpoint.load(checkpoints / "last.pt")
+    compared = last.settings.keys() - CloningExperiment.free() - set(NOT_COMPARED)
+    unlike = differences(last.settings, parent, sorted(compared))
+    if unlike or "priorities" not in last.trainer:
+        raise BadFile(f"{checkpoints / 'last.pt'}: not of the run it lies in: {unlike or 'no priorities'}")
+    start = checkpoints / f"{job.data.start}.pt"
+    origin = {
+        "start_sha256": file_hash(start),
+        "before": {"x_axis/optimization_steps": last.updates, "time/elapsed_s": last.elapsed_s},
+        "parent": {key: value for key, value in parent.items() if key not in CloningExperiment.free() | {"label"}},
+    }
+    return job, start, origin
+
+
+def _parent(folder: Path, job: DAggerExperiment) -> dict[str, Any]:
+    """Return the `config.json` of the run of cloning that DAgger continues."""
+    whose = f"--folder_Dagger {folder}"
+    try:
+        parent = read_json(folder / "config.json")
+    except BadFile:
+        raise BadInput(f"{whose}: no run of --BC_phase (no whole config.json)") from None
+    wanted = ["method", "task", *(name for name, field in job.settings().items() if field.metadata["inherited"])]
+    missing = [name for name in wanted if name not in parent]
+    if missing:
+        raise BadInput(f"{whose}: no run of --BC_phase (its config.json has no {missing[0]!r})")
+    if parent["method"] != CloningExperiment.flag:
+        raise BadInput(f"{whose}: a run of --{parent['method']}; one of --BC_phase is needed")
+    if parent["task"] != job.world.task:
+        raise BadInput(f"{whose}: a run on {parent['task']}; --task {parent['task']} is for it")
+    return parent

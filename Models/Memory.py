@@ -1,0 +1,114 @@
+"""What a policy keeps from step to step: nothing, or the frames from which its stacks are made."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+Observation = dict[str, torch.Tensor]
+
+
+def is_image(space: gym.Space) -> bool:
+    """Return whether a space is one of images: `uint8` with at least rows and columns, whatever its name is."""
+    return space.dtype == np.uint8 and space.shape is not None and len(space.shape) >= 2
+
+
+class Memory(Protocol):
+    """What a policy keeps from step to step in N environments."""
+
+    def see(self, obs: Observation, first: torch.Tensor) -> Observation:
+        """Take the newest observations [N, ...] and return what the policy is given, [N, ...].
+
+        `first` bool [N] marks the first observations of episodes.
+        """
+        ...
+
+    def state(self) -> Any:
+        """Return what `restore` needs, as tensors and plain values."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Continue from `state`."""
+        ...
+
+
+class NoMemory:
+    """The memory of a policy that is given the newest observation alone."""
+
+    def see(self, obs: Observation, first: torch.Tensor) -> Observation:
+        """Return the observations as they are."""
+        return obs
+
+    def state(self) -> None:
+        """Return None."""
+
+    def restore(self, state: None) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """Which frames a policy is given at once: `length` of every `stride`-th step, oldest first."""
+
+    length: int = 1
+    stride: int = 1
+
+    @property
+    def history(self) -> int:
+        """How many steps back the oldest frame lies."""
+        return (self.length - 1) * self.stride
+
+    def steps_back(self, age: torch.Tensor) -> torch.Tensor:
+        """Return how many steps back each frame of a stack lies, oldest first.
+
+        Args:
+            age: int [...], steps since the first observation of the episode.
+
+        Returns:
+            int [..., length]: `min(k * stride, age)`, so that an episode's first frame fills the stack.
+        """
+        return (torch.arange(self.length - 1, -1, -1, device=age.device) * self.stride).minimum(age[..., None])
+
+
+class FrameStacks:
+    """The frame stacks of N environments: a ring of the newest frames, `uint8` [history + 1, N, ...] for each image.
+
+    Args:
+        stack: which frames are in a stack.
+        images: the observation's keys that are images.
+        num_envs: N.
+    """
+
+    def __init__(self, stack: FrameStack, images: Iterable[str], num_envs: int):
+        self._stack, self._images = stack, tuple(images)
+        self._rings: dict[str, torch.Tensor] = {}
+        self._age = torch.zeros(num_envs, dtype=torch.int64)
+        self._environments = torch.arange(num_envs)
+        self._newest = -1
+
+    def see(self, obs: Observation, first: torch.Tensor) -> Observation:
+        """Return the observations with each image [N, ...] replaced by its stack [N, length, ...], oldest first."""
+        length = self._stack.history + 1
+        if not self._rings:
+            self._rings = {key: torch.zeros((length, *obs[key].shape), dtype=torch.uint8) for key in self._images}
+        self._newest = (self._newest + 1) % length
+        self._age = torch.where(first, 0, self._age + 1)
+        rows = (self._newest - self._stack.steps_back(self._age)) % length
+        stacked = dict(obs)
+        for key, ring in self._rings.items():
+            ring[self._newest] = obs[key]
+            stacked[key] = ring[rows, self._environments[:, None]]
+        return stacked
+
+    def state(self) -> dict[str, Any]:
+        """Return copies of the rings, and where they stand."""
+        rings = {key: ring.clone() for key, ring in self._rings.items()}
+        return {"rings": rings, "age": self._age.clone(), "newest": self._newest}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self._rings = {key: ring.clone() for key, ring in state["rings"].items()}
+        self._age, self._newest = state["age"].clone(), state["newest"]
