@@ -1,6 +1,7 @@
 """Behavioural cloning of a dataset, and DAgger, which adds samples of the student's own states."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ from Models.Memory import Observation
 
 UPDATES_PER_STEP = 100  # and so for each row of metrics
 LINEAR_ALPHA = (0.2, 0.6)  # of `mode_alpha` linear
-DYNAMIC_ALPHA = {"dynamic_mean": np.mean, "dynamic_max": np.max}  # the statistic of the new samples' errors
+DYNAMIC_ALPHA: dict[str, Callable[[np.ndarray], Any]] = {
+    "dynamic_mean": np.mean,
+    "dynamic_max": np.max,
+}  # the statistic of the new samples' errors
 
 
 @dataclass(frozen=True)

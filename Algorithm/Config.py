@@ -14,6 +14,8 @@ class TrainingConfig(Settings):
     optimization_steps: int = setting(100_000, "gradient updates to do", at_least=1)
     learning_rate: float = setting(1e-3, "Adam's learning rate at the start; it falls along half a cosine", above=0)
     learning_rate_end: float = setting(1e-6, "learning rate of the last update", at_least=0)
+    minibatch_size: int = setting(72, "samples in an update", at_least=2, at_most=1_000_000)
+    max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,6 @@ class PPOConfig(TrainingConfig):
     value_coefficient: float = setting(1.0, "weight of the value loss", at_least=0)
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     epochs: int = setting(4, "passes over a rollout", at_least=1)
-    minibatch_size: int = setting(72, "samples in an update", at_least=2, at_most=1_000_000)
-    max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""
@@ -88,10 +88,10 @@ class CloningConfig(TrainingConfig):
     beta: float = setting(
         0.4, "importance weights correct the sampling by this much, and fully at the end", at_least=0, at_most=1
     )
-    minibatch_size: int = changed(PPOConfig, "minibatch_size", 64)
+    minibatch_size: int = changed(TrainingConfig, "minibatch_size", 64)
     learning_rate: float = changed(TrainingConfig, "learning_rate", 3e-3)
     weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
-    max_grad_norm: float = changed(PPOConfig, "max_grad_norm", 1.0)
+    max_grad_norm: float = changed(TrainingConfig, "max_grad_norm", 1.0)
     frame_noise: float = setting(
         0.0, "standard deviation of noise on training frames, in gray levels of 255", at_least=0, sees=True
     )

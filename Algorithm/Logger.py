@@ -301,3 +301,6 @@ class NullLogger:
 
     def sync(self) -> None:
         """Do nothing."""
+
+    def video(self, path: Path, step: int) -> None:
+        """Do nothing."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,29 +12,15 @@ from Enviroment.World import World
 from Algorithm.Episodes import EpisodeStep, run_episodes
 from Common.Errors import BadSetting
 from Enviroment.Tasks import Task
-from Models.Base_Model import GaussianPolicy
+from Models.Base_Model import GaussianPolicy, Policy
 from Models.Memory import Memory, NoMemory, Observation
-
-
-class Policy(Protocol):
-    """Anything that acts: a student, a teacher, or `ZeroPolicy`."""
-
-    inputs: tuple[str, ...]
-    images: tuple[str, ...]
-
-    def memory(self, num_envs: int) -> Memory:
-        """Return a fresh memory of N environments."""
-        ...
-
-    def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
-        """Return actions float32 [N, A] for observations with a leading [N], as its memory gives them."""
-        ...
 
 
 class ZeroPolicy:
     """Acts with zeros: the zero of the normalized return."""
 
-    inputs = images = ()
+    inputs: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     def __init__(self, action_space: gym.spaces.Box):
         self._size = action_space.shape[0]
@@ -175,8 +161,9 @@ class _Scores:
         if self._teacher is not None:
             wanted = self._teacher.act(step.obs)
             self._squares[rows] += (((self._scored[running] - wanted) / self._half_range) ** 2).mean(-1)
-        ended = rows[step.ended.numpy()]
-        self._distances[ended] = self._task.success_distance(step.last_obs["State"].double().numpy())
+        if step.ended.any():
+            state = step.last_obs["State"].double().numpy()
+            self._distances[rows[step.ended.numpy()]] = self._task.success_distance(state)
 
     def result(self, entropy: bool) -> Evaluation:
         """Return the evaluation, of a policy with or without entropy."""

@@ -147,7 +147,7 @@ class Priorities:
         indices = np.clip(np.searchsorted(self._cumulative, at, side="right"), start, end - 1)
         return indices, (self._p[start:end].min() / self._p[indices]) ** self.beta
 
-    def dynamic_alpha(self, statistic: Callable[[np.ndarray], float]) -> float:
+    def dynamic_alpha(self, statistic: Callable[[np.ndarray], Any]) -> float:
         """Return alpha by `new_share_alpha` from the `statistic` (mean or max) of the new errors."""
         seen = self.error[: self.old][~self._unseen[: self.old]]
         if not len(seen) or len(self) == self.old:

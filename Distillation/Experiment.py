@@ -106,7 +106,7 @@ def distil(job: Experiment, task: Task, teacher: Teacher, teacher_path: Path, re
             print(columns({**session.outcome(), "minutes": minutes}))
 
 
-def test_seeds(settings: TestSettings, closing: bool = False) -> dict[str, range]:
+def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]:
     """Return the seeds of each set of test episodes by its name: of tests while training, or of the closing one."""
     counts = {"ID": settings.episodes, "OD": settings.final_episodes if closing else settings.episodes}
     firsts = {"ID": ID_TEST_SEEDS[0], "OD": OD_TEST_SEEDS[0]}
@@ -184,8 +184,10 @@ class Session:
             project=job.wandb.wandb_project,
             run_id=checkpoint.wandb_id if checkpoint else None,
         )
-        done = (checkpoint.updates, checkpoint.rows, checkpoint.rows_crc32) if checkpoint else (0, 0, None)
-        logger = RunLogger(self.plan.folder, job.method.optimization_steps, run, *done, job.place.quiet)
+        done: dict[str, Any] = {}
+        if checkpoint:
+            done = {"done": checkpoint.updates, "keep": checkpoint.rows, "crc32": checkpoint.rows_crc32}
+        logger = RunLogger(self.plan.folder, job.method.optimization_steps, run, quiet=job.place.quiet, **done)
         self._open_things.callback(logger.close)
         if dataset is not None:
             logger.dataset(dataset.folder, dataset.meta)
@@ -202,7 +204,7 @@ class Session:
             optimization_steps=job.method.optimization_steps,
             test_every=job.test.test_every,
             checkpoint_every=job.log.checkpoint_every,
-            test=StudentTest(self.test_world, self.task, self.teacher, test_seeds(job.test)) if first else no_test,
+            test=StudentTest(self.test_world, self.task, self.teacher, seed_sets(job.test)) if first else no_test,
             logger=self.logger,
             film=self.film,
             film_every=job.test.video_every if first else 0,
@@ -213,7 +215,7 @@ class Session:
     def film(self, recording: Recording, update: int) -> None:
         """Write the video of a test's OD episodes."""
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
-        seeds = [seed for part in test_seeds(self.job.test, closing=True).values() for seed in part]
+        seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
         first = self.job.test.episodes
         write_video(video, self.task, seeds, recording, teacher=self.teacher, first=first)
@@ -224,7 +226,7 @@ class Session:
         assert isinstance(self.logger, RunLogger)
         self.logger.end_bar()
         folder, recording = self.plan.folder, Recording()
-        test = StudentTest(self.test_world, self.task, self.teacher, test_seeds(self.job.test, closing=True))
+        test = StudentTest(self.test_world, self.task, self.teacher, seed_sets(self.job.test, closing=True))
         report = test.report(self.student, recording)
         self.film(recording, self.trainer.optimization_steps)
         summary = {

@@ -44,8 +44,8 @@ def score(
     try:
         own = evaluate(policy, world, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording)
         guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
-        others = {"teacher": teacher, "zero": ZeroPolicy(world.action_space)}
-        results = {"policy": own} | {name: evaluate(other, world, task, seeds) for name, other in others.items()}
+        zero = evaluate(ZeroPolicy(world.action_space), world, task, seeds)
+        results = {"policy": own, "teacher": evaluate(teacher, world, task, seeds), "zero": zero}
     finally:
         world.close()
     report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -82,6 +82,28 @@ class CorrelatedNoise:
         return policy.mean + self.scale * policy.log_std.exp() * self.state
 
 
+class Policy(Protocol):
+    """Anything that acts: a student, a teacher, a planner."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The observation keys that acting needs."""
+        ...
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Those of them that are images."""
+        ...
+
+    def memory(self, num_envs: int) -> Memory:
+        """Return a fresh memory of N environments."""
+        ...
+
+    def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
+        """Return actions float32 [N, A] for observations with a leading [N], as the memory gives them."""
+        ...
+
+
 class GaussianPolicy(nn.Module):
     """A network whose output is a `SquashedGaussian` over a bounded action space.
 
@@ -135,10 +157,10 @@ class GaussianPolicy(nn.Module):
         return tuple(self.input_shapes)
 
     @torch.no_grad()
-    def act(self, obs: dict[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Return actions float32 [N, A] in the environment's units for the environment's observation.
+    def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
+        """Return actions float32 [N, A] in the environment's units, for observations as the policy's memory gives them.
 
-        `Frame`, for policies that see, is stacked already: `uint8` [N, stack, rows, columns], oldest first.
+        Images are stacked already: `uint8` [N, stack, rows, columns], oldest first.
         """
         policy = self.distribution(self.to_tensors(obs))
         return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()

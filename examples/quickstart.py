@@ -1,4 +1,4 @@
-"""The pieces from Python: collect the teacher's episodes, clone it into a student that sees, evaluate that."""
+"""The pieces from Python: collect the teacher's episodes, clone it into a student that sees, evaluate the student."""
 
 import tempfile
 from contextlib import closing
@@ -7,27 +7,27 @@ from pathlib import Path
 from Algorithm.BehaviouralCloning import BehaviouralCloning
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import CloningConfig
+from Algorithm.Dataset import open_dataset
 from Algorithm.Test_model import Evaluation, evaluate
-from Algorithm.Utils import open_dataset
 from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import get_Teacher_model, make_student
 
 
 def main(mode: str = "ImpaalaMid", samples: int = 10_000, updates: int = 1_000) -> Evaluation:
     """Collect, clone, evaluate."""
     task, teacher = TASKS["Pusher"], get_Teacher_model()
-    with closing(make_vector_env(task, num_envs=20)) as env, tempfile.TemporaryDirectory() as place:
-        collect_dataset(Path(place) / "dataset", env, teacher, samples)
+    with closing(make_world(task, num_envs=20)) as world, tempfile.TemporaryDirectory() as place:
+        collect_dataset(Path(place) / "dataset", world, teacher, samples)
         dataset = open_dataset(Path(place) / "dataset")
-        spaces = env.single_observation_space, env.single_action_space
+        spaces = world.spaces, world.action_space
         student = make_student(mode, *spaces, task.proprioception, teacher.statistics, task.stack)
         config = CloningConfig(loss_type="KL", optimization_steps=updates)
-        trainer = BehaviouralCloning(student, dataset.fields, task, config, seed=0)
+        trainer = BehaviouralCloning(student, dataset.fields, config, seed=0)
         trainer.start()
         while trainer.optimization_steps < updates:
             print(trainer.optimization_steps, trainer.step(budget=updates)["training/loss"])
-        return evaluate(student, env, task, seeds=range(1900, 1920), teacher=teacher)
+        return evaluate(student, world, task, seeds=range(1900, 1920), teacher=teacher)
 
 
 if __name__ == "__main__":  # the environments live in worker processes, which import this file
