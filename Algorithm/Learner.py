@@ -63,7 +63,7 @@ class Learner:
         with Parallel.communicating():
             loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
-        scalars = {"loss": loss.total, "gradient_norm": norm, **loss.scalars}
+        scalars = {**loss.scalars, "loss": loss.scalars.get("loss", loss.total), "gradient_norm": norm}
         results = {f"training/{name}": value.detach() for name, value in scalars.items()}
         return results if loss.errors is None else results | {ERRORS: loss.errors}
 

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from Common import Parallel
 from Common.Errors import BadInput, BadSetting, RunError, Stopped
 
+NAME = r"\w[\w.+-]*"  # of a run or a task: no path, nothing that a shell treats specially
+
 
 def one_line(message: str) -> str:
     """Escape characters that cannot be printed, line breaks among them."""
@@ -75,7 +77,7 @@ def setting_as_flag(error: BadInput) -> str:
 
 def check_name(setting: str, name: str) -> None:
     """Raise `BadSetting` unless a run can have this name: no path, nothing that a shell treats specially."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
+    if not re.fullmatch(NAME, name):
         raise BadSetting(f"{setting} {name!r}: letters, digits and . _ + - only")
 
 
