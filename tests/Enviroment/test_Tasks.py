@@ -1,5 +1,4 @@
 import dataclasses
-import os
 import subprocess
 import sys
 import threading
@@ -192,7 +191,7 @@ def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp
         "    print(task.reference == '', env.reset(seed=0)[0]['State'].shape)\n"
         "    env.close()\n"
     )
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, env={**os.environ})
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert result.stdout == "True (2, 10)\n", result.stderr
 
 
