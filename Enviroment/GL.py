@@ -1,4 +1,4 @@
-"""Which OpenGL renders here, found out before MuJoCo is imported: MuJoCo fails on import where the answer is wrong."""
+"""Chooses the OpenGL back-end before MuJoCo is imported: that import fails where the choice is wrong."""
 
 import functools
 import os
@@ -18,19 +18,19 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontSca
 
 
 class NoGLBackend(BadInput):
-    """This machine can draw nothing; the message says what to install."""
+    """No OpenGL back-end works on this machine. The message says what to install."""
 
 
 @functools.cache
 def choose_gl_backend() -> str:
-    """Return the GL back-end to render with, and set `MUJOCO_GL` to it for every process started from here.
+    """Return the GL back-end to render with, and set `MUJOCO_GL` to it for this process and those it starts.
 
-    `MUJOCO_GL` decides if it is set; otherwise EGL, then OSMesa (on macOS CGL, on Windows GLFW), whichever gives a
-    context. Each is tried in a process of its own, since PyOpenGL cannot change its platform once loaded and a broken
-    driver may crash.
+    `MUJOCO_GL` decides if it is set. Otherwise the first that gives a context is taken: EGL, then OSMesa (on macOS CGL,
+    on Windows GLFW). Each is tried in a process of its own, because PyOpenGL cannot change its platform once it is loaded
+    and a broken driver may crash.
 
     Raises:
-        NoGLBackend: none works.
+        NoGLBackend: none gives a context, or `MUJOCO_GL` names none of them.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen and chosen not in BACKENDS:

@@ -1,4 +1,4 @@
-"""Gymnasium wrappers that show one environment as a student and its teacher see it."""
+"""Gymnasium wrappers that turn one environment's state into the observations of students and teachers."""
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +19,7 @@ def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.D
 
 
 class DictObservation(gym.ObservationWrapper):
-    """Turns the state into `State` float32 [S] and `PartialState` float32 [P], the task's proprioception."""
+    """Turns the state [S] into a dictionary: `State` float32 [S], and `PartialState` float32 [P], its proprioception."""
 
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
@@ -29,13 +29,17 @@ class DictObservation(gym.ObservationWrapper):
         self.observation_space = observation_space(task, shape[0], frames=False)
 
     def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Split the state."""
+        """Return the dictionary of a state [S]."""
         state = observation.astype(np.float32)
         return {"State": state, "PartialState": state[self._proprioception]}
 
 
 class FrameObservation(gym.ObservationWrapper):
-    """Adds `Frame`, `uint8` [rows, columns]: the newest frame alone (stacks are made by `Models.Utils`)."""
+    """Adds `Frame`, uint8 [rows, columns], the newest frame only; `Models.Utils` makes stacks.
+
+    Raises:
+        NoGLBackend: this machine has no working OpenGL.
+    """
 
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
@@ -46,7 +50,7 @@ class FrameObservation(gym.ObservationWrapper):
         self.observation_space = observation_space(task, state[0], frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Add the frame of the simulation as it stands."""
+        """Add the frame of the simulation's current state."""
         return {**observation, "Frame": self._renderer.frame(self.env.unwrapped.data)}  # type: ignore[attr-defined]
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-"""MuJoCo scene to a small grayscale frame, fast, on any headless machine."""
+"""Renders MuJoCo scenes as small grayscale frames, fast, on any headless machine."""
 
 import copy
 import importlib
 import os
 from typing import Literal, get_args
 
-# The software rasterizer stays on its caller's thread: the workers are the parallelism.
+# The software rasterizer stays on its caller's thread: workers render in parallel already.
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import cv2
@@ -17,7 +17,7 @@ from Enviroment.Tasks import Camera
 
 Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
-# What `fast` sets in the model's `vis.quality`, and which flags of the scene it turns off.
+# The values that `fast` sets in the model's `vis.quality`, and the flags of the scene that it turns off.
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
@@ -25,8 +25,8 @@ FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADO
 class FrameRenderer:
     """Renders the crop of a camera's view, at the frame's own size, from any `MjData` of one model.
 
-    The crop is the camera's frustum, so no pixel is drawn that is not part of the frame. `fast` turns off what costs a
-    software rasterizer most and tells a policy least: shadows, reflection, haze, multisampling, and fine tessellation;
+    The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
+    software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
     `full` is MuJoCo's own quality.
 
     Args:
@@ -86,7 +86,7 @@ class FrameRenderer:
             eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
 
     def rgb(self, data: mujoco.MjData) -> np.ndarray:
-        """Return the scene as `uint8` [rows, columns, 3], top row first; overwritten by the next call."""
+        """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
         self._make_current()
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
@@ -97,7 +97,7 @@ class FrameRenderer:
         return self._pixels[::-1]  # OpenGL's rows run bottom-up
 
     def frame(self, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the scene's luma (ITU-R BT.601) as `uint8` [rows, columns], written into `out` if given."""
+        """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
         gray = cv2.cvtColor(self.rgb(data), cv2.COLOR_RGB2GRAY)
         if out is None:
             return gray
@@ -105,7 +105,7 @@ class FrameRenderer:
         return out
 
     def close(self) -> None:
-        """Free the GL context; the renderer is of no use afterwards."""
+        """Free the GL context, after which the renderer cannot be used; closing twice is harmless."""
         if self._gl is not None:
             self._make_current()
             self._context.free()

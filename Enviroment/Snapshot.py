@@ -1,4 +1,4 @@
-"""One environment's state, taken and put back exactly."""
+"""Takes a snapshot of one environment and restores it exactly."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ def time_limit(env: gym.Env) -> gym.wrappers.TimeLimit:
 
 
 def snapshot(env: gym.Env) -> str:
-    """Return an environment's simulation, random generator and step count, as JSON."""
+    """Return an environment's simulation state, random generator and step count, as JSON."""
     inner: Any = env.unwrapped
     simulation = np.empty(mujoco.mj_stateSize(inner.model, _SIMULATION))
     mujoco.mj_getState(inner.model, inner.data, simulation, _SIMULATION)
@@ -33,13 +33,13 @@ def snapshot(env: gym.Env) -> str:
 
 
 def restore(env: gym.Env, saved: str) -> None:
-    """Put an environment back where a snapshot was taken; it goes on from there bit for bit."""
+    """Put an environment back where a snapshot was taken. It continues from there bit for bit."""
     state = json.loads(saved)
     inner: Any = env.unwrapped
     env.reset()
     mujoco.mj_setState(inner.model, inner.data, np.array(state["simulation"]), _SIMULATION)
     mujoco.mj_forward(inner.model, inner.data)
-    # The forward pass has moved the solver's warm start, which the next step begins from.
+    # The forward pass has changed the solver's warm start, from which the next step begins.
     mujoco.mj_setState(inner.model, inner.data, np.array(state["simulation"]), _SIMULATION)
     inner.np_random.bit_generator.state = state["rng"]
     time_limit(env)._elapsed_steps = state["elapsed_steps"]

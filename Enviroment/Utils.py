@@ -1,4 +1,4 @@
-"""`make_env` and `make_vector_env`: the only two doors to the world."""
+"""The doors to this room: `make_env`, `make_vector_env` and `make_world`."""
 
 import gymnasium as gym
 
@@ -6,7 +6,8 @@ from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
 from Enviroment.Tasks import Task
-from Enviroment.Vector_env import WorkerVectorEnv
+from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
+from Enviroment.World import World
 
 
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
@@ -17,10 +18,14 @@ def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") 
 
     Raises:
         NoGLBackend: frames are wanted and this machine cannot render.
+        BadInput: the task does not fit.
     """
     if frames:
         choose_gl_backend()
-    env: gym.Env = DictObservation(gym.make(task.env_id, disable_env_checker=True), task)
+    task.check()
+    env = task.make()
+    task.check_environment(env, frames)
+    env = DictObservation(env, task)
     return FrameObservation(env, task, render_quality) if frames else env
 
 
@@ -32,17 +37,30 @@ def make_vector_env(
     frames: bool = True,
     render_quality: Quality = "fast",
 ) -> WorkerVectorEnv:
-    """Make `num_envs` environments of a task, stepped by `num_workers` processes (0: one for each core).
+    """Make a Gymnasium vector environment of `num_envs` environments, stepped by `num_workers` processes (0: one per core).
 
-    Observations are `make_env`'s with a leading [N]; an episode that ends restarts in the same step, its last
-    observation in `info["final_obs"]`. States and rewards are those of `gymnasium.make(task.env_id)`, bit for bit, for
+    Observations are `make_env`'s with a leading [N]. An episode that ends restarts in the same step, and its last
+    observation is in `info["final_obs"]`. States and rewards are those of `gymnasium.make(task.env_id)`, bit for bit, for
     any number of workers. `seed` seeds the first `reset()`: environment i gets `seed + i`.
 
-    The workers come up while the caller goes on; one that cannot start is a `WorkerError` of the first call.
+    The workers start in the background. One that cannot start is a `WorkerError` of the first call.
 
     Raises:
         NoGLBackend: frames are wanted and this machine cannot render.
+        ValueError: `num_envs` or `num_workers` is too small.
+        BadInput: the task does not fit, or cannot be sent to the workers.
     """
+    return WorkerVectorEnv(_worker_world(task, num_envs, num_workers, frames, render_quality), seed)
+
+
+def make_world(
+    task: Task, num_envs: int, num_workers: int = 0, frames: bool = True, render_quality: Quality = "fast"
+) -> World:
+    """Make a world of `num_envs` environments. Arguments, values and errors are those of `make_vector_env`."""
+    return _worker_world(task, num_envs, num_workers, frames, render_quality)
+
+
+def _worker_world(task: Task, num_envs: int, num_workers: int, frames: bool, render_quality: Quality) -> WorkerWorld:
     if frames:
         choose_gl_backend()
-    return WorkerVectorEnv(task, num_envs, num_workers, seed, frames, render_quality)
+    return WorkerWorld(task, num_envs, num_workers, frames, render_quality)

@@ -1,0 +1,105 @@
+"""`World`: N environments of a task as tensors on a device, whatever steps them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import gymnasium as gym
+import torch
+
+
+@dataclass(frozen=True)
+class Step:
+    """The result of one step of N environments.
+
+    All tensors but `done` are views of memory that the world's next call overwrites: copy what has to last.
+
+    Attributes:
+        obs: observations [N, ...] by key; where `done`, the new episode's first.
+        reward: float64 [N].
+        terminated: bool [N], whether the episode ended in a terminal state.
+        truncated: bool [N], whether the time limit cut the episode off.
+        last_obs: observations [N, ...] by key. Row i is the ended episode's last observation where `done`, and
+            meaningless elsewhere.
+    """
+
+    obs: dict[str, torch.Tensor]
+    reward: torch.Tensor
+    terminated: torch.Tensor
+    truncated: torch.Tensor
+    last_obs: dict[str, torch.Tensor]
+
+    @property
+    def done(self) -> torch.Tensor:
+        """Whether the episode ended in this step, bool [N]."""
+        return self.terminated | self.truncated
+
+
+class World(Protocol):
+    """N environments of a task. An episode that ends is followed by the next one in the same step.
+
+    The tensors it returns are views of memory that its next call overwrites: copy what has to last.
+
+    Attributes:
+        spaces: of one environment's observation.
+        action_space: of one environment's action [A]; actions are in its units.
+        num_envs: N.
+        max_episode_steps: the time limit, in steps.
+        device: where the tensors are.
+    """
+
+    spaces: gym.spaces.Dict
+    action_space: gym.spaces.Box
+    num_envs: int
+    max_episode_steps: int
+    device: torch.device
+
+    def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
+        """Start a new episode in every environment and return the first observations [N, ...].
+
+        Args:
+            seeds: one for each environment. None goes on with the environment's random numbers.
+
+        Raises:
+            ValueError: there are not N seeds.
+        """
+        ...
+
+    def step(self, actions: torch.Tensor) -> Step:
+        """Step every environment with its action, float [N, A].
+
+        Raises:
+            ValueError: the actions have another shape.
+            NonFinite: an action, a reward or a state is infinite or not a number.
+        """
+        ...
+
+    def state(self) -> list[str]:
+        """Return one snapshot for each environment, from which `restore` continues bit for bit."""
+        ...
+
+    def restore(self, state: Sequence[str]) -> None:
+        """Put every environment back where `state` found it. The next call has to be `step`: no observation is made.
+
+        Raises:
+            ValueError: there are not N snapshots.
+        """
+        ...
+
+    def stagger(self, first: int = 0, total: int | None = None) -> None:
+        """Spread the ends of the running episodes evenly over the time limit, so that every rollout has every phase.
+
+        Args:
+            first: number of this world's first environment among `total`.
+            total: how many environments there are in all worlds; N unless given.
+        """
+        ...
+
+    def rendering(self, wanted: bool) -> AbstractContextManager[None]:
+        """Render no frames in here unless they are `wanted`. Image observations are then meaningless."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; closing twice is harmless."""
+        ...

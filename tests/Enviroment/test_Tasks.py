@@ -1,0 +1,202 @@
+import dataclasses
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from Common.Errors import BadInput
+from Enviroment.Tasks import TASKS, Camera, Task, find_task
+from Enviroment.Utils import make_env, make_vector_env, make_world
+
+# An environment of 5 steps whose reward is 2, and 1 more where PyTorch is loaded.
+FILE = """
+import sys
+
+import gymnasium as gym
+from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
+
+from Enviroment.Tasks import TASKS, Task
+from beside_the_task import TWO
+
+
+def reward():
+    return TWO + float("torch" in sys.modules)
+
+
+class Arm(ReacherEnv):
+    def step(self, action):
+        state, _, terminated, truncated, info = super().step(action)
+        return state, reward(), terminated, truncated, info
+
+
+gym.register("TestArm-v0", entry_point=f"{__name__}:Arm", max_episode_steps=5)
+ARM = Task("Arm", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, lambda state: state[..., 0], 0.1)
+BAD = Task("a/b", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, lambda state: state[..., 0], 0.1)
+NUMBER = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "tasks.py").write_text(FILE)
+    (folder / "beside_the_task.py").write_text("TWO = 2.0\n")
+    (folder / "raises.py").write_text("import os\n\nraise RuntimeError('on\\npurpose')\n")
+    (folder / "syntax.py").write_text("def broken(:\n")
+    (folder / "exits.py").write_text("import sys\nsys.exit(3)\n")
+    (folder / "needs.py").write_text("import a_package_that_is_not_here\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arm(folder):
+    return find_task(f"{folder}/tasks.py:ARM")
+
+
+def test_shipped_tasks_are_found_by_name():
+    for name, task in TASKS.items():
+        assert find_task(name) is task
+        assert task.reference == task.name == name
+        task.check()
+
+
+def test_a_task_of_a_module_is_found(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "my_module.py").write_text("from Enviroment.Tasks import TASKS\nMINE = TASKS['Reacher']\n")
+    task = find_task("my_module:MINE")
+    assert task == dataclasses.replace(TASKS["Reacher"], reference="my_module:MINE")
+    assert find_task(task.reference) == task
+
+
+def test_a_task_of_a_file_is_found_from_anywhere(folder, arm, monkeypatch):
+    assert arm.reference == f"{folder}/tasks.py:ARM"
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    for reference in ("tasks.py:ARM", f"../{folder.name}/tasks.py:ARM", f"~/{folder.name}/tasks.py:ARM", arm.reference):
+        assert find_task(reference) == arm  # the lambda is the same, so the file was executed once
+    monkeypatch.chdir("/")
+    assert find_task(arm.reference) == arm
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("Nothing", "task 'Nothing' is unknown: Pusher, Reacher, package.module:NAME or path/to/tasks.py:NAME"),
+        ("", "task '' is unknown: Pusher"),
+        ("tasks.py", "task tasks.py: which task of that file is missing; tasks.py:NAME is needed"),
+        ("no_such_module:ARM", "No module named 'no_such_module'; a file is given as path/to/tasks.py:NAME"),
+        ("Enviroment.nothing:ARM", "No module named 'Enviroment.nothing'; a file is given"),
+        (":ARM", "fails while it is imported: ValueError"),
+        ("Enviroment.Tasks:ARM", "Enviroment.Tasks has no 'ARM'; the tasks in it: none"),
+        ("nothing.py:ARM", "/nothing.py: no such file"),
+        ("~nobody_here/tasks.py:ARM", "no such file"),
+        ("folder/tasks:ARM", "/folder/tasks: no such file"),
+        ("tasks.py:LEG", "/tasks.py has no 'LEG'; the tasks in it: ARM, BAD"),
+        ("tasks.py:NUMBER", "NUMBER is of type int; an Enviroment.Tasks.Task is needed"),
+        ("tasks.py:BAD", "its name 'a/b' has to be a folder's name"),
+        ("raises.py:ARM", "/raises.py, line 3: it fails while it is imported: RuntimeError: on purpose"),
+        ("syntax.py:ARM", "SyntaxError: invalid syntax (syntax.py, line 1)"),
+        ("exits.py:ARM", "line 2: it fails while it is imported: SystemExit: it ends Python with status 3"),
+        ("needs.py:ARM", "line 1: it fails while it is imported: ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_one_line(reference, message, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(BadInput) as error:
+        find_task(reference)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../up"}, "its name '../up'"),
+        ({"name": None}, "its name None"),
+        ({"env_id": ""}, "its env_id ''"),
+        ({"proprioception": (0, -1)}, "its proprioception"),
+        ({"proprioception": None}, "one of its fields has a wrong type"),
+        ({"camera": None}, "its camera is of type NoneType"),
+        ({"camera": Camera(1, (0, 0, 0), 0, 0, rows=(10, 500))}, "its camera's crop 10 to 500"),
+        ({"success_distance": None}, "its success_distance None"),
+        ({"success_radius": 0.0}, "its success_radius 0.0"),
+        ({"stack": 0}, "its frame_size, stack and stack_stride"),
+    ],
+)
+def test_a_task_that_is_wrong_in_itself_is_refused(changes, message):
+    with pytest.raises(BadInput, match="task Pusher: ") as error:
+        dataclasses.replace(TASKS["Pusher"], **changes).check()
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env_id": "Nothing-v0"}, "cannot be made: Environment `Nothing` doesn't exist"),
+        ({"env_id": "no_such_package:Nothing-v0"}, "cannot be made: No module named"),
+        ({"proprioception": (0, 10)}, "observes 10 numbers; proprioception needs entry 10"),
+        ({"env_id": "Taxi-v4"}, "observes Discrete"),
+        ({"env_id": "CartPole-v1", "proprioception": (0,)}, "acts in Discrete"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_refused_before_anything_starts(changes, message):
+    task = dataclasses.replace(TASKS["Reacher"], **changes)
+    for make in (make_env, lambda task, frames: make_world(task, 1, frames=frames)):
+        with pytest.raises(BadInput) as error:
+            make(task, frames=False)
+        assert message in str(error.value)
+
+
+def test_keywords_reach_the_environment():
+    env = TASKS["Pusher"].make(reward_near_weight=2.5)
+    assert env.unwrapped._reward_near_weight == 2.5
+    env.close()
+
+
+def test_a_file_with_its_own_environment_goes_through_workers(arm):
+    """Its lambda, its class and the function that it calls, with frames; no worker has loaded PyTorch."""
+    env = make_vector_env(arm, 3, 2, seed=0)
+    world = make_world(arm, 3, 2)
+    try:
+        obs, first = env.reset()[0], world.reset(range(3))
+        assert obs["Frame"].std() > 5
+        np.testing.assert_array_equal(obs["Frame"], first["Frame"])
+        for t in range(6):
+            obs, reward, _, truncated, _ = env.step(np.full((3, 2), 0.1, np.float32))
+            step = world.step(torch.full((3, 2), 0.1))
+            assert reward.tolist() == step.reward.tolist() == [2.0] * 3
+            assert truncated.tolist() == step.done.tolist() == [t == 4] * 3
+            for key, value in obs.items():
+                np.testing.assert_array_equal(value, step.obs[key])
+    finally:
+        env.close()
+        world.close()
+
+
+def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import gymnasium as gym\n"
+        "import numpy as np\n"
+        "from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv\n"
+        "from Enviroment.Tasks import TASKS, Task\n"
+        "from Enviroment.Utils import make_vector_env\n"
+        "if __name__ == '__main__':\n"
+        "    gym.register('Mine-v0', lambda **keywords: ReacherEnv(**keywords), max_episode_steps=5)\n"
+        "    task = Task('Mine', 'Mine-v0', (0,), TASKS['Reacher'].camera, lambda state: state[..., 0], 0.1)\n"
+        "    env = make_vector_env(task, 2, 1, frames=False)\n"
+        "    print(task.reference == '', env.reset(seed=0)[0]['State'].shape)\n"
+        "    env.close()\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert result.stdout == "True (2, 10)\n", result.stderr
+
+
+def test_a_task_that_cannot_be_sent_is_refused():
+    lock = threading.Lock()
+    task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].camera, lambda state: lock and state[..., 0], 0.1)
+    with pytest.raises(BadInput, match="task Locked: cannot be sent to worker processes: cannot pickle"):
+        make_world(task, 1, 1, frames=False)
