@@ -12,8 +12,8 @@ from Common.Errors import BadInput, advice
 from Common.Files import ROOT, file_hash, locked, plain
 from Common.Machine import versions
 from Common.Settings import differences
+from Distillation.Settings import DATASET_SIZES
 from Distillation.Utils import (
-    DATASET_SIZES,
     CloningExperiment,
     Collection,
     DAggerExperiment,

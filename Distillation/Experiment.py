@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from Enviroment.World import World
 
 from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.Policies import check_fits
@@ -27,9 +26,11 @@ from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, p
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
-from Distillation.Utils import AGGREGATED, Collection, Experiment, Job, Parts, TestSettings
+from Distillation.Settings import TestSettings
+from Distillation.Utils import AGGREGATED, Collection, Experiment, Job, Parts
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
+from Enviroment.World import World
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 

@@ -1,0 +1,114 @@
+"""The groups of settings that experiments are composed of; each setting is a flag and an entry of `config.json`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from Algorithm.Config import PPOConfig
+from Algorithm.seeds import RUN_INDICES
+from Common.Command_line import check_name
+from Common.Settings import Settings, changed, setting
+
+DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSettings(Settings):
+    """The environments."""
+
+    task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
+    num_workers: int = setting(
+        0, "processes that step the environments; 0: one for each core", at_least=0, role="machine"
+    )
+    render_quality: Literal["fast", "full"] = setting(
+        "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceSettings(Settings):
+    """The machine and the files."""
+
+    device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N", role="seed")
+    teacher: str | None = setting(None, "teacher file; Results/<task>/Teacher/teacher.pt unless given", role="machine")
+    results_dir: str = setting("Results", "where results are written; relative to the repository", role="place")
+    quiet: bool = setting(False, "show nothing but errors", role="machine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings(Settings):
+    """The student."""
+
+    mode: str = setting(
+        "State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"), inherited=True
+    )
+    run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
+    precision: str = setting(
+        "auto", "of the backbone; auto: bf16 where the hardware has it", choices=("auto", "fp32", "bf16")
+    )
+    stack: int = setting(
+        4, "frames the student sees at once, of every second step", at_least=1, at_most=16, sees=True, inherited=True
+    )
+    grid: tuple[int, int] = setting(
+        (4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64, sees=True, inherited=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSettings(Settings):
+    """Tests while training, and at its end."""
+
+    __test__ = False  # not pytest's
+
+    test_every: int = setting(
+        1_000,
+        "updates between tests, which wait for the end of a rollout (BC and DAgger: of 100 updates)",
+        at_least=1,
+        role="seed",
+    )
+    episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
+    final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
+    video_every: int = setting(
+        10_000, "updates between videos of a test, beside the closing one; 0: none", at_least=0, role="machine"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings(Settings):
+    """The run's folder and its checkpoints."""
+
+    run_name: str | None = setting(None, "folder of the run, instead of one made from the settings", role="place")
+    checkpoint_every: float = setting(
+        30.0, "seconds between checkpoints, more where writing takes over 2 % of the time", at_least=0, role="machine"
+    )
+
+    def check(self) -> None:
+        """Raise `BadSetting` for the first setting that violates a limit."""
+        super().check()
+        if self.run_name is not None:
+            check_name("run_name", self.run_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings(Settings):
+    """What cloning learns from."""
+
+    dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES), inherited=True)
+    collect: bool = setting(False, "collect the dataset if it does not exist", role="machine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentSettings(Settings):
+    """The run of cloning that DAgger continues."""
+
+    dataset: str = changed(DatasetSettings, "dataset", "100k")
+    folder_Dagger: str | None = setting(None, "folder of the run of --BC_phase that DAgger continues", role="place")
+    start: str = setting("best_ID", "which of that run's checkpoints", choices=("best_ID", "last"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSettings(Settings):
+    """A dataset to be collected."""
+
+    num_data: int = setting(100_000, "samples, rounded up to whole episodes", at_least=1)
+    num_envs: int = changed(PPOConfig, "num_envs", 50)
+    export_minari: str | None = setting(None, "also write the dataset there as a Minari dataset")
