@@ -2,7 +2,6 @@
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,8 @@ UNNAMED = {
     *("label", "ranks", "start_sha256", "before", "versions"),
     "data",  # settings say which dataset it is; processors round differently, and its checksum with them
 }
-HEAD = ("task", "method", "mode", "dataset")  # terms that come first, without commas
 ALWAYS = {"dataset", "loss_type"}  # named even if they have their defaults
-UNTERMED = UNNAMED | {"task", "mode", "mode_alpha"}  # settings without a term of their own
+UNTERMED = UNNAMED | {"task", "mode", "mode_alpha"}  # settings that are no terms
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
 TERMS |= dict.fromkeys(("dataset", "loss_type", "sampling"), "")  # the value says it
 DEFAULT_TASK = WorldSettings().task
@@ -46,13 +44,29 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label(config: Mapping[str, Any]) -> str:
-    """Return an experiment's name: method, mode, and every setting that decides its result and is not the default.
+    """Return an experiment's name: method, mode, and a term for every setting that decides its result and is not the default.
+
+    The teacher's checksum is a term, too.
 
     Args:
         config: the run's `config.json`, which may be of an older version.
     """
-    hidden = {"teacher"} | ({"task"} if config.get("task", DEFAULT_TASK) == DEFAULT_TASK else set())
-    return _joined({key: term for key, term in _terms(config).items() if key not in hidden})
+    job = EXPERIMENTS.get(config["method"])
+    if job is None:  # a method of other code; the rest is named anew, since defaults may change after a run has begun
+        return config.get("label", f"{config['method']} {config['mode']}")
+    task = config.get("task", DEFAULT_TASK)
+    terms = _terms(config)
+    head = [
+        "" if task == DEFAULT_TASK else task.rpartition(":")[2],
+        job.called,
+        config["mode"],
+        terms.pop("dataset", ""),
+    ]
+    parents = _terms(config["parent"]) if "parent" in config else {}
+    own = job.flags().keys()  # DAgger inherits the others
+    more = [f"parent's {term}" for key, term in parents.items() if key in own]
+    more += [f"teacher {config['teacher_sha256'][:8]}"] if "teacher_sha256" in config else []
+    return ", ".join([" ".join(filter(None, head)), *terms.values(), *more])
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -60,41 +74,20 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Experiments that their terms do not tell apart, such as the same seeds once more, are numbered.
     """
-    every = [_terms(config) for config in configs]
-    tasks = {terms["task"] for terms in every} - {""}
+    alike: dict[tuple[str, str], list[str]] = {}
+    for config in configs:
+        alike.setdefault((config["method"], config["mode"]), []).append(label(config))
     found: list[str] = []
-    times: Counter[str] = Counter()
-    for own in every:
-        alike = [other for other in every if (other["method"], other["mode"]) == (own["method"], own["mode"])]
-        telling = {key for key, term in own.items() if any(other.get(key) != term for other in alike)}
-        telling |= {"method", "mode", "dataset"} | ({"task"} if len(tasks) > 1 else set())
-        name = _joined({key: term for key, term in own.items() if key in telling})
-        times[name] += 1
-        found.append(name if times[name] == 1 else f"{name} #{times[name]}")
+    for config in configs:
+        head, *terms = label(config).split(", ")
+        others = [set(other.split(", ")) for other in alike[config["method"], config["mode"]]]
+        name = ", ".join([head, *(term for term in terms if not all(term in other for other in others))])
+        times = sum(name == other.partition(" #")[0] for other in found)
+        found.append(f"{name} #{times + 1}" if times else name)
     return found
 
 
-def _joined(terms: Mapping[str, str]) -> str:
-    head = " ".join(terms[key] for key in HEAD if terms.get(key))
-    return ", ".join([head, *(term for key, term in terms.items() if key not in HEAD)])
-
-
 def _terms(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return all that names an experiment, by setting."""
-    job, task = EXPERIMENTS.get(config["method"]), str(complete(config).get("task", DEFAULT_TASK))
-    terms = {"task": task.rpartition(":")[2], "method": config["method"], "mode": config["mode"]}
-    if job is None:  # a method of other code, which has given the run a label
-        return terms | ({"task": "", "method": config["label"], "mode": ""} if "label" in config else {})
-    # The others are named anew, for defaults may have changed since a run wrote its label.
-    terms |= {"method": job.called, **_changed(config)}
-    if "parent" in config:
-        inherited = job.settings().keys() - job.flags().keys()
-        parents = _changed(config["parent"])
-        terms |= {f"parent's {key}": f"parent's {term}" for key, term in parents.items() if key not in inherited}
-    return terms | {"teacher": f"teacher {config.get('teacher_sha256', '')[:8]}"}  # told apart only beside another
-
-
-def _changed(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a term for every setting that decides the result and has another value than its default."""
     defaults, values = _defaults(config.get("method", "")), complete(config)
     if values.get("mode_alpha", "constant") != "constant":
