@@ -1,4 +1,4 @@
-"""What a study asks for: its file, and the runs that come of it, checked as Pusher.py checks its command line."""
+"""A study's file, and the runs that it describes, checked as Pusher.py checks its command line."""
 
 import dataclasses
 import fnmatch
@@ -6,19 +6,21 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from Common.Command_line import OneLineParser
-from Common.Errors import BadInput
-from Common.Files import ROOT, file_hash
+from Common.Errors import BadFile, BadInput
+from Common.Files import ROOT, file_hash, plain, read_json
 from Distillation.Pusher import parse
-from Distillation.Runs import SEEDS_AND_PLACES, complete
-from Distillation.Utils import METHODS, Cloning, CommonConfig, DAgger, ExperimentConfig, task_folder
+from Distillation.Reports.Labels import complete
+from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder
+from Enviroment.Tasks import find_task
 
-PLACES = ("run_name", "results_dir", "folder_Dagger")  # settings that the runner chooses
+# Settings that the runner chooses, and that a released config.json lacks.
+PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,48 +30,47 @@ class StudyRun:
     Attributes:
         entry: its experiment's name.
         command: its arguments for Pusher.py.
-        config: its settings, those that DAgger inherits included.
-        parent: the run of cloning that a run of DAgger goes on from.
-        released: folder of what is worth committing.
-        wanted: what the run's `config.json` must say: what the study sets, and the defaults that make another experiment.
+        job: its settings, those that DAgger inherits included.
+        parent: the run of cloning that a run of DAgger continues.
+        released: folder of the part that is worth committing.
+        wanted: what the run's `config.json` must hold: the study's settings, and the defaults that decide its result.
     """
 
     entry: str
     command: list[str]
-    config: ExperimentConfig
+    job: Experiment
     parent: "StudyRun | None"
     released: Path
     wanted: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """Its folder's and its log's."""
-        return self.config.name
+        """The name of its folder and its log."""
+        return self.job.name
 
     @property
     def folder(self) -> Path:
-        """Where it runs."""
-        return task_folder(self.config) / self.config.folder / self.name
+        """The folder that it writes."""
+        return task_folder(self.job) / self.job.folder / self.name
 
     def unlike(self, folder: Path) -> list[str]:
-        """Say what a run's folder has otherwise than wanted."""
+        """Say where a run's folder differs from what is wanted."""
         try:
-            return list(_unlike(self.wanted, json.loads((folder / "config.json").read_text())))
-        except (OSError, ValueError):
+            return list(_unlike(self.wanted, read_json(folder / "config.json")))
+        except BadFile:
             return ["no whole config.json"]
 
     def finished(self, folder: Path) -> bool:
         """Return whether a folder holds the closing figures of the run that is wanted."""
         try:
-            whole = "OD" in json.loads((folder / "summary.json").read_text())
-        except (OSError, ValueError, TypeError):
+            return "OD" in read_json(folder / "summary.json") and not self.unlike(folder)
+        except BadFile:
             return False
-        return whole and not self.unlike(folder)
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's file asks for.
+    """The content of a study's file.
 
     Attributes:
         runs: its runs.
@@ -80,7 +81,7 @@ class Study:
     pictures: dict[str, set[str]]
 
 
-def _unlike(wanted: dict[str, Any], config: dict[str, Any], whose: str = "") -> Iterator[str]:
+def _unlike(wanted: dict[str, Any], config: Mapping[str, Any], whose: str = "") -> Iterator[str]:
     config = complete(config)
     for key, value in wanted.items():
         if key == "parent":
@@ -94,10 +95,10 @@ def read_study(path: Path, results: Path) -> Study:
 
     Args:
         path: its file.
-        results: the study's folder; runs go into `runs` there, what is released into `<entry>/run<k>`.
+        results: the study's folder; runs go into `runs` there, their released parts into `<entry>/run<k>`.
 
     Raises:
-        BadInput: the file is not there or not TOML, or something in it cannot be; the message says where.
+        BadInput: the file is missing or not TOML, or a setting is wrong; the message says where.
     """
     try:
         content = tomllib.loads(path.read_text())
@@ -109,17 +110,28 @@ def read_study(path: Path, results: Path) -> Study:
     tables = [common, *entries] if isinstance(entries, list) and entries else [None]
     if content or not all(isinstance(table, dict) for table in tables):
         raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
+    runs = _runs(path, common, entries, results)
+    try:
+        return Study(list(runs.values()), _pictures(pictures, {entry for entry, _ in runs}))
+    except BadInput as error:
+        raise BadInput(f"{path}: pictures: {error}") from None
+
+
+def _runs(
+    path: Path, common: dict[str, Any], entries: list[dict[str, Any]], results: Path
+) -> dict[tuple[str, int], StudyRun]:
+    """Return the runs of all entries by experiment and index."""
     runs: dict[tuple[str, int], StudyRun] = {}
     experiments: dict[str, str] = {}
     unused = set(common) - {"method"}
     for number, entry in enumerate(entries, 1):
         entry = {"method": common.get("method")} | entry
         try:
-            flags = _flags(entry)
-            unused -= flags.keys()
-            taken = {key: value for key, value in common.items() if key in flags}
-            for run in _expand(taken | entry, flags, results, runs):
-                if runs.setdefault((run.entry, run.config.run_index), run) is not run:
+            settings = _settable(entry)
+            unused -= settings.keys()
+            taken = {key: value for key, value in common.items() if key in settings}
+            for run in _expand(taken | entry, settings, results, runs):
+                if runs.setdefault((run.entry, run.job.student.run_index), run) is not run:
                     raise BadInput(f"{run.name} is there already")
                 same = experiments.setdefault(_experiment(run), run.entry)
                 if same != run.entry:
@@ -128,10 +140,7 @@ def read_study(path: Path, results: Path) -> Study:
             raise BadInput(f"{path}: {entry.get('name', f'runs {number}')}: {error}") from None
     if unused:
         raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
-    try:
-        return Study(list(runs.values()), _pictures(pictures, {entry for entry, _ in runs}))
-    except BadInput as error:
-        raise BadInput(f"{path}: pictures: {error}") from None
+    return runs
 
 
 def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
@@ -153,41 +162,51 @@ def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
     return found
 
 
-def _flags(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
-    """Return what an entry can set; the index, for DAgger its parent's, among it."""
-    methods = {name: config for name, config in METHODS.items() if issubclass(config, ExperimentConfig)}
-    config = methods.get(str(entry.get("method")))
-    if config is None:
-        raise BadInput(f"method {entry.get('method')}: one of {', '.join(methods)} is needed")
-    barred = {*PLACES, *config.inherited} - {"run_index"}
-    return {field.name: field for field in dataclasses.fields(config) if field.name not in barred}
+def _settable(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
+    """Return the settings that an entry may have; the index, which DAgger's parent shares, is among them."""
+    job = EXPERIMENTS.get(str(entry.get("method")))
+    if job is None:
+        raise BadInput(f"method {entry.get('method')}: one of {', '.join(EXPERIMENTS)} is needed")
+    names = job.flags().keys() - PLACES | {"run_index"}
+    return {name: field for name, field in job.settings().items() if name in names}
 
 
 def _expand(
-    entry: dict[str, Any], flags: dict[str, dataclasses.Field], results: Path, earlier: dict[tuple[str, int], StudyRun]
+    entry: dict[str, Any],
+    settable: dict[str, dataclasses.Field],
+    results: Path,
+    earlier: dict[tuple[str, int], StudyRun],
 ) -> Iterator[StudyRun]:
     """Yield the runs of an entry: of every point of its grid every index."""
     settings = dict(entry)
     method, name, parent = (settings.pop(key, None) for key in ("method", "name", "parent"))
-    if not isinstance(name, str) or name in ("", "runs"):  # runs is where they run
+    if not isinstance(name, str) or name in ("", "runs"):  # the runs' own folder is called runs
         raise BadInput("a name is needed, and another than runs")
-    if (parent is not None) is not (METHODS[method] is DAgger):
+    if (parent is not None) is not EXPERIMENTS[method].inherits:
         raise BadInput("a parent is needed" if parent is None else f"--{method} has no parent")
     for key in settings:
-        if key not in flags:
+        if key not in settable:
             raise BadInput(f"{key}: {'the runner chooses it' if key in PLACES else f'no setting of --{method}'}")
     indices = settings.pop("run_index", [0])
     lists = {key: value for key, value in settings.items() if isinstance(value, list)}
-    grid = {key: value for key, value in lists.items() if not isinstance(flags[key].default, tuple)}
+    grid = {key: value for key, value in lists.items() if not isinstance(settable[key].default, tuple)}
     if not isinstance(indices, list) or not all(type(index) is int for index in indices):
-        raise BadInput(f"run_index {indices}: a list of numbers is needed")
+        raise BadInput(f"run_index {indices}: a list of integers is needed")
     if not all([indices, *grid.values()]):
         raise BadInput("a list is empty")
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, point))
         point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
         for index in indices:
-            yield _run(point_name, index, method, settings | chosen, results, parent, earlier)
+            above = None if parent is None else _parent(str(parent), index, earlier)
+            yield _run(point_name, index, method, settings | chosen, results, above)
+
+
+def _parent(entry: str, index: int, earlier: dict[tuple[str, int], StudyRun]) -> StudyRun:
+    parent = earlier.get((entry, index))
+    if parent is None or not isinstance(parent.job, CloningExperiment):
+        raise BadInput(f"parent {entry}: no run {index} of --BC_phase of that name further up")
+    return parent
 
 
 class _Parser(OneLineParser):
@@ -196,39 +215,27 @@ class _Parser(OneLineParser):
 
 
 def _run(
-    entry: str,
-    index: int,
-    method: str,
-    settings: dict[str, Any],
-    results: Path,
-    parent_entry: str | None,
-    earlier: dict[tuple[str, int], StudyRun],
+    entry: str, index: int, method: str, settings: dict[str, Any], results: Path, parent: StudyRun | None
 ) -> StudyRun:
     places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
-    parent = None
-    if parent_entry is None:
-        places["run_index"] = index
-    else:
-        parent = earlier.get((str(parent_entry), index))
-        if parent is None or not isinstance(parent.config, Cloning):
-            raise BadInput(f"parent {parent_entry}: no run {index} of --BC_phase of that name further up")
-        places["folder_Dagger"] = parent.folder
+    places |= {"folder_Dagger": parent.folder} if parent else {"run_index": index}
     command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
-    config, _ = parse(command, _Parser)
-    assert isinstance(config, ExperimentConfig)
+    job, _ = parse(command, _Parser)
+    assert isinstance(job, Experiment)
     if parent is not None:
-        config = dataclasses.replace(config, **{key: getattr(parent.config, key) for key in config.inherited})
-        config.check_sight()
-    teacher = ROOT / (config.teacher or f"Results/{config.task}/Teacher/teacher.pt")
+        inherited = job.settings().keys() - job.flags().keys()
+        job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
+        job.check_sight()
+    teacher = ROOT / (job.place.teacher or f"Results/{find_task(job.world.task).name}/Teacher/teacher.pt")
     if not teacher.is_file():
         raise BadInput(f"no teacher in {teacher}")
-    defaults = {field.name for field in dataclasses.fields(config)} - SEEDS_AND_PLACES
-    if config.precision == "auto":
-        defaults.remove("precision")  # the hardware decides
-    wanted = {key: getattr(config, key) for key in defaults | settings.keys() - CommonConfig.free}
+    deciding = job.named("result")
+    if job.student.precision == "auto":
+        deciding.remove("precision")  # the hardware decides
+    deciding |= settings.keys() - job.free()
+    wanted = {key: value for key, value in job.flat().items() if key in deciding}
     wanted |= {"method": method, "teacher_sha256": file_hash(teacher)} | ({"parent": parent.wanted} if parent else {})
-    released = ROOT / results / entry / f"run{index}"
-    return StudyRun(entry, command, config, parent, released, json.loads(json.dumps(wanted)))
+    return StudyRun(entry, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
 
 
 def as_flags(settings: dict[str, Any]) -> Iterator[str]:
@@ -241,6 +248,7 @@ def as_flags(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _experiment(run: StudyRun) -> str:
-    """Return what all indices of an experiment have in common."""
-    settings = {key: value for key, value in dataclasses.asdict(run.config).items() if key not in SEEDS_AND_PLACES}
+    """Return everything that all indices of an experiment have in common."""
+    deciding = run.job.named("result")
+    settings = {key: value for key, value in run.job.flat().items() if key in deciding}
     return json.dumps([run.wanted["method"], run.wanted["teacher_sha256"], run.parent and run.parent.entry, settings])

@@ -1,7 +1,7 @@
 """Runs of a study as tasks of Ray (https://docs.ray.io), on this machine's cores or on a cluster.
 
-The machines of a cluster share the repository's folder and have its packages: a run that one of them lost goes on from its
-checkpoint on another, and results lie where they always do.
+The machines of a cluster share the repository's folder and have its packages. A run whose machine is lost is resumed on
+another one from its checkpoint, and results lie where they always do.
 """
 
 import contextlib
@@ -15,28 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from Common.Errors import BadInput, brief
-from Distillation.Study_jobs import POLL_S, Job, Process
+from Distillation.Studies.Engines import POLL_S, Process
+from Distillation.Studies.Jobs import Call
 
 CONNECT_S = 10
 RETRIES = 10  # of a run whose process, or whose machine, was lost
 
 
 class Killed(Exception):
-    """A run's process was killed, so that it can go on."""
+    """A run's process was killed, so that it can be resumed."""
 
 
-def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
-    """Do a job on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
+def make(call: Call, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
+    """Make a call on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
 
     Raises:
-        Killed: its process was, or was told to stop by somebody else, as when a machine is taken away.
+        Killed: its process was killed, or told to stop by somebody else, as when a machine is taken away.
         FileNotFoundError: this machine does not see the study's folder.
     """
     if not logs.is_dir():
         raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
-    # Ray cancels by SIGINT, which whoever was started in the background of a script has inherited as ignored.
+    # Ray cancels by SIGINT, which is ignored in whatever was started in the background of a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = Process(job, logs, cpus, gpus)
+    process = Process(call, logs, cpus, gpus)
     try:
         while (status := process.poll()) is None:
             time.sleep(POLL_S)  # Ray cancels between two lines of Python
@@ -51,15 +52,15 @@ def do(job: Job, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
     return status, process.seconds
 
 
-class Task:
-    """A job that Ray has."""
+class RayCall:
+    """A call that was handed to Ray."""
 
     def __init__(self, reference: Any):
         self._reference = reference
         self.seconds = 0.0
 
     def poll(self) -> int | None:
-        """Return its exit status, None before."""
+        """Return its exit status, None before it ends."""
         import ray
 
         if not ray.wait([self._reference], timeout=0)[0]:
@@ -78,22 +79,22 @@ class Task:
         ray.cancel(self._reference)
 
     def wait(self) -> None:
-        """Wait until it has."""
+        """Wait until it has ended."""
         import ray
 
         ray.wait([self._reference], timeout=60)
 
 
 class Ray:
-    """Ray, as an engine: it decides what runs where, and does again what was lost.
+    """Ray as an engine: it chooses the machine of every call, and repeats calls that were lost.
 
     Args:
         cpus: cores of a run.
         gpus: GPUs of a run.
-        logs: folder for what runs print.
+        logs: folder for their output.
     """
 
-    slots = 10**6  # what does not fit waits in Ray
+    slots = 10**6  # calls wait in Ray until they fit
 
     def __init__(self, cpus: int, gpus: float, logs: Path):
         import ray
@@ -107,7 +108,7 @@ class Ray:
             raise BadInput(f"--cpus {cpus} --gpus {gpus:g}: no machine has them; Ray has {there}")
         wanted: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
         wanted |= {"max_retries": RETRIES, "retry_exceptions": [Killed]}
-        self._do: Any = ray.remote(**wanted)(do)
+        self._make: Any = ray.remote(**wanted)(make)
         self._arguments = logs, cpus, gpus > 0
 
     @classmethod
@@ -116,7 +117,7 @@ class Ray:
         """Connect to the cluster at `address`; `local` starts Ray on this machine.
 
         Raises:
-            BadInput: Ray is not installed, does not answer, or has not what a run needs.
+            BadInput: Ray is not installed, does not answer, or lacks the cores or GPUs of a run.
         """
         try:
             import ray
@@ -130,7 +131,7 @@ class Ray:
                 port = int(place[3] or (10001 if place[1] else 6379))
                 socket.create_connection((place[2], port), timeout=CONNECT_S).close()
             context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # OSError, RuntimeError, ValueError, as it comes
+        except Exception as error:  # OSError, RuntimeError, ValueError and others
             raise BadInput(f"--ray {address}: {brief(error)}") from None
         signal.signal(signal.SIGTERM, stop)  # Ray has put its own there
         try:
@@ -140,6 +141,6 @@ class Ray:
         finally:
             ray.shutdown()
 
-    def start(self, job: Job) -> Task:
-        """Hand a job to Ray."""
-        return Task(self._do.options(name=job.name).remote(job, *self._arguments))
+    def start(self, call: Call) -> RayCall:
+        """Hand a call to Ray."""
+        return RayCall(self._make.options(name=call.name).remote(call, *self._arguments))

@@ -1,4 +1,4 @@
-"""One self-contained page of a run or a study: curves, scores, videos, settings; for a browser, without an account."""
+"""One self-contained page of a run or a study for a browser: curves, scores, videos, settings."""
 
 import base64
 import json
@@ -9,13 +9,13 @@ from typing import Any
 
 from jinja2 import Environment
 
-from Common.Errors import BadInput
 from Common.Files import write_text
-from Distillation.Plot import LEARNING, WHAT, draw, learning, scores
-from Distillation.Runs import Run, group_runs
+from Distillation.Reports.Curves import WHAT, draw, metric_names
+from Distillation.Reports.Runs import Run, group_runs
+from Distillation.Reports.Tables import LEARNING, learning, scores
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}
-VIDEOS = 12  # of a study's experiments one video each, up to so many
+VIDEOS = 12  # at most so many experiments show a video, one each
 
 
 def write_page(runs: Sequence[Run], path: Path) -> Path:
@@ -51,11 +51,9 @@ def _curves(runs: Sequence[Run]) -> dict[str, str]:
     curves = {}
     with tempfile.TemporaryDirectory() as place:
         for what in WHAT:
-            try:
+            if what == "return" or metric_names(runs, what):  # not every method has a buffer
                 picture = draw(runs, Path(place) / what, what)
-            except BadInput:
-                continue  # not every method has a buffer
-            curves[TITLES[what]] = _embed(picture.with_suffix(".svg"), "image/svg+xml")
+                curves[TITLES[what]] = _embed(picture.with_suffix(".svg"), "image/svg+xml")
     return curves
 
 

@@ -1,0 +1,106 @@
+"""What an experiment is called, and which settings make it another one."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from Common.Files import plain
+from Distillation.Utils import EXPERIMENTS, WorldSettings
+
+# Entries of config.json that do not make two runs different experiments.
+UNNAMED = {
+    *(name for job in EXPERIMENTS.values() for name in job.named("seed", "place", "machine")),
+    *("label", "ranks", "start_sha256", "before", "versions"),
+    "data",  # settings say which dataset it is; processors round differently, and its checksum with them
+}
+ALWAYS = {"dataset", "loss_type"}  # named even if they have their defaults
+UNTERMED = UNNAMED | {"task", "mode", "mode_alpha"}  # settings that are no terms
+TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
+TERMS |= dict.fromkeys(("dataset", "loss_type", "sampling"), "")  # the value says it
+DEFAULT_TASK = WorldSettings().task
+RESOLVED = {"precision": "bf16"}  # what a default becomes, on hardware that has it
+
+
+@functools.cache
+def _defaults(method: str) -> dict[str, Any]:
+    settings = EXPERIMENTS[method].settings() if method in EXPERIMENTS else {}
+    return plain({name: field.default for name, field in settings.items()})
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's `config.json` with its method's defaults for settings that did not exist when it was written."""
+    return {**_defaults(config.get("method", "")), **config}
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Return all that makes a run another experiment, settings of DAgger's parent included, as one comparable text."""
+    return json.dumps(_deciding(config), sort_keys=True)
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in complete(config).items() if key not in UNNAMED}
+    return own | ({"parent": _deciding(own["parent"])} if "parent" in own else {})
+
+
+def label(config: Mapping[str, Any]) -> str:
+    """Return an experiment's name: method, mode, and a term for every setting that decides its result and is not the default.
+
+    The teacher's checksum is a term, too.
+
+    Args:
+        config: the run's `config.json`, which may be of an older version.
+    """
+    job = EXPERIMENTS.get(config["method"])
+    if job is None:  # a method of other code; the rest is named anew, since defaults may change after a run has begun
+        return config.get("label", f"{config['method']} {config['mode']}")
+    task = config.get("task", DEFAULT_TASK)
+    terms = _terms(config)
+    head = [
+        "" if task == DEFAULT_TASK else task.rpartition(":")[2],
+        job.called,
+        config["mode"],
+        terms.pop("dataset", ""),
+    ]
+    parents = _terms(config["parent"]) if "parent" in config else {}
+    own = job.flags().keys()  # DAgger inherits the others
+    more = [f"parent's {term}" for key, term in parents.items() if key in own]
+    more += [f"teacher {config['teacher_sha256'][:8]}"] if "teacher_sha256" in config else []
+    return ", ".join([" ".join(filter(None, head)), *terms.values(), *more])
+
+
+def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of experiments that are shown together, without the terms that all of a method and mode share.
+
+    Experiments that their terms do not tell apart, such as the same seeds once more, are numbered.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for config in configs:
+        alike.setdefault((config["method"], config["mode"]), []).append(label(config))
+    found: list[str] = []
+    for config in configs:
+        head, *terms = label(config).split(", ")
+        others = [set(other.split(", ")) for other in alike[config["method"], config["mode"]]]
+        name = ", ".join([head, *(term for term in terms if not all(term in other for other in others))])
+        times = sum(name == other.partition(" #")[0] for other in found)
+        found.append(f"{name} #{times + 1}" if times else name)
+    return found
+
+
+def _terms(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a term for every setting that decides the result and has another value than its default."""
+    defaults, values = _defaults(config.get("method", "")), complete(config)
+    if values.get("mode_alpha", "constant") != "constant":
+        values["alpha"] = values["mode_alpha"]
+    return {
+        key: f"{TERMS.get(key, key)} {_short(values[key])}".strip()
+        for key in sorted(defaults, key=lambda key: key not in ALWAYS)
+        if key in ALWAYS or (key not in UNTERMED and values[key] not in (defaults[key], RESOLVED.get(key)))
+    }
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "×".join(map(_short, value))
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 24 else text[:21] + "..."

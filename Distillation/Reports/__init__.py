@@ -1,0 +1,1 @@
+"""What runs left in their folders: read, named, compared, drawn."""

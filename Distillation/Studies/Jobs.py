@@ -1,0 +1,79 @@
+"""The calls of Pusher.py that a study still needs, in order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from Distillation.Studies.File import StudyRun, as_flags
+from Distillation.Utils import DATASET_SIZES, LAST, CloningExperiment, DAggerExperiment, dataset_folder
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call of Pusher.py.
+
+    Attributes:
+        name: of the run or dataset that it makes.
+        arguments: its arguments.
+        needs: calls that come before it.
+        run: the run, unless it collects a dataset.
+    """
+
+    name: str
+    arguments: list[str]
+    needs: list["Call"]
+    run: StudyRun | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """Its arguments at this moment: a run that was begun is resumed."""
+        run = self.run
+        if run is None:
+            return self.arguments
+        begun = (run.folder / LAST).is_file() and not run.unlike(run.folder)
+        resumes = begun and (run.parent is None or run.parent.finished(run.parent.folder))
+        return [*self.arguments, "--resume" if resumes else "--overwrite"]
+
+    @property
+    def kind(self) -> tuple[str, str] | None:
+        """Method and mode: calls of one kind take about as long."""
+        return (self.run.job.flag, self.run.job.student.mode) if self.run else None
+
+
+def missing_calls(runs: Sequence[StudyRun]) -> list[Call]:
+    """Return the calls that are left to make, in a possible order: one run of each experiment, then a second one of each.
+
+    They make the runs that are not released, the datasets that these learn from, and runs of cloning that DAgger continues
+    and of which only the figures are there.
+    """
+    missing = {run for run in runs if not run.finished(run.released)}
+    missing |= {run.parent for run in missing if run.parent and not run.parent.finished(run.parent.folder)}
+    todo = sorted((run for run in runs if run in missing), key=lambda run: run.job.student.run_index)
+    datasets = _collections(todo)
+    calls: dict[StudyRun, Call] = {}
+    for run in todo:
+        needs = [calls[run.parent]] if run.parent in calls else []
+        if isinstance(run.job, CloningExperiment | DAggerExperiment) and _source(run.job) in datasets:
+            needs.append(datasets[_source(run.job)])
+        calls[run] = Call(run.name, run.command, needs, run)
+    return [*datasets.values(), *calls.values()]
+
+
+def _source(job: CloningExperiment | DAggerExperiment) -> tuple[Any, ...]:
+    """Return the source of a run's dataset: the task and the teacher's noise."""
+    return job.world.task, job.noise
+
+
+def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
+    """Return for each task and noise the collection of the largest dataset that runs learn from, unless it exists."""
+    learning = [run.job for run in runs if isinstance(run.job, CloningExperiment | DAggerExperiment)]
+    calls = {}
+    for job in sorted(learning, key=lambda job: DATASET_SIZES[job.data.dataset]):
+        samples = DATASET_SIZES[job.data.dataset]
+        sizes = (size for size in DATASET_SIZES.values() if size >= samples)
+        if not any(dataset_folder(job, job.noise, size).exists() for size in sizes):
+            keys = ("task", "device", "render_quality", "teacher", "results_dir", *vars(job.noise))
+            flags = {key: value for key, value in job.flat().items() if key in keys} | {"num_data": samples}
+            name = dataset_folder(job, job.noise, samples).name
+            calls[_source(job)] = Call(name, ["--C_data", *as_flags(flags)], [])
+    return calls

@@ -1,0 +1,1 @@
+"""Studies: files of experiments, and the code that runs them."""
