@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from Enviroment.World import World
 
 from Algorithm.CollectDataset import label, sample_rounds
 from Algorithm.Config import CloningConfig, DAggerConfig
@@ -19,6 +18,7 @@ from Algorithm.Schedules import linear
 from Algorithm.Utils import Priorities, Samples, augment
 from Common import Parallel
 from Common.Errors import BadFile
+from Enviroment.World import World
 from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 from Models.Memory import Observation
 

@@ -7,11 +7,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from Enviroment.World import World
 
 from Algorithm.Episodes import EpisodeStep, run_episodes
 from Common.Errors import BadSetting
 from Enviroment.Tasks import Task
+from Enviroment.World import World
 from Models.Base_Model import GaussianPolicy, Policy
 from Models.Memory import Memory, NoMemory, Observation
 

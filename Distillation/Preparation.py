@@ -19,7 +19,7 @@ from Common.Files import file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import describe, find_or_collect, open_matching
-from Distillation.Reports.Runs import label
+from Distillation.Reports.Labels import label
 from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder
 from Enviroment.Tasks import Task
 from Models.Base_Model import ActorCritic

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from Common.Files import plain
-from Distillation.Utils import EXPERIMENTS, WorldSettings
+from Distillation.Settings import WorldSettings
+from Distillation.Utils import EXPERIMENTS
 
 # Entries of config.json that do not make two runs different experiments.
 UNNAMED = {

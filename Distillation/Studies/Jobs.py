@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from Distillation.Settings import DATASET_SIZES
 from Distillation.Studies.File import StudyRun, as_flags
-from Distillation.Utils import DATASET_SIZES, LAST, CloningExperiment, DAggerExperiment, dataset_folder
+from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, dataset_folder
 
 
 @dataclass(frozen=True, eq=False)
