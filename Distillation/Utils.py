@@ -1,6 +1,7 @@
 """What an experiment is: groups of settings, a folder, and the trainer they make."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from Algorithm.Config import (
     DAggerConfig,
     OnlineDistillationConfig,
     PPDConfig,
+    PPOConfig,
     StudentDistillationConfig,
     TeacherNoiseConfig,
     TrainingConfig,
@@ -138,13 +140,27 @@ class Experiment(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPDExperiment(Experiment):
+class OnPolicyExperiment(Experiment):
+    """A run of a method that learns from rollouts."""
+
+    method: PPOConfig
+
+    def algorithm(self) -> Callable[..., "Trainer"]:
+        """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""
+        raise NotImplementedError
+
+    def trainer(self, parts: Parts) -> "Trainer":
+        """Build the method's trainer."""
+        world = parts.world(self.method.num_envs)
+        return self.algorithm()(parts.student, world, self.method, self.seed(), teacher=parts.teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPDExperiment(OnPolicyExperiment):
     """A run of proximal policy distillation."""
 
-    flag = "PPD"
+    flag = called = folder = "PPD"
     title = "proximal policy distillation"
-    called = "PPD"
-    folder = "PPD"
 
     method: PPDConfig
 
@@ -153,16 +169,15 @@ class PPDExperiment(Experiment):
         """Named by lambda."""
         return f"lambda{self.method.PPD_parameter:g}_{self.student.mode}_run{self.student.run_index}"
 
-    def trainer(self, parts: Parts) -> "Trainer":
-        """Build PPD."""
+    def algorithm(self) -> Callable[..., "Trainer"]:
+        """Return PPD."""
         from Algorithm.PPD import PPD
 
-        world = parts.world(self.method.num_envs)
-        return PPD(parts.student, world, self.method, self.seed(), teacher=parts.teacher)
+        return PPD
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentDistillationExperiment(Experiment):
+class StudentDistillationExperiment(OnPolicyExperiment):
     """A run of student distillation."""
 
     flag = "Sdistillation"
@@ -177,16 +192,15 @@ class StudentDistillationExperiment(Experiment):
         """Named by the weight of the reward."""
         return f"rl{self.method.rl_coef:g}_{self.student.mode}_run{self.student.run_index}"
 
-    def trainer(self, parts: Parts) -> "Trainer":
-        """Build student distillation."""
+    def algorithm(self) -> Callable[..., "Trainer"]:
+        """Return student distillation."""
         from Algorithm.StudentTeacher_distillation import StudentDistillation
 
-        world = parts.world(self.method.num_envs)
-        return StudentDistillation(parts.student, world, self.method, self.seed(), teacher=parts.teacher)
+        return StudentDistillation
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherDistillationExperiment(Experiment):
+class TeacherDistillationExperiment(OnPolicyExperiment):
     """A run of teacher distillation."""
 
     flag = "Tdistillation"
@@ -202,14 +216,11 @@ class TeacherDistillationExperiment(Experiment):
         """Named by the teacher's noise."""
         return f"noise{self.noise.teacher_noise:g}_{self.student.mode}_run{self.student.run_index}"
 
-    def trainer(self, parts: Parts) -> "Trainer":
-        """Build teacher distillation."""
+    def algorithm(self) -> Callable[..., "Trainer"]:
+        """Return teacher distillation, with the teacher's noise."""
         from Algorithm.StudentTeacher_distillation import TeacherDistillation
 
-        world = parts.world(self.method.num_envs)
-        return TeacherDistillation(
-            parts.student, world, self.method, self.seed(), teacher=parts.teacher, noise=self.noise
-        )
+        return functools.partial(TeacherDistillation, noise=self.noise)
 
 
 @dataclass(frozen=True, kw_only=True)
