@@ -29,12 +29,13 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
     """Turn errors into a line on stderr and an exit status: 2 for bad input, 1 for a run that cannot continue.
 
     Args:
-        program: its name.
-        how_to_continue: said of a run that was stopped.
+        program: the program's name.
+        how_to_continue: advice that is added to the message of a run that was stopped.
     """
 
-    def leave(message: str, status: int) -> NoReturn:
-        print(f"{program}: error: {_rank()}{one_line(message)}", file=sys.stderr)
+    def leave(message: str, status: int = BadInput.exit_status, details: str = "") -> NoReturn:
+        rank = f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
+        print(f"{program}: error: {rank}{one_line(message)}{details}", file=sys.stderr)
         sys.exit(status)
 
     if threading.current_thread() is threading.main_thread():
@@ -51,42 +52,35 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
         print(f"{stop}; {how_to_continue}", file=sys.stderr)
         sys.exit(stop.exit_status)
     except BadInput as error:
-        leave(setting_as_flag(error), error.exit_status)
+        leave(setting_as_flag(error))
     except RunError as error:
-        if not error.details:
-            leave(str(error), error.exit_status)
-        print(f"{program}: error: {_rank()}{error}\n{error.details}\n{how_to_continue}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        leave(str(error), error.exit_status, f"\n{error.details}\n{how_to_continue}" if error.details else "")
     except MemoryError as error:
-        leave(f"it does not fit into memory ({str(error)[:100]})", BadInput.exit_status)
+        leave(f"it does not fit into memory ({str(error)[:100]})")
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_has_ended():
             sys.exit(128 + signal.SIGPIPE)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             kept = f", and {how_to_continue}" if how_to_continue else ""
-            leave(f"{error.strerror}; what was saved is whole{kept}", BadInput.exit_status)
+            leave(f"{error.strerror}; what was saved is whole{kept}")
         if error.filename is None:
             raise
-        leave(f"{error.filename}: {error.strerror}", BadInput.exit_status)
+        leave(f"{error.filename}: {error.strerror}")
 
 
 def setting_as_flag(error: BadInput) -> str:
-    """Return an error's message; that of a setting with the setting's name as its flag."""
+    """Return an error's message; where it begins with a setting's name, with the name as a flag."""
     return f"--{error}" if isinstance(error, BadSetting) else str(error)
 
 
 def check_name(setting: str, name: str) -> None:
-    """Raise `BadSetting` unless a run can have this name: no path, nothing that a shell treats specially."""
+    """Raise `BadSetting` unless a run can have this name."""
     if not re.fullmatch(NAME, name):
         raise BadSetting(f"{setting} {name!r}: letters, digits and . _ + - only")
 
 
-def _rank() -> str:
-    return f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
-
-
 def _reader_has_ended() -> bool:
-    """Return whether the program that reads this one's output has ended, like `head`; if so, nothing more is printed."""
+    """Return whether the program that reads this one's output, such as `head`, has ended; if so, print nothing more."""
     stdout, poll = sys.stdout.fileno(), select.poll()
     poll.register(stdout, 0)
     if not poll.poll(0):
@@ -107,24 +101,20 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Field]) -> None:
-    """Add the flag of a setting.
+    """Add the flag of a setting, with all its spellings, to a parser or a group of its arguments.
 
-    Args:
-        group: a parser, or a group of its arguments.
-        flags: its spellings.
-        fields: the setting as each method has it, perhaps with different defaults.
+    `fields` has the setting as each method declares it; their defaults may differ.
     """
     field: Any = next(iter(fields.values()))
     defaults = {method: _text(field.default) for method, field in fields.items()}
-    shown = ", ".join(f"{method} {default}" for method, default in defaults.items())
-    if len(set(defaults.values())) == 1:
-        shown = _text(field.default)
+    differ = len(set(defaults.values())) > 1
+    shown = ", ".join(map(" ".join, defaults.items())) if differ else _text(field.default)
     choices = max((field.metadata["choices"] or () for field in fields.values()), key=len)
     options: dict[str, Any] = {"type": str if field.default is None else type(field.default)}
     if options["type"] is bool:
         options = {"action": argparse.BooleanOptionalAction}
     elif options["type"] is tuple:
-        options = {"type": int, "nargs": len(field.default), "action": _Tuple, "metavar": "N"}
+        options = {"type": int, "nargs": len(field.default), "metavar": "N"}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
     help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
@@ -133,8 +123,3 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
 
 def _text(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-class _Tuple(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, tuple(values))

@@ -30,12 +30,7 @@ class OutOfMemory(BadInput):
 
 
 class RunError(RuntimeError):
-    """A run cannot continue; its last checkpoint is kept.
-
-    Args:
-        message: what went wrong, in one line.
-        details: further lines, such as a worker's traceback.
-    """
+    """A run cannot continue; its last checkpoint is kept. `details` are further lines, such as a worker's traceback."""
 
     exit_status = 1
 
@@ -49,7 +44,7 @@ class NonFinite(RunError):
 
 
 class Diverged(RunError):
-    """Training produced a number that is not finite. The message says at which updates, and which file is still good."""
+    """Training produced a number that is not finite. The message says at which updates, and names the last good file."""
 
 
 class LostRank(RunError):
@@ -57,11 +52,7 @@ class LostRank(RunError):
 
 
 class Stopped(RunError):
-    """A signal asked the run to stop, and everything is saved.
-
-    Attributes:
-        exit_status: 128 plus the signal's number, as shells have it.
-    """
+    """A signal asked the run to stop, and everything is saved. The exit status is a shell's: 128 plus the signal."""
 
     def __init__(self, number: int, where: str):
         super().__init__(f"stopped and saved at {where}")
@@ -70,7 +61,7 @@ class Stopped(RunError):
 
 @contextlib.contextmanager
 def advice(text: str) -> Iterator[None]:
-    """Append advice, such as which flag helps, to the message of a `BadFile` that is raised in here."""
+    """Append advice, such as a flag that helps, to the message of a `BadFile` that is raised in here."""
     try:
         yield
     except BadFile as error:

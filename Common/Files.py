@@ -53,10 +53,7 @@ def sync(file: IO[Any]) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing a folder, which need not exist, by a lock file beside it.
 
-    The lock ends with the process that holds it, however that ends.
-
-    Raises:
-        BadFile: another process holds it.
+    The lock ends with the process that holds it. Raises `BadFile` if another process holds it.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +65,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # whoever opened it meanwhile notices, and makes a new one
+        path.unlink(missing_ok=True)  # a process that has opened it meanwhile notices, and makes a new one
         lock.release()
 
 
@@ -89,11 +86,7 @@ def plain(content: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        BadFile: the file is missing or damaged.
-    """
+    """Read a JSON object; raises `BadFile` if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

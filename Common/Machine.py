@@ -21,8 +21,8 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def let_idle_threads_sleep() -> None:
     """Let PyTorch's idle threads sleep instead of spinning on the cores that step the environments.
 
-    It has to be called before PyTorch is loaded. GNU's OpenMP waits some 0.1 ms first: between two operations of a network
-    waking the threads would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set.
+    It has to be called before PyTorch is loaded. GNU's OpenMP waits some 0.1 ms first, since waking threads between two
+    operations of a network would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
@@ -52,11 +52,7 @@ def cores() -> int:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device of a name; `auto` is CUDA if there is one, else the CPU.
-
-    Raises:
-        BadDevice: it does not exist on this machine.
-    """
+    """Return the device of a name; `auto` is CUDA if there is one, else the CPU. Raises `BadDevice` if there is none."""
     import torch
 
     if name == "auto":
@@ -76,19 +72,15 @@ def resolve_precision(name: str, device: "torch.device") -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux bf16 needs --precision bf16
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux; elsewhere the processor is not asked
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
 def versions(repository: Path) -> dict[str, Any]:
     """Return the versions of Python, of the packages that decide a run's numbers, and the repository's commit."""
-    packages = ("torch", "gymnasium", "mujoco", "numpy")
-    return {
-        "python": sys.version.split()[0],
-        **{package: version(package) for package in packages},
-        "commit": commit(repository),
-    }
+    packages = {package: version(package) for package in ("torch", "gymnasium", "mujoco", "numpy")}
+    return {"python": sys.version.split()[0]} | packages | {"commit": commit(repository)}
 
 
 def commit(repository: Path) -> str | None:

@@ -47,21 +47,15 @@ def local_count() -> int:
 
 @contextlib.contextmanager
 def joined(device: Any) -> Iterator[None]:
-    """Connect the ranks: by gloo, and between CUDA devices by NCCL.
-
-    Raises:
-        LostRank: one of them has ended.
-    """
+    """Connect the ranks, by gloo and between CUDA devices by NCCL; raises `LostRank` if one of them has ended."""
     if count() == 1:
         yield
         return
     from torch import distributed
 
-    cuda = device.type == "cuda"
+    backend, own = ("cpu:gloo,cuda:nccl", device) if device.type == "cuda" else ("gloo", None)
     with communicating():
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
-        )
+        distributed.init_process_group(backend, timeout=TIMEOUT, device_id=own)
     yield
     exchange(None)
     gc.collect()  # trainers refer to the group, whose threads have to end before Python does
@@ -146,10 +140,7 @@ def mean_and_std(values: Any) -> tuple[Any, Any]:
 def averaging(student: Any, loss: Callable[..., Any], unused: bool = False) -> Callable[..., Any]:
     """Return `loss` so that its `backward` leaves the mean of all ranks' gradients in the student's parameters.
 
-    Args:
-        student: the module whose gradients they are.
-        loss: returns a `Loss`, or anything whose tensors PyTorch finds.
-        unused: whether some parameters have no part in it.
+    PyTorch has to find the tensors in what `loss` returns. `unused` says whether some parameters have no part in it.
     """
     if count() == 1:
         return loss

@@ -28,24 +28,23 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """Declare a dataclass field.
+    """Declare a dataclass field. The limits hold for each number of a tuple.
 
     Args:
         default: its value unless it is set; its type is the setting's type, None stands for a text.
         meaning: one line for the command line's help.
-        role: `result`, decides what is computed, so that another value makes another experiment; `seed`, differs between the
-            runs of one experiment and stays within a run; `place`, where a run is written; `machine`, how it is carried
-            out. The last two may differ when a run is resumed.
+        role: `result` decides what is computed, so that another value makes another experiment. `seed` differs between the
+            runs of one experiment and stays within a run. `place` is where a run is written, `machine` how it is carried
+            out.
         inherited: DAgger takes it from the run of cloning that it continues.
         sees: only students with frames have it.
         choices: the values it may have.
-        at_least: its smallest value; for a tuple, of each number.
+        at_least: its smallest value.
         above: a bound it has to exceed.
         at_most: its largest value.
     """
-    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
-    purpose = {"role": role, "inherited": inherited, "sees": sees}
-    return dataclasses.field(default=default, metadata={"meaning": meaning, **purpose, **limits})
+    metadata = locals()
+    return dataclasses.field(default=metadata.pop("default"), metadata=metadata)
 
 
 def changed(settings: type, name: str, default: Any, **metadata: Any) -> Any:
@@ -59,11 +58,7 @@ class Settings:
     """A group of settings."""
 
     def check(self) -> None:
-        """Compare every setting with its limits.
-
-        Raises:
-            BadSetting: for the first that violates one.
-        """
+        """Raise `BadSetting` for the first setting that violates a limit."""
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata
             shown = f"{field.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
@@ -88,7 +83,7 @@ def _check_number(shown: str, number: float, limits: Mapping[str, Any]) -> None:
 
 
 def _alike(value: Any, default: Any) -> bool:
-    """Return whether a value, which may come from a file, is of the default's type."""
+    """Return whether a value is of the default's type; it may come from a file."""
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
     if isinstance(default, float):
@@ -104,10 +99,7 @@ def _kind(default: Any) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Composed:
-    """Groups of settings that belong together, one in each field; a setting's name occurs in one of them only.
-
-    A command line and a file see the settings of all groups side by side.
-    """
+    """Groups of settings, one in each field. A setting's name is unique among them, so that flags and files need no groups."""
 
     @classmethod
     def groups(cls) -> dict[str, type[Settings]]:
@@ -127,16 +119,12 @@ class Composed:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Compose it from settings by name; those that are missing have their defaults, those it lacks are ignored."""
-        given = {
-            name: tuple(values[name]) if isinstance(values[name], list) else values[name]  # tuples as JSON has them
-            for name in cls.settings()
-            if name in values
-        }
-        groups = {
-            name: group(**{field.name: given[field.name] for field in dataclasses.fields(group) if field.name in given})
-            for name, group in cls.groups().items()
-        }
+        """Compose it from settings by name: missing ones have their defaults, unknown ones are ignored, lists are tuples."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        groups = {}
+        for name, group in cls.groups().items():
+            own = {field.name for field in dataclasses.fields(group)} & given.keys()
+            groups[name] = group(**{setting: given[setting] for setting in own})
         return cls(**groups)
 
     def flat(self) -> dict[str, Any]:
@@ -148,7 +136,7 @@ class Composed:
         return self.of(self.flat() | changes)
 
     def check(self) -> None:
-        """Raise `BadSetting` for the first setting that violates a limit."""
+        """Check every group."""
         for group in self.groups():
             getattr(self, group).check()
 

@@ -7,7 +7,6 @@ import sys
 
 from Common.Errors import BadInput
 
-DEBIAN_PACKAGES = "the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 _PROBE = """
 import importlib, mujoco, sys
@@ -25,18 +24,16 @@ class NoGLBackend(BadInput):
 def choose_gl_backend() -> str:
     """Return the GL back-end to render with, and set `MUJOCO_GL` to it for this process and those it starts.
 
-    `MUJOCO_GL` decides if it is set. Otherwise the first that gives a context is taken: EGL, then OSMesa (on macOS CGL,
-    on Windows GLFW). Each is tried in a process of its own, because PyOpenGL cannot change its platform once it is loaded
-    and a broken driver may crash.
+    `MUJOCO_GL` decides if it is set. Otherwise it is the first that gives a context, EGL or OSMesa (on macOS CGL, on
+    Windows GLFW). Each is tried in a process of its own, because PyOpenGL cannot change its platform once it is loaded and
+    a broken driver may crash.
 
     Raises:
         NoGLBackend: none gives a context, or `MUJOCO_GL` names none of them.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen and chosen not in BACKENDS:
-        raise NoGLBackend(
-            f"MUJOCO_GL={chosen} cannot render frames: use one of {' '.join(BACKENDS)}, or leave it unset"
-        )
+        raise NoGLBackend(f"MUJOCO_GL={chosen} cannot render frames: {', '.join(BACKENDS)} or no value is needed")
     candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
     for backend in candidates:
         environment = {**os.environ, "MUJOCO_GL": backend}
@@ -47,4 +44,5 @@ def choose_gl_backend() -> str:
             os.environ.update(environment)
             return backend
     wanted = f"MUJOCO_GL={chosen}" if chosen else " or ".join(candidates)
-    raise NoGLBackend(f"no GL back-end to render frames with ({wanted} gives no context): install {DEBIAN_PACKAGES}")
+    packages = "install the Debian packages libegl1 libgl1 libosmesa6 libglib2.0-0"
+    raise NoGLBackend(f"no GL back-end to render frames with ({wanted} gives no context): {packages}")

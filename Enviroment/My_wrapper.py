@@ -1,5 +1,7 @@
 """Gymnasium wrappers that turn one environment's state into the observations of students and teachers."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 
@@ -9,10 +11,8 @@ from Enviroment.Tasks import Task
 
 def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.Dict:
     """Return the space of one environment's dictionary observation (see `DictObservation`, `FrameObservation`)."""
-    spaces: dict[str, gym.Space] = {
-        "State": gym.spaces.Box(-np.inf, np.inf, (state_size,), np.float32),
-        "PartialState": gym.spaces.Box(-np.inf, np.inf, (len(task.proprioception),), np.float32),
-    }
+    sizes = {"State": state_size, "PartialState": len(task.proprioception)}
+    spaces: dict[str, Any] = {key: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for key, size in sizes.items()}
     if frames:
         spaces["Frame"] = gym.spaces.Box(0, 255, task.frame_size, np.uint8)
     return gym.spaces.Dict(spaces)
@@ -24,9 +24,7 @@ class DictObservation(gym.ObservationWrapper):
     def __init__(self, env: gym.Env, task: Task):
         super().__init__(env)
         self._proprioception = list(task.proprioception)
-        shape = env.observation_space.shape
-        assert shape is not None
-        self.observation_space = observation_space(task, shape[0], frames=False)
+        self.observation_space = observation_space(task, env.observation_space.shape[0], frames=False)  # type: ignore[index]
 
     def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Return the dictionary of a state [S]."""
@@ -35,19 +33,13 @@ class DictObservation(gym.ObservationWrapper):
 
 
 class FrameObservation(gym.ObservationWrapper):
-    """Adds `Frame`, uint8 [rows, columns], the newest frame only; `Models.Utils` makes stacks.
-
-    Raises:
-        NoGLBackend: this machine has no working OpenGL.
-    """
+    """Adds `Frame`, uint8 [rows, columns], the newest frame only. Raises `NoGLBackend` on a machine that cannot render."""
 
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
         self._renderer = FrameRenderer(env.unwrapped.model, task.camera, task.frame_size, quality)  # type: ignore[attr-defined]
-        assert isinstance(env.observation_space, gym.spaces.Dict)
-        state = env.observation_space["State"].shape
-        assert state is not None
-        self.observation_space = observation_space(task, state[0], frames=True)
+        state_size = env.observation_space["State"].shape[0]  # type: ignore[index]
+        self.observation_space = observation_space(task, state_size, frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frame of the simulation's current state."""

@@ -17,23 +17,17 @@ from Enviroment.Tasks import Camera
 
 Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
-# The values that `fast` sets in the model's `vis.quality`, and the flags of the scene that it turns off.
+# `fast` sets these values of the model's `vis.quality`, and turns off these flags of the scene.
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
 
 class FrameRenderer:
-    """Renders the crop of a camera's view, at the frame's own size, from any `MjData` of one model.
+    """Renders the crop of a camera's view as frames of `size` (rows, columns), from any `MjData` of one model.
 
     The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
     software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
-    `full` is MuJoCo's own quality.
-
-    Args:
-        model: the model to draw; it is copied, never changed.
-        camera: the view and its crop.
-        size: rows and columns of a frame.
-        quality: `fast` or `full`.
+    `full` is MuJoCo's own quality. The model is copied.
 
     Raises:
         NoGLBackend: this machine has no working OpenGL.
@@ -62,11 +56,8 @@ class FrameRenderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.lookat[:] = camera.lookat
-        self._camera.distance, self._camera.azimuth, self._camera.elevation = (
-            camera.distance,
-            camera.azimuth,
-            camera.elevation,
-        )
+        for name in ("distance", "azimuth", "elevation"):
+            setattr(self._camera, name, getattr(camera, name))
         self._crop = camera
         self._pixels = np.empty((rows, columns, 3), np.uint8)
 
@@ -88,9 +79,8 @@ class FrameRenderer:
     def rgb(self, data: mujoco.MjData) -> np.ndarray:
         """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
         self._make_current()
-        mujoco.mjv_updateScene(
-            self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
         self._set_frustum()
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
@@ -98,14 +88,10 @@ class FrameRenderer:
 
     def frame(self, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
         """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
-        gray = cv2.cvtColor(self.rgb(data), cv2.COLOR_RGB2GRAY)
-        if out is None:
-            return gray
-        out[...] = gray
-        return out
+        return cv2.cvtColor(self.rgb(data), cv2.COLOR_RGB2GRAY, dst=out)
 
     def close(self) -> None:
-        """Free the GL context, after which the renderer cannot be used; closing twice is harmless."""
+        """Free the GL context; closing twice is harmless."""
         if self._gl is not None:
             self._make_current()
             self._context.free()

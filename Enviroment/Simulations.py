@@ -1,4 +1,4 @@
-"""What a worker process holds: its share of a world's environments. Nothing here imports PyTorch."""
+"""A worker process's share of a world's environments. Nothing here imports PyTorch."""
 
 import copy
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import load_env_creator
 
 from Common.Errors import BadInput, brief
 from Enviroment.Renderer import FrameRenderer, Quality
@@ -19,36 +19,21 @@ LAST = "last_"  # prefix of the arrays that hold ended episodes' last observatio
 
 
 def pack(task: Task, spec_id: str) -> bytes:
-    """Return a task and how Gymnasium makes its environment, for a process that has imported neither.
-
-    Args:
-        task: the task.
-        spec_id: the id that the environment is registered under.
+    """Return a task, and the environment that is registered as `spec_id`, for a process that has imported neither.
 
     Raises:
         BadInput: something the task refers to cannot be pickled.
     """
     spec = copy.copy(gym.registry[spec_id])
     spec.vector_entry_point = None  # workers make single environments
-    if isinstance(spec.entry_point, str) and _sent_by_value(spec.entry_point.partition(":")[0]):
+    by_value = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
+    if isinstance(spec.entry_point, str) and spec.entry_point.partition(":")[0] in by_value:
         spec.entry_point = load_env_creator(spec.entry_point)  # type: ignore[assignment]
     try:
         return cloudpickle.dumps((task, spec))
     except Exception as error:  # an object may raise anything when it is pickled
         message = f"task {task.reference or task.name}: cannot be sent to worker processes: {brief(error)}"
         raise BadInput(message) from error
-
-
-def _sent_by_value(module: str) -> bool:
-    return module == "__main__" or module in cloudpickle.list_registry_pickle_by_value()
-
-
-def _unpack(packed: bytes) -> Task:
-    """Return the task of `pack`, with its environment registered in this process."""
-    spec: EnvSpec
-    task, spec = cloudpickle.loads(packed)
-    gym.registry[spec.id] = spec
-    return task
 
 
 class Simulations:
@@ -61,31 +46,30 @@ class Simulations:
         indices: the numbers of its environments among the world's N, which are their rows in the arrays.
         shared: `action`, `reward`, `terminated`, `truncated`, each observation key, and each key after `LAST`, [N, ...].
         frames: whether to render.
-        quality: of the frames.
+        quality: the frames' quality.
     """
 
     def __init__(self, packed: bytes, indices: Sequence[int], shared: SharedArrays, frames: bool, quality: Quality):
-        task = _unpack(packed)
+        task, spec = cloudpickle.loads(packed)
+        gym.registry[spec.id] = spec
         self._indices = indices
         self._proprioception = list(task.proprioception)
         self._arrays = shared.arrays()
-        self._envs = [task.make() for _ in indices]
+        self._envs: list[Any] = [task.make() for _ in indices]
         self._rendering = True
         self._renderer: FrameRenderer | None = None
         if frames:
-            simulation: Any = self._envs[0].unwrapped
-            self._renderer = FrameRenderer(simulation.model, task.camera, task.frame_size, quality)
+            self._renderer = FrameRenderer(self._envs[0].unwrapped.model, task.camera, task.frame_size, quality)
 
-    def _write(self, env: gym.Env, i: int, observation: np.ndarray, prefix: str = "") -> None:
+    def _write(self, env: Any, i: int, observation: np.ndarray, prefix: str = "") -> None:
         state = self._arrays[prefix + "State"][i]
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
         if self._renderer is not None and self._rendering:
-            simulation: Any = env.unwrapped
-            self._renderer.frame(simulation.data, out=self._arrays[prefix + "Frame"][i])
+            self._renderer.frame(env.unwrapped.data, out=self._arrays[prefix + "Frame"][i])
 
     def reset(self, seeds: Sequence[int | None]) -> None:
-        """Start a new episode in each environment; there is a seed for each of the N."""
+        """Start a new episode in each environment, with its own of the N seeds."""
         for env, i in zip(self._envs, self._indices):
             self._write(env, i, env.reset(seed=seeds[i])[0])
 
@@ -101,11 +85,11 @@ class Simulations:
             self._write(env, i, observation)
 
     def set_rendering(self, wanted: bool) -> None:
-        """Render from now on, or stop."""
+        """Begin or stop to render."""
         self._rendering = wanted
 
     def set_elapsed(self, steps: Sequence[int]) -> None:
-        """Set how many steps of its time limit each environment has used; there is a number for each of the N."""
+        """Set how many steps of its time limit each of the N environments has used."""
         for env, i in zip(self._envs, self._indices):
             time_limit(env)._elapsed_steps = steps[i]  # type: ignore[assignment]
 
@@ -114,7 +98,7 @@ class Simulations:
         return [snapshot(env) for env in self._envs]
 
     def restore(self, state: Sequence[str]) -> None:
-        """Put each environment back where its snapshot was taken; there is one for each of the N."""
+        """Put each environment back where its own of the N snapshots was taken."""
         for env, i in zip(self._envs, self._indices):
             restore(env, state[i])
 

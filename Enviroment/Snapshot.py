@@ -23,23 +23,19 @@ def snapshot(env: gym.Env) -> str:
     inner: Any = env.unwrapped
     simulation = np.empty(mujoco.mj_stateSize(inner.model, _SIMULATION))
     mujoco.mj_getState(inner.model, inner.data, simulation, _SIMULATION)
-    return json.dumps(
-        {
-            "simulation": simulation.tolist(),
-            "rng": inner.np_random.bit_generator.state,
-            "elapsed_steps": time_limit(env)._elapsed_steps,
-        }
-    )
+    state = {"simulation": simulation.tolist(), "rng": inner.np_random.bit_generator.state}
+    return json.dumps(state | {"elapsed_steps": time_limit(env)._elapsed_steps})
 
 
 def restore(env: gym.Env, saved: str) -> None:
     """Put an environment back where a snapshot was taken. It continues from there bit for bit."""
     state = json.loads(saved)
     inner: Any = env.unwrapped
+    simulation = np.array(state["simulation"])
     env.reset()
-    mujoco.mj_setState(inner.model, inner.data, np.array(state["simulation"]), _SIMULATION)
+    mujoco.mj_setState(inner.model, inner.data, simulation, _SIMULATION)
     mujoco.mj_forward(inner.model, inner.data)
     # The forward pass has changed the solver's warm start, from which the next step begins.
-    mujoco.mj_setState(inner.model, inner.data, np.array(state["simulation"]), _SIMULATION)
+    mujoco.mj_setState(inner.model, inner.data, simulation, _SIMULATION)
     inner.np_random.bit_generator.state = state["rng"]
     time_limit(env)._elapsed_steps = state["elapsed_steps"]

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 
 from Common.Command_line import NAME
 from Common.Errors import BadInput, brief
+from Common.Files import plain
 
 if TYPE_CHECKING:
     import gymnasium as gym  # late elsewhere: a command line that only looks for a task starts without it
@@ -41,7 +41,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Task:
-    """What environment, renderer, models and evaluation need to know of a task.
+    """Everything that environment, renderer, models and evaluation need to know of a task.
 
     Attributes:
         name: the task's folder under `Results/`.
@@ -70,13 +70,10 @@ class Task:
     def rendering(self, quality: str) -> dict[str, Any]:
         """Return everything that decides what a student sees, as plain values."""
         seen = {"frame_size": self.frame_size, "stack": self.stack, "stack_stride": self.stack_stride}
-        return json.loads(json.dumps({"quality": quality, **asdict(self.camera), **seen}))
+        return plain({"quality": quality, **asdict(self.camera), **seen})
 
     def make(self, **keywords: Any) -> "gym.Env":
-        """Make one environment, as Gymnasium makes it.
-
-        Args:
-            keywords: of `gymnasium.make`, which passes those it does not know to the environment.
+        """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
 
         Raises:
             BadInput: there is no such environment, or a package that it needs is missing.
@@ -89,11 +86,7 @@ class Task:
             raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
 
     def check(self) -> None:
-        """Check the task's own values.
-
-        Raises:
-            BadInput: for the first that does not fit.
-        """
+        """Raise `BadInput` for the first of the task's own values that does not fit."""
         try:
             wrong = next(self._violations(), None)
         except (TypeError, ValueError, AttributeError) as error:
@@ -102,11 +95,7 @@ class Task:
             raise BadInput(f"{self._label}: {wrong}")
 
     def check_environment(self, env: "gym.Env", frames: bool = False) -> None:
-        """Check that the task's environment is one that this project can use, `frames` if they are wanted.
-
-        Raises:
-            BadInput: it is not.
-        """
+        """Raise `BadInput` unless this project can use the task's environment, and render `frames` if they are wanted."""
         for wrong in self._misfits(env, frames):
             raise BadInput(f"{self._label}: environment {self.env_id!r} {wrong}")
 
@@ -183,13 +172,12 @@ TASKS = {
 def find_task(reference: str) -> Task:
     """Return the task that a reference names.
 
-    Args:
-        reference: the name of a task in `TASKS`; `package.module:NAME`, a task in a module that can be imported; or
-            `path/to/tasks.py:NAME`, a task in a file, relative to the current folder. The file is executed, once in a
-            process, and finds modules beside it.
+    A reference is the name of a task in `TASKS`, `package.module:NAME` for a task in a module that can be imported, or
+    `path/to/tasks.py:NAME` for a task in a file, relative to the current folder. The file is executed, once in a process,
+    and finds modules beside it.
 
     Raises:
-        BadInput: there is no such task, or it does not fit. The message says what is wrong and what would be right.
+        BadInput: there is no such task, or it does not fit.
     """
     where, colon, name = reference.rpartition(":")
     if not colon:
@@ -197,10 +185,8 @@ def find_task(reference: str) -> Task:
             return TASKS[reference]
         if reference.endswith(".py"):
             raise BadInput(f"task {reference}: which task of that file is missing; {reference}:NAME is needed")
-        known = ", ".join(TASKS)
-        raise BadInput(
-            f"task {reference!r} is unknown: {known}, package.module:NAME or path/to/tasks.py:NAME is needed"
-        )
+        known = f"{', '.join(TASKS)}, package.module:NAME or path/to/tasks.py:NAME"
+        raise BadInput(f"task {reference!r} is unknown: {known} is needed")
     if where.endswith(".py") or os.sep in where:
         where = os.path.abspath(os.path.expanduser(where))
         module = _load_file(where)
@@ -238,8 +224,9 @@ def _load_file(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BadInput(f"task file {path}: a Python file, .py, is needed")
-    if os.path.dirname(path) not in sys.path:
-        sys.path.append(os.path.dirname(path))
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.append(folder)
     import cloudpickle
 
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -7,7 +7,6 @@ from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
 from Enviroment.Tasks import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
-from Enviroment.World import World
 
 
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
@@ -50,17 +49,13 @@ def make_vector_env(
         ValueError: `num_envs` or `num_workers` is too small.
         BadInput: the task does not fit, or cannot be sent to the workers.
     """
-    return WorkerVectorEnv(_worker_world(task, num_envs, num_workers, frames, render_quality), seed)
+    return WorkerVectorEnv(make_world(task, num_envs, num_workers, frames, render_quality), seed)
 
 
 def make_world(
     task: Task, num_envs: int, num_workers: int = 0, frames: bool = True, render_quality: Quality = "fast"
-) -> World:
+) -> WorkerWorld:
     """Make a world of `num_envs` environments. Arguments, values and errors are those of `make_vector_env`."""
-    return _worker_world(task, num_envs, num_workers, frames, render_quality)
-
-
-def _worker_world(task: Task, num_envs: int, num_workers: int, frames: bool, render_quality: Quality) -> WorkerWorld:
     if frames:
         choose_gl_backend()
     return WorkerWorld(task, num_envs, num_workers, frames, render_quality)

@@ -25,37 +25,26 @@ class WorkerWorld:
     """A `World` whose environments are shared out over worker processes, each with one renderer for its share.
 
     Observations are `State` float32 [N, S], `PartialState` float32 [N, P] and, with frames, `Frame` uint8
-    [N, rows, columns]. They are views of the memory that the workers write, without a copy. What is computed does not
-    depend on how many workers there are. `World` describes the methods.
-
-    Args:
-        task: the task.
-        num_envs: N, at least 1.
-        num_workers: how many processes; 0 is one for each core.
-        frames: whether to render.
-        render_quality: of the frames.
+    [N, rows, columns]. They are views of the memory that the workers write, without a copy. Numbers do not depend on how
+    many workers there are. `World` describes the methods, `make_vector_env` the arguments and errors.
 
     Attributes:
-        spec: Gymnasium's, of one environment.
+        spec: one environment's, as Gymnasium has it.
         workers: the processes.
-
-    Raises:
-        ValueError: `num_envs` or `num_workers` is too small.
-        BadInput: the task does not fit, or cannot be sent to the workers.
     """
-
-    spaces: gym.spaces.Dict
-    action_space: gym.spaces.Box
-    max_episode_steps: int
 
     def __init__(self, task: Task, num_envs: int, num_workers: int, frames: bool, render_quality: Quality):
         if num_envs < 1 or num_workers < 0:
-            raise ValueError(
-                f"num_envs={num_envs}, num_workers={num_workers}: at least 1 environment, workers 0 or more"
-            )
+            raise ValueError(f"{num_envs=}, {num_workers=}: at least 1 environment, workers 0 or more")
+        task.check()
+        with contextlib.closing(task.make()) as env:
+            task.check_environment(env, frames)
+            made: Any = env
+            self.spec, self.max_episode_steps = made.spec, made.spec.max_episode_steps
+            self.spaces = observation_space(task, made.observation_space.shape[0], frames)
+            self.action_space = made.action_space
         self.num_envs = num_envs
         self.device = torch.device("cpu")
-        self._describe(task, frames)
         shared = SharedArrays(self._fields())
         self._arrays = shared.arrays()
         tensors = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
@@ -68,47 +57,24 @@ class WorkerWorld:
         arguments = [(packed, part.tolist(), shared, frames, render_quality) for part in parts]
         self.workers = Workers(Simulations, arguments, "environment worker")
 
-    def _describe(self, task: Task, frames: bool) -> None:
-        """Set what one environment says of itself."""
-        task.check()
-        with contextlib.closing(task.make()) as env:
-            task.check_environment(env, frames)
-            state, action, spec = env.observation_space.shape, env.action_space, env.spec
-        assert state is not None
-        assert spec is not None
-        assert spec.max_episode_steps is not None
-        assert isinstance(action, gym.spaces.Box)
-        self.spaces, self.action_space = observation_space(task, state[0], frames), action
-        self.spec, self.max_episode_steps = spec, spec.max_episode_steps
-
     def _fields(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return shape and dtype of every shared array."""
-        n = self.num_envs
-        return {
-            **{
-                prefix + key: ((n, *space.shape), space.dtype)  # type: ignore[misc]
-                for prefix in ("", LAST)
-                for key, space in self.spaces.items()
-            },
-            "action": ((n, *self.action_space.shape), np.float32),
-            "reward": ((n,), np.float64),
-            "terminated": ((n,), np.bool_),
-            "truncated": ((n,), np.bool_),
+        fields: dict[str, tuple[Any, Any]] = {
+            prefix + key: (space.shape, space.dtype) for prefix in ("", LAST) for key, space in self.spaces.items()
         }
+        fields |= {"action": (self.action_space.shape, np.float32), "reward": ((), np.float64)}
+        fields |= {"terminated": ((), np.bool_), "truncated": ((), np.bool_)}
+        return {name: ((self.num_envs, *shape), dtype) for name, (shape, dtype) in fields.items()}
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
-        """Start a new episode in every environment; see `World.reset`."""
+        """Start a new episode in every environment."""
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
         self._call("reset", [None if seed is None else int(seed) for seed in seeds])
         return dict(self._obs)
 
     def step(self, actions: torch.Tensor) -> Step:
-        """Step every environment; see `World.step`.
-
-        Raises:
-            WorkerError: a worker died, hangs, or raised.
-        """
+        """Step every environment; raises `WorkerError` as well, for a worker that died, hangs, or raised."""
         if actions.shape != self._action.shape:
             raise ValueError(f"actions have shape {tuple(actions.shape)}: {tuple(self._action.shape)} is needed")
         self._check_open("step")
@@ -119,23 +85,23 @@ class WorkerWorld:
         return Step(dict(self._obs), *self._outcome, dict(self._last_obs))
 
     def state(self) -> list[str]:
-        """Return one snapshot for each environment; see `World.state`."""
+        """Return one snapshot for each environment."""
         return [snapshot for share in self._call("state") for snapshot in share]
 
     def restore(self, state: Sequence[str]) -> None:
-        """Put every environment back where `state` found it; see `World.restore`."""
+        """Put every environment back where `state` found it."""
         if len(state) != self.num_envs:
             raise ValueError(f"{len(state)} snapshots for {self.num_envs} environments: give one for each")
         self._call("restore", list(state))
 
     def stagger(self, first: int = 0, total: int | None = None) -> None:
-        """Spread the ends of the running episodes; see `World.stagger`."""
+        """Spread the ends of the running episodes evenly over the time limit."""
         limit, total = self.max_episode_steps, total or self.num_envs
         self._call("set_elapsed", [(first + i) * limit // total for i in range(self.num_envs)])
 
     @contextlib.contextmanager
     def rendering(self, wanted: bool) -> Iterator[None]:
-        """Render no frames in here unless they are `wanted`; see `World.rendering`."""
+        """Render no frames in here unless they are `wanted`."""
         self._call("set_rendering", wanted)
         try:
             yield
@@ -144,7 +110,7 @@ class WorkerWorld:
                 self._call("set_rendering", True)
 
     def close(self) -> None:
-        """Stop the workers, whatever state they are in; closing twice is harmless."""
+        """Stop the workers."""
         self.workers.close()
 
     def _call(self, command: str, *arguments: Any) -> list[Any]:
@@ -167,11 +133,8 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
     """A `WorkerWorld` as a `gymnasium.vector.VectorEnv`, whose arrays are copies.
 
     Autoreset is SAME_STEP: where `terminated | truncated`, the observation is the new episode's first, and row i of
-    `info["final_obs"]` (valid where `info["_final_obs"]`) is the old episode's last.
-
-    Args:
-        world: the world, which is closed with this.
-        seed: of the first `reset()`: environment i gets `seed + i`.
+    `info["final_obs"]` (valid where `info["_final_obs"]`) is the old episode's last. The world is closed with this; `seed`
+    is that of the first `reset()`.
     """
 
     single_observation_space: gym.spaces.Dict  # type: ignore[assignment]
@@ -197,12 +160,7 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
     ) -> tuple[Arrays, dict[str, Any]]:
         """Start a new episode in every environment; returns observations [N, ...] and an empty `info`.
 
-        Args:
-            seed: an integer seeds environment i with `seed + i`, a sequence seeds them one by one.
-            options: ignored.
-
-        Raises:
-            ValueError: the sequence has another length than N.
+        An integer seeds environment i with `seed + i`, a sequence of N seeds them one by one. `options` are ignored.
         """
         if seed is None:
             seed, self._seed = self._seed, None
@@ -211,19 +169,11 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         return _copies(self.world.reset(seed)), {}
 
     def step(self, actions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step every environment with `actions` float [N, A], in the units of the action space.
-
-        Raises:
-            ValueError: the actions have another shape.
-            NonFinite: an action, a reward or a state is infinite or not a number.
-            WorkerError: a worker died, hangs, or raised.
-        """
+        """Step every environment with `actions` float [N, A]; raises as `WorkerWorld.step` does."""
         step = self.world.step(torch.from_numpy(np.array(actions, np.float32)))
         done = step.done.numpy()
         info = {"final_obs": _copies(step.last_obs), "_final_obs": done} if done.any() else {}
-        reward, terminated, truncated = (
-            tensor.numpy().copy() for tensor in (step.reward, step.terminated, step.truncated)
-        )
+        reward, terminated, truncated = (x.numpy().copy() for x in (step.reward, step.terminated, step.truncated))
         return _copies(step.obs), reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:

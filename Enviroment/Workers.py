@@ -19,7 +19,7 @@ import numpy as np
 
 from Common.Errors import RunError
 
-START_TIMEOUT_S = 120.0  # to start, a worker imports its factory's module, which takes a while on a loaded machine
+START_TIMEOUT_S = 120.0  # a worker imports its factory's module first, which takes a while on a loaded machine
 SLOW_START_S = 20.0
 SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
 
@@ -34,12 +34,10 @@ class WorkerError(RunError):
 
 
 class SharedArrays:
-    """Named arrays in anonymous shared memory, which ends with the last process that holds it, however that ends.
+    """Named arrays of zeros in anonymous shared memory, which ends with the last process that holds it.
 
-    It can be passed to workers as an argument of their factory, and be pickled in no other way.
-
-    Args:
-        fields: shape and dtype of each array. They begin as zeros.
+    It can be passed to workers as an argument of their factory, and be pickled in no other way. `fields` has the shape and
+    dtype of each array.
     """
 
     def __init__(self, fields: Mapping[str, tuple[tuple[int, ...], Any]]):
@@ -60,10 +58,9 @@ class Workers:
     closed, when this object is no longer referenced, or when their parent ends. Any error closes them.
 
     Args:
-        factory: makes a worker's object, which has the methods that are called, and `close()`. It is pickled by
-            reference, so it must be importable.
+        factory: makes a worker's object, which has the methods that are called, and `close()`. It must be importable.
         arguments: one tuple of the factory's arguments for each worker.
-        name: what a worker is called in messages.
+        name: a worker's name in messages.
     """
 
     def __init__(self, factory: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], name: str = "worker"):
@@ -95,7 +92,7 @@ class Workers:
         return len(self.processes)
 
     def call(self, command: str, *arguments: Any) -> list[Any]:
-        """Call a method of every worker's object; return what each returned, in the order of the workers.
+        """Call a method of every worker's object and return the results in the order of the workers.
 
         Raises:
             WorkerError: a worker died, hangs, or raised.
@@ -103,11 +100,7 @@ class Workers:
         return self._ask((command, arguments))
 
     def step(self) -> None:
-        """Call every object's `step()`, which takes and returns nothing. It is much cheaper than `call`.
-
-        Raises:
-            WorkerError: a worker died, hangs, or raised.
-        """
+        """Call every object's `step()`, which takes and returns nothing; much cheaper than `call`, and raises as that."""
         self._ask(None)
 
     def close(self) -> None:
@@ -167,7 +160,7 @@ def _send(connection: Connection, message: tuple[str, Any] | None) -> None:
 
 
 def _receive(connection: Connection) -> tuple[str, Any] | None:
-    """Receive what `_send` sent."""
+    """Receive a message of `_send`."""
     kind = os.read(connection.fileno(), 1)
     if not kind:
         raise EOFError

@@ -11,9 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Step:
-    """The result of one step of N environments.
-
-    All tensors but `done` are views of memory that the world's next call overwrites: copy what has to last.
+    """The result of one step of N environments. All tensors but `done` are views (see `World`).
 
     Attributes:
         obs: observations [N, ...] by key; where `done`, the new episode's first.
@@ -39,11 +37,11 @@ class Step:
 class World(Protocol):
     """N environments of a task. An episode that ends is followed by the next one in the same step.
 
-    The tensors it returns are views of memory that its next call overwrites: copy what has to last.
+    The tensors it returns are views of memory that its next call overwrites: copy those that have to last.
 
     Attributes:
-        spaces: of one environment's observation.
-        action_space: of one environment's action [A]; actions are in its units.
+        spaces: one environment's observation.
+        action_space: one environment's action [A]; actions are in its units.
         num_envs: N.
         max_episode_steps: the time limit, in steps.
         device: where the tensors are.
@@ -58,11 +56,7 @@ class World(Protocol):
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start a new episode in every environment and return the first observations [N, ...].
 
-        Args:
-            seeds: one for each environment. None goes on with the environment's random numbers.
-
-        Raises:
-            ValueError: there are not N seeds.
+        A seed of None continues the environment's random numbers. Raises `ValueError` unless there are N seeds.
         """
         ...
 
@@ -80,19 +74,16 @@ class World(Protocol):
         ...
 
     def restore(self, state: Sequence[str]) -> None:
-        """Put every environment back where `state` found it. The next call has to be `step`: no observation is made.
+        """Put every environment back where `state` found it; raises `ValueError` unless there are N snapshots.
 
-        Raises:
-            ValueError: there are not N snapshots.
+        The next call has to be `step`: no observation is made.
         """
         ...
 
     def stagger(self, first: int = 0, total: int | None = None) -> None:
         """Spread the ends of the running episodes evenly over the time limit, so that every rollout has every phase.
 
-        Args:
-            first: number of this world's first environment among `total`.
-            total: how many environments there are in all worlds; N unless given.
+        The world's first environment is number `first` of the `total` (N unless given) in the worlds of all ranks.
         """
         ...
 
