@@ -150,11 +150,6 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(world.action_space, world.num_envs)
         self._seed = seed
 
-    @property
-    def num_workers(self) -> int:
-        """How many processes step the environments."""
-        return len(self.world.workers)
-
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from Common.Files import plain
 from Models.Impoola import Impoola, head, orthogonal
 from Models.Memory import FrameStack, FrameStacks, Memory, NoMemory, Observation
-from Models.Utils import background, screen
+from Models.Utils import screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
@@ -58,14 +59,8 @@ class CorrelatedNoise:
     """Draws a policy's actions from step to step with noise that may be correlated in time.
 
     u_t = mean + scale * std * e_t with e_t = c e_(t-1) + sqrt(1 - c^2) n_t, n_t ~ N(0, 1): a discrete Ornstein-Uhlenbeck
-    process. Every single e_t is N(0, 1) for any correlation c of successive ones; 0 makes them independent.
-
-    Args:
-        scale: what the policy's standard deviation is multiplied by.
-        correlation: c, in [0, 1).
-
-    Attributes:
-        state: the latest e [B, A]; None before the first.
+    process. Every single e_t is N(0, 1), whatever the correlation c in [0, 1) is. `state` is the latest e [B, A], None
+    before the first.
     """
 
     def __init__(self, scale: float, correlation: float):
@@ -75,10 +70,9 @@ class CorrelatedNoise:
     def sample(self, policy: SquashedGaussian) -> torch.Tensor:
         """Draw u [B, A] of the next step."""
         fresh = torch.randn_like(policy.mean)
-        if self.state is None:
-            self.state = fresh
-        else:
-            self.state = self.correlation * self.state + math.sqrt(1 - self.correlation**2) * fresh
+        if self.state is not None:
+            fresh = self.correlation * self.state + math.sqrt(1 - self.correlation**2) * fresh
+        self.state = fresh
         return policy.mean + self.scale * policy.log_std.exp() * self.state
 
 
@@ -104,14 +98,15 @@ class Policy(Protocol):
         ...
 
 
+def plain_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an `__init__`, whose `locals()` are `scope`, as plain values."""
+    return plain({name: value for name, value in scope.items() if name not in ("self", "__class__")})
+
+
 class GaussianPolicy(nn.Module):
-    """A network whose output is a `SquashedGaussian` over a bounded action space.
+    """A network whose output is a `SquashedGaussian` over the action space from `action_low` to `action_high` [A].
 
     A file keeps a policy by the name of its class and its `arguments`; every subclass registers itself in `POLICIES`.
-
-    Args:
-        action_low: lowest action, one number for each dimension.
-        action_high: highest action.
     """
 
     arguments: dict[str, Any]  # it was built with these plain values
@@ -158,7 +153,7 @@ class GaussianPolicy(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
-        """Return actions float32 [N, A] in the environment's units, for observations as the policy's memory gives them.
+        """Return actions float32 [N, A] in the environment's units; see `Policy.act`.
 
         Images are stacked already: `uint8` [N, stack, rows, columns], oldest first.
         """
@@ -173,15 +168,12 @@ class ActorCritic(GaussianPolicy):
 
     Args:
         vector: the observation key of the vector input, `State` or `PartialState`.
-        vector_mean: its mean, one number for each entry; with `vector_std` the constants that standardize it.
-        vector_std: its standard deviation, above 0.
-        action_low: lowest action.
-        action_high: highest action.
+        vector_mean, vector_std: constants that standardize it, one number for each entry; those of `vector_std` above 0.
+        action_low, action_high: bounds of the actions.
         frame_shape: (stack, rows, columns) of the image, or None for a policy that does not see.
         filters: backbone channels of each stage; empty without frames.
         grid: rows and columns the backbone pools to.
-        hidden: width of the heads.
-        lift: width the vector is lifted to beside a backbone.
+        hidden, lift: widths of the heads, and of the vector beside a backbone.
         stride: steps between the frames of a stack.
         image: the observation key of the image.
     """
@@ -207,24 +199,7 @@ class ActorCritic(GaussianPolicy):
         image: str = "Frame",
     ):
         super().__init__(action_low, action_high)
-        self.arguments = {
-            "vector": vector,
-            "vector_mean": list(vector_mean),
-            "vector_std": list(vector_std),
-            "action_low": list(action_low),
-            "action_high": list(action_high),
-            "frame_shape": None if frame_shape is None else list(frame_shape),
-            "filters": list(filters),
-            "grid": list(grid),
-            "hidden": hidden,
-            "lift": lift,
-            "stride": stride,
-            "image": image,
-        }
-        if bool(filters) != (frame_shape is not None):
-            raise ValueError(
-                "a backbone needs frames and frames need a backbone: give filters and frame_shape, or neither"
-            )
+        self.arguments = plain_arguments(locals())
         self.precision: str = "fp32"
         self._vector = vector
         self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
@@ -254,27 +229,23 @@ class ActorCritic(GaussianPolicy):
         return self.inputs
 
     def learn_background(self, frames: np.ndarray) -> None:
-        """Take the still parts out of what the backbone sees, for good; call it once, before training.
+        """Take the still parts out of the backbone's input for good; call it once, before training.
 
         Nine tenths of a frame never change. Left in, they are a large constant in every feature, along which one Adam
-        step moves the policy further than along anything that tells states apart.
-
-        Args:
-            frames: single frames uint8 [N, rows, columns] that differ in what moves, such as the first of N episodes.
+        step moves the policy further than along anything that tells states apart. The still part of `frames`, uint8
+        [N, rows, columns] such as the first of N episodes, is their median pixel by pixel.
         """
         if self.backbone is not None:
-            self.background.copy_(background(frames))
+            self.background.copy_(torch.from_numpy(np.median(frames, axis=0)))
 
     def features(self, obs: Observation) -> torch.Tensor:
-        """Return what both heads stand on, float32 [B, features]; one backbone pass."""
+        """Return the input of both heads, float32 [B, features]; one backbone pass."""
         vector = (obs[self._vector] - self.vector_mean) / self.vector_std
         if self.backbone is None:
             return vector
-        half = self.precision == "bf16"
-        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=half):
-            seen = self.backbone(
-                screen(obs[self.images[0]], self.background, torch.bfloat16 if half else torch.float32)
-            )
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            seen = self.backbone(screen(obs[self.images[0]], self.background, dtype))
         return torch.cat([seen.float(), self.lift(vector)], dim=1)
 
     def _policy(self, features: torch.Tensor) -> SquashedGaussian:

@@ -37,23 +37,16 @@ class ResidualBlock(nn.Module):
 class Impoola(nn.Module):
     """Per stage a 3x3 convolution, a 3x3 stride-2 max-pool and two residual blocks; then ReLU and average pooling.
 
-    Args:
-        in_channels: frames in a stack.
-        filters: channels of each stage.
-        grid: rows and columns the last map is averaged to. More than one cell, for a single average cannot tell where
-            things are.
+    The input has `in_channels` channels, and each stage those of `filters`. The last map is averaged to the rows and columns
+    of `grid`: more than one cell, since a single average cannot tell where things are.
     """
 
     def __init__(self, in_channels: int, filters: Sequence[int], grid: tuple[int, int]):
         super().__init__()
         stages: list[nn.Module] = []
         for previous, channels in zip((in_channels, *filters), filters):
-            stages += [
-                orthogonal(nn.Conv2d(previous, channels, 3, padding=1)),
-                nn.MaxPool2d(3, stride=2, padding=1),
-                ResidualBlock(channels),
-                ResidualBlock(channels),
-            ]
+            stages += [orthogonal(nn.Conv2d(previous, channels, 3, padding=1)), nn.MaxPool2d(3, stride=2, padding=1)]
+            stages += [ResidualBlock(channels), ResidualBlock(channels)]
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.out_features = filters[-1] * grid[0] * grid[1]

@@ -1,4 +1,4 @@
-"""What a policy keeps from step to step: nothing, or the frames from which its stacks are made."""
+"""A policy's memory from step to step: nothing, or the frames from which its stacks are made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,22 +12,19 @@ Observation = dict[str, torch.Tensor]
 
 
 def is_image(space: gym.Space) -> bool:
-    """Return whether a space is one of images: `uint8` with at least rows and columns, whatever its name is."""
+    """Return whether a space is one of images: `uint8` with at least rows and columns."""
     return space.dtype == np.uint8 and space.shape is not None and len(space.shape) >= 2
 
 
 class Memory(Protocol):
-    """What a policy keeps from step to step in N environments."""
+    """A policy's memory in N environments."""
 
     def see(self, obs: Observation, first: torch.Tensor) -> Observation:
-        """Take the newest observations [N, ...] and return what the policy is given, [N, ...].
-
-        `first` bool [N] marks the first observations of episodes.
-        """
+        """Take the newest observations [N, ...], `first` bool [N] of an episode, and return the policy's input [N, ...]."""
         ...
 
     def state(self) -> Any:
-        """Return what `restore` needs, as tensors and plain values."""
+        """Return the memory's state as tensors and plain values."""
         ...
 
     def restore(self, state: Any) -> None:
@@ -62,25 +59,16 @@ class FrameStack:
         return (self.length - 1) * self.stride
 
     def steps_back(self, age: torch.Tensor) -> torch.Tensor:
-        """Return how many steps back each frame of a stack lies, oldest first.
+        """Return how many steps back each frame of a stack lies, int [..., length], oldest first.
 
-        Args:
-            age: int [...], steps since the first observation of the episode.
-
-        Returns:
-            int [..., length]: `min(k * stride, age)`, so that an episode's first frame fills the stack.
+        It is `min(k * stride, age)`, so that an episode's first frame fills the stack. `age`, int [...], counts the steps
+        since that frame.
         """
         return (torch.arange(self.length - 1, -1, -1, device=age.device) * self.stride).minimum(age[..., None])
 
 
 class FrameStacks:
-    """The frame stacks of N environments: a ring of the newest frames, `uint8` [history + 1, N, ...] for each image.
-
-    Args:
-        stack: which frames are in a stack.
-        images: the observation's keys that are images.
-        num_envs: N.
-    """
+    """The frame stacks of N environments: a ring of the newest frames, `uint8` [history + 1, N, ...] for each image."""
 
     def __init__(self, stack: FrameStack, images: Iterable[str], num_envs: int):
         self._stack, self._images = stack, tuple(images)

@@ -12,7 +12,7 @@ from torch import nn
 
 from Common.Errors import BadFile, brief
 from Common.Files import RESULTS, load_tensors, save_tensors
-from Models.Base_Model import POLICIES, ActorCritic, GaussianPolicy, Observation, SquashedGaussian
+from Models.Base_Model import POLICIES, ActorCritic, GaussianPolicy, Observation, SquashedGaussian, plain_arguments
 from Models.Memory import is_image
 
 FILTERS: dict[str, tuple[int, ...]] = {
@@ -26,14 +26,14 @@ SHIPPED_TEACHER = RESULTS / "Pusher" / "Teacher" / "teacher.pt"
 
 @dataclass(frozen=True)
 class StateStatistics:
-    """Mean and standard deviation of every entry of the state, float64 [S], as the teacher met them."""
+    """Mean and standard deviation of every entry of the state, float64 [S], over the teacher's training."""
 
     mean: np.ndarray
     std: np.ndarray
 
     @property
     def floored_std(self) -> np.ndarray:
-        """The standard deviation, where an entry never moved 1: what is constant is left alone, not blown up."""
+        """The standard deviation, but 1 for constant entries, which would be blown up otherwise."""
         return np.where(self.std < 1e-3, 1.0, self.std)
 
 
@@ -41,13 +41,11 @@ class Teacher(GaussianPolicy):
     """The actor of a SAC teacher on normalized states, as Stable-Baselines3 trains it.
 
     Args:
-        mean: mean of the state, one number for each entry.
-        variance: its variance.
+        mean, variance: of the state, one number for each entry.
         epsilon: added to the variance before the square root (SB3's `VecNormalize`).
         clip: normalized states are clipped to [-clip, clip].
         hidden: widths of the ReLU layers.
-        action_low: lowest action.
-        action_high: highest action.
+        action_low, action_high: bounds of the actions.
     """
 
     mean: torch.Tensor
@@ -65,15 +63,7 @@ class Teacher(GaussianPolicy):
         action_high: Sequence[float],
     ):
         super().__init__(action_low, action_high)
-        self.arguments = {
-            "mean": list(mean),
-            "variance": list(variance),
-            "epsilon": epsilon,
-            "clip": clip,
-            "hidden": list(hidden),
-            "action_low": list(action_low),
-            "action_high": list(action_high),
-        }
+        self.arguments = plain_arguments(locals())
         # Double precision, as SB3 normalizes: an entry that hardly moves is divided by next to nothing.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64), persistent=False)
         self.register_buffer("std", (torch.tensor(variance, dtype=torch.float64) + epsilon).sqrt(), persistent=False)
@@ -92,7 +82,7 @@ class Teacher(GaussianPolicy):
 
     @property
     def statistics(self) -> StateStatistics:
-        """How the states it was trained on were spread."""
+        """Mean and spread of the states it was trained on."""
         return StateStatistics(self.mean.cpu().numpy(), np.sqrt(np.array(self.arguments["variance"])))
 
     @torch.no_grad()
@@ -103,13 +93,13 @@ class Teacher(GaussianPolicy):
         return SquashedGaussian(self.mu(hidden), self.log_std(hidden).clamp(-20, 2), self.scale, self.shift)
 
     def save(self, path: Path | str, task: str, task_name: str | None = None) -> None:
-        """Write the teacher of a task as plain tensors; `task` finds the task, and is its name unless that is given."""
+        """Write the teacher of a task as plain tensors; `task` is its reference, and its name unless that is given."""
         about = {"weights": self.state_dict(), "task": task, "task_name": task_name or task}
         save_tensors(path, "teacher", named_policy(self) | about)
 
 
 def named_policy(policy: GaussianPolicy) -> dict[str, Any]:
-    """Return what a file keeps of a policy beside its weights, so that `build_policy` can build it again."""
+    """Return the entries of a file, beside the weights, from which `build_policy` builds the policy again."""
     return {"policy": type(policy).__name__, "arguments": policy.arguments}
 
 
@@ -117,11 +107,7 @@ OLDER = {"teacher": "Teacher", "student": "ActorCritic"}  # the policies of file
 
 
 def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.device = "cpu") -> Any:
-    """Build the policy that a file's `content` holds.
-
-    Raises:
-        BadFile: it is not complete; `path` is for the message.
-    """
+    """Build the policy of a file's `content`; raises `BadFile`, with its `path`, if that is not complete."""
     kind = content["format"]
     try:
         policy = POLICIES[content.get("policy", OLDER[kind])](**content["arguments"])
@@ -130,7 +116,7 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
         raise BadFile(f"{path}: not a complete {kind} file ({brief(error)})") from error
     odd = [name for name, value in (*policy.named_parameters(), *policy.named_buffers()) if not value.isfinite().all()]
     if odd:
-        raise BadFile(f"{path}: {odd[0]} is not finite: nothing that can act")
+        raise BadFile(f"{path}: {odd[0]} is not finite")
     return policy.to(device).eval()
 
 
@@ -165,15 +151,13 @@ def make_student(
 
     Args:
         mode: one of `FILTERS`.
-        observation_space: of one environment; if the mode sees, its image is a single frame.
-        action_space: of one environment.
+        observation_space, action_space: one environment's; if the mode sees, the image is a single frame.
         proprioception: indices of the state entries in `PartialState`.
-        statistics: of the state, to standardize the student's vector with.
-        stack: frames seen at once.
-        grid: cells the backbone pools to.
-        stride: steps between the frames of a stack.
+        statistics: the state's, by which the student's vector is standardized.
+        stack, stride: frames seen at once, and steps between them.
+        grid: rows and columns the backbone pools to.
     """
-    entries = range(len(statistics.mean)) if mode == "State" else proprioception
+    entries = list(range(len(statistics.mean)) if mode == "State" else proprioception)
     seen: dict[str, Any] = {}
     if mode != "State":
         image = next(key for key, space in observation_space.items() if is_image(space))
@@ -181,8 +165,8 @@ def make_student(
         seen = {"frame_shape": frame_shape, "filters": FILTERS[mode], "grid": grid, "stride": stride, "image": image}
     return ActorCritic(
         vector="State" if mode == "State" else "PartialState",
-        vector_mean=[float(statistics.mean[i]) for i in entries],
-        vector_std=[float(statistics.floored_std[i]) for i in entries],
+        vector_mean=statistics.mean[entries].tolist(),
+        vector_std=statistics.floored_std[entries].tolist(),
         action_low=action_space.low.tolist(),
         action_high=action_space.high.tolist(),
         **seen,
@@ -190,14 +174,10 @@ def make_student(
 
 
 def save_student(path: Path | str, student: ActorCritic, card: dict[str, Any]) -> None:
-    """Write a student as plain tensors, with `card`: task, mode, render settings, scores, whatever says what it is."""
+    """Write a student as plain tensors, with a `card` that describes it: task, mode, render settings, scores."""
     save_tensors(path, "student", named_policy(student) | {"weights": student.state_dict(), "card": card})
 
 
 def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorCritic:
-    """Load a student.
-
-    Raises:
-        BadFile: the file is missing, damaged, or not a student.
-    """
+    """Load a student; raises `BadFile` if the file is missing, damaged, or not a student."""
     return build_policy(path, load_tensors(path, "student"), device)

@@ -1,12 +1,6 @@
-"""Visual input: what stands still in frames, and how frames become a network's input."""
+"""Visual input: how frames become a network's input."""
 
-import numpy as np
 import torch
-
-
-def background(frames: np.ndarray) -> torch.Tensor:
-    """Return what stands still in `frames` uint8 [N, rows, columns], their median pixel by pixel, float32."""
-    return torch.from_numpy(np.median(frames, axis=0).astype(np.float32))
 
 
 def screen(frames: torch.Tensor, background: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

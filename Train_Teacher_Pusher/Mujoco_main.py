@@ -1,8 +1,8 @@
 """Train the teacher: SAC (Stable-Baselines3) on the full state, many environments, observations normalized.
 
-The defaults are the recipe of the shipped teacher. Narrow layers and several updates a step learn fastest on a CPU:
-what limits this task is how many updates there are, not how large each is. The reward for moving the object weighs
-double in training, since the task's own lets a policy hover beside the object for long; evaluation uses the task's own.
+The defaults are the recipe of the shipped teacher. Narrow layers and several updates a step learn fastest on a CPU: the
+number of updates limits this task, not the size of each. The reward for moving the object weighs double in training, since
+the task's own lets a policy hover beside the object for long. Evaluation uses the task's own.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from Enviroment.World import World
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
@@ -26,6 +25,7 @@ from Common.Machine import resolve_device
 from Common.Settings import Composed, Settings, differences, setting
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
+from Enviroment.World import World
 from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite, finish_checkpoint
 from Train_Teacher_Pusher.SaveWeights import load_sac
 
@@ -57,7 +57,7 @@ class TeacherConfig(Settings):
         return self.learning_rate_end + (self.learning_rate - self.learning_rate_end) * min(1.0, 2 * remaining)
 
     def check(self) -> None:
-        """Raise `BadInput` for the first setting that cannot be."""
+        """Check the size of the buffer as well."""
         super().check()
         if self.buffer_size < self.num_envs:
             raise BadSetting(f"buffer_size {self.buffer_size}: at least num_envs {self.num_envs} is needed")
@@ -65,7 +65,7 @@ class TeacherConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepingSettings(Settings):
-    """What is kept of a run, and where."""
+    """When a run is evaluated and saved, and where."""
 
     eval_freq: int = setting(100_000, "steps between evaluations", at_least=1, role="machine")
     checkpoint_freq: int = setting(100_000, "steps between checkpoints", at_least=1, role="machine")
@@ -75,7 +75,7 @@ class KeepingSettings(Settings):
     run_name: str = setting("sac", "folder of the run in there", role="place")
 
     def check(self) -> None:
-        """Raise `BadSetting` for the first setting that violates a limit."""
+        """Check the run's name as well."""
         super().check()
         check_name("run_name", self.run_name)
 
@@ -90,10 +90,7 @@ class TeacherRun(Composed):
 
 
 def make_training_env(config: TeacherConfig) -> VecEnv:
-    """Make the state-only training environments, which need no renderer and no process of their own.
-
-    They raise `ValueError` where a reward, an observation or an action is not finite.
-    """
+    """Make the state-only training environments; they raise `ValueError` for a number that is not finite."""
     reward: dict[str, Any] = {} if config.reward_dist_weight == 1 else {"reward_dist_weight": config.reward_dist_weight}
     task = find_task(config.task)
     env = DummyVecEnv([lambda: task.make(**reward) for _ in range(config.num_envs)])
@@ -184,34 +181,25 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         Stopped: SIGINT or SIGTERM came, and everything is saved.
         Diverged: the policy is no longer finite.
     """
-    config, wandb = teacher_run.sac, teacher_run.wandb
+    config, wandb, values = teacher_run.sac, teacher_run.wandb, asdict(teacher_run.sac)
     written = folder / "config.json"
     torch.set_num_threads(1)  # layers this small gain nothing from a second thread
     before: dict[str, Any] = {}
     if resume:
         before = read_json(written)
-        compared = asdict(config).keys() - TeacherRun.named("machine")
-        unlike = differences(before, asdict(config), sorted(compared))
+        unlike = differences(before, values, sorted(values.keys() - TeacherRun.named("machine")))
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
         model = resume_model(folder, config)
     else:
         model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)
-    write_json(written, asdict(config))
-    wandb_run = start_wandb(
-        wandb.wandb_mode,
-        folder,
-        asdict(config),
-        group="Teacher",
-        name=teacher_run.keeping.run_name,
-        tags=[task.name, "SAC"],
-        entity=wandb.wandb_entity,
-        project=wandb.wandb_project,
-        run_id=before.get("wandb_id"),
-    )
+    write_json(written, values)
+    about: dict[str, Any] = {"group": "Teacher", "name": teacher_run.keeping.run_name, "tags": [task.name, "SAC"]}
+    about |= {"entity": wandb.wandb_entity, "project": wandb.wandb_project, "run_id": before.get("wandb_id")}
+    wandb_run = start_wandb(wandb.wandb_mode, folder, values, **about)
     if wandb_run is not None:
-        write_json(written, asdict(config) | {"wandb_id": wandb_run.id})
+        write_json(written, values | {"wandb_id": wandb_run.id})
     world = make_world(task, num_envs=25, num_workers=1, frames=False)
     try:
         learn(model, teacher_run, task, folder, world, wandb_run, resume)
@@ -226,13 +214,10 @@ def learn(
     model: SAC, teacher_run: TeacherRun, task: Task, folder: Path, world: World, wandb_run: Any, resume: bool
 ) -> None:
     """Train until all steps are made; raises as `run` does."""
-    config, keeping = teacher_run.sac, teacher_run.keeping
     with stop_requests() as requests:
-        callback = EvaluationCallback(
-            model, folder, task, world, keeping.eval_freq, keeping.checkpoint_freq, requests, wandb_run
-        )
+        callback = EvaluationCallback(model, folder, task, world, teacher_run.keeping, requests, wandb_run)
         # Stable-Baselines3 counts on from the model's steps when the counter is not reset, to `steps` more.
-        steps = config.total_timesteps - model.num_timesteps
+        steps = teacher_run.sac.total_timesteps - model.num_timesteps
         try:
             model.learn(steps, callback, reset_num_timesteps=not resume)
         except ValueError as error:  # so PyTorch's distributions and VecCheckNan refuse numbers that are not finite

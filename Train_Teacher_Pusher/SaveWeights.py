@@ -3,6 +3,7 @@
 import pickle
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from stable_baselines3 import SAC
@@ -19,35 +20,26 @@ STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run
 
 
 def teacher_from_sac(model: SAC, statistics: VecNormalize) -> Teacher:
-    """Copy a SAC actor and the normalization it was trained with; acts as the original does.
+    """Return a SAC actor, with the normalization of its environments, as a teacher that acts as the original does.
 
-    Args:
-        model: trained with an MLP policy of ReLU layers and without state-dependent exploration.
-        statistics: the `VecNormalize` around its environments.
+    The model needs an MLP policy of ReLU layers, without state-dependent exploration.
     """
-    actor = model.policy.actor
-    hidden = [layer.out_features for layer in actor.latent_pi if isinstance(layer, torch.nn.Linear)]
-    rms = statistics.obs_rms
+    actor, rms, bounds = model.policy.actor, cast(Any, statistics.obs_rms), cast(Any, model.action_space)
     teacher = Teacher(
-        mean=rms.mean.tolist(),  # type: ignore[union-attr, attr-defined]
-        variance=rms.var.tolist(),  # type: ignore[union-attr, attr-defined]
+        mean=rms.mean.tolist(),
+        variance=rms.var.tolist(),
         epsilon=statistics.epsilon,
         clip=statistics.clip_obs,
-        hidden=hidden,
-        action_low=model.action_space.low.tolist(),  # type: ignore[attr-defined]
-        action_high=model.action_space.high.tolist(),  # type: ignore[attr-defined]
+        hidden=[layer.out_features for layer in actor.latent_pi if isinstance(layer, torch.nn.Linear)],
+        action_low=bounds.low.tolist(),
+        action_high=bounds.high.tolist(),
     )
-    weights = {
-        name.replace("latent_pi", "trunk"): value.detach().cpu().clone() for name, value in actor.state_dict().items()
-    }
-    teacher.load_state_dict(weights)
+    teacher.load_state_dict({name.replace("latent_pi", "trunk"): value for name, value in actor.state_dict().items()})
     return teacher.eval().requires_grad_(False)
 
 
 def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
-    """Load a checkpoint `NAME.zip` and the `NAME_vecnormalize.pkl` beside it.
-
-    Both are pickles, which can carry code: load only files that you trust.
+    """Load a checkpoint `NAME.zip` and the `NAME_vecnormalize.pkl` beside it: pickles, which can carry code.
 
     Raises:
         BadFile: one of them is missing or damaged.
@@ -79,7 +71,7 @@ def main() -> None:
 
 
 def save_weights(checkpoint: Path, task: Task, output: Path | None) -> None:
-    """Write a checkpoint as the teacher of a task; without `output` as the one that its students learn from.
+    """Write a checkpoint as the teacher of a task, without `output` as the one that the task's students learn from.
 
     Raises:
         BadInput: it is no such checkpoint, or does not fit the task.

@@ -5,9 +5,8 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from Enviroment.World import World
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -20,7 +19,11 @@ from Common.Errors import BadFile, Diverged, brief
 from Common.Files import sync
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
+from Enviroment.World import World
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
+
+if TYPE_CHECKING:
+    from Train_Teacher_Pusher.Mujoco_main import KeepingSettings
 
 FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
 
@@ -28,9 +31,8 @@ FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distanc
 def check_finite(model: SAC, folder: Path) -> None:
     """Raise `Diverged` if a weight is not finite."""
     if not all(parameter.isfinite().all() for parameter in model.policy.parameters()):
-        raise Diverged(
-            f"weights are not finite at step {model.num_timesteps}; the checkpoints in {folder} are from before"
-        )
+        when = f"at step {model.num_timesteps}"
+        raise Diverged(f"weights are not finite {when}; the checkpoints in {folder} are from before")
 
 
 def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
@@ -40,8 +42,7 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
         Diverged: a weight is not finite; nothing is written.
     """
     check_finite(model, folder)
-    statistics = model.get_vec_normalize_env()
-    assert statistics is not None
+    statistics: Any = model.get_vec_normalize_env()
     writers: dict[str, Any] = {f"{name}_{STATISTICS}": statistics.save, f"{name}.zip": model.save}
     if replay:
         writers[f"{name}_replay.pkl"] = model.save_replay_buffer
@@ -54,9 +55,9 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
 
 
 def finish_checkpoint(folder: Path, name: str) -> None:
-    """Make up for a kill of `save_checkpoint` between files, so that those of checkpoint `name` are of one moment.
+    """Finish a `save_checkpoint` that was killed between files, so that those of checkpoint `name` are of one moment.
 
-    They are written in an order, then renamed in the same: where the first has its name already, the others are whole.
+    They are written in an order, then renamed in the same. If the first has its name already, the others are whole.
     """
     files = [f"{name}_{STATISTICS}", f"{name}.zip", f"{name}_replay.pkl"]
     if not (folder / f"writing_{files[0]}").exists():
@@ -69,12 +70,12 @@ def _replace(folder: Path, files: Sequence[str]) -> None:
 
 
 class EvaluationCallback(BaseCallback):
-    """Every `every` steps: scores the deterministic policy, writes `metrics.csv`, keeps `best.zip` and `last.zip`.
+    """Scores the deterministic policy from time to time, writes `metrics.csv`, and keeps `best.zip` and `last.zip`.
 
-    Ends training once there is something in `stop_requests`.
-
-    The best is chosen by mean return on seeds that no published figure uses.
+    The best is chosen by mean return on seeds that no published figure uses. Training ends once `requests` has an entry.
     """
+
+    model: SAC
 
     def __init__(
         self,
@@ -82,15 +83,13 @@ class EvaluationCallback(BaseCallback):
         folder: Path,
         task: Task,
         world: World,
-        every: int,
-        checkpoint_every: int,
-        stop_requests: Sequence[int],
-        run: Any = None,
+        keeping: "KeepingSettings",
+        requests: list[int],
+        run: Any,
     ):
         super().__init__()
         self._folder, self._task, self._world, self._run = folder, task, world, run
-        self._stop_requests = stop_requests
-        self._every, self._checkpoint_every = every, checkpoint_every
+        self._keeping, self._requests = keeping, requests
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
         try:
@@ -105,32 +104,31 @@ class EvaluationCallback(BaseCallback):
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
         self._metrics = MetricsFile(metrics, keep=len(rows), columns=FIELDS)
-        if run is not None and run.offline:  # a spell's folder holds the whole curve, as in `RunLogger`
+        if run is not None and run.offline:  # its folder holds the whole curve, as in `RunLogger`
             for row in rows:
                 self._send({key: float(value) for key, value in row.items() if value})
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
-        self._next = self.num_timesteps + self._every
-        self._next_checkpoint = self.num_timesteps + self._checkpoint_every
+        self._next = self.num_timesteps + self._keeping.eval_freq
+        self._next_checkpoint = self.num_timesteps + self._keeping.checkpoint_freq
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:
-            self._next += self._every
+            self._next += self._keeping.eval_freq
             self._evaluate()
         if self.num_timesteps >= self._next_checkpoint:
-            self._next_checkpoint += self._checkpoint_every
-            save_checkpoint(self._sac, self._folder, "last", replay=True)
-        return not self._stop_requests
+            self._next_checkpoint += self._keeping.checkpoint_freq
+            save_checkpoint(self.model, self._folder, "last", replay=True)
+        return not self._requests
 
     def _on_training_end(self) -> None:
-        if self._stop_requests:
-            save_checkpoint(self._sac, self._folder, "last", replay=True)
-            return
-        if self._evaluated != self.num_timesteps:
+        stopped = bool(self._requests)
+        if not stopped and self._evaluated != self.num_timesteps:
             self._evaluate()
-        save_checkpoint(self._sac, self._folder, "last", replay=True)
-        self._film()
+        save_checkpoint(self.model, self._folder, "last", replay=True)
+        if not stopped:
+            self._film()
 
     def _film(self) -> None:
         recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
@@ -141,32 +139,24 @@ class EvaluationCallback(BaseCallback):
             write_video(video, self._task, seeds, recording, name="teacher")
         except NoGLBackend as error:
             print(f"no video of the best checkpoint: {error}")
-            return
-        log_video(self._run, video, self._sac._n_updates)
-
-    @property
-    def _sac(self) -> SAC:
-        assert isinstance(self.model, SAC)
-        return self.model
+        else:
+            log_video(self._run, video, self.model._n_updates)
 
     def _send(self, row: dict[str, Any]) -> None:
         self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
 
     def _evaluate(self) -> None:
         self._evaluated = self.num_timesteps
-        statistics = self.model.get_vec_normalize_env()
-        assert statistics is not None
-        result = evaluate(teacher_from_sac(self._sac, statistics), self._world, self._task, TEACHER_SELECTION_SEEDS)
+        statistics: Any = self.model.get_vec_normalize_env()
+        result = evaluate(teacher_from_sac(self.model, statistics), self._world, self._task, TEACHER_SELECTION_SEEDS)
         row: dict[str, Any] = {
             "timesteps": self.num_timesteps,
-            "updates": self._sac._n_updates,
+            "updates": self.model._n_updates,
             "minutes": round(self._minutes + (time.monotonic() - self._started) / 60, 2),
             "return": round(float(result.returns.mean()), 3),
             "success": round(float(result.success.mean()), 3),
             "final_distance": round(float(result.final_distance.mean()), 4),
-            "entropy_coefficient": round(float(self._sac.log_ent_coef.detach().exp()), 5)  # type: ignore[union-attr]
-            if self._sac.log_ent_coef is not None
-            else None,
+            "entropy_coefficient": round(float(self.model.log_ent_coef.detach().exp()), 5),  # type: ignore[union-attr]
         }
         self._metrics.write(row)
         if self._run is not None:
@@ -174,4 +164,4 @@ class EvaluationCallback(BaseCallback):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if row["return"] > self._best:
             self._best = row["return"]
-            save_checkpoint(self._sac, self._folder, "best")
+            save_checkpoint(self.model, self._folder, "best")
