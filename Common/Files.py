@@ -112,10 +112,9 @@ def save_tensors(path: Path | str, kind: str, content: dict[str, Any]) -> None:
 
 
 def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
-    """Read a file of `save_tensors` without executing anything; `format` holds its kind.
+    """Read a file of `save_tensors` without executing anything; the entry `format` is its kind.
 
-    Raises:
-        BadFile: the file is missing, damaged, or of another kind or version than is needed.
+    Raises `BadFile` if the file is missing, damaged, or of another kind or version than is needed.
     """
     import torch
 

@@ -87,11 +87,14 @@ def commit(repository: Path) -> str | None:
     """Return the commit that is checked out, followed by `-dirty` if Python files differ from it; None if not known."""
     if not (repository / ".git").exists():
         return None  # git would answer for a repository around this folder
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=repository, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        checked_out, changed = (
-            subprocess.run(["git", *words], cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--name-only", "HEAD", "--", "*.py"))
-        )
+        dirty = "-dirty" if git("diff", "--name-only", "HEAD", "--", "*.py") else ""
+        return git("rev-parse", "--short=12", "HEAD") + dirty
     except (OSError, subprocess.CalledProcessError):
         return None
-    return f"{checked_out}-dirty" if changed else checked_out

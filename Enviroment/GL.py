@@ -26,10 +26,7 @@ def choose_gl_backend() -> str:
 
     `MUJOCO_GL` decides if it is set. Otherwise it is the first that gives a context, EGL or OSMesa (on macOS CGL, on
     Windows GLFW). Each is tried in a process of its own, because PyOpenGL cannot change its platform once it is loaded and
-    a broken driver may crash.
-
-    Raises:
-        NoGLBackend: none gives a context, or `MUJOCO_GL` names none of them.
+    a broken driver may crash. Raises `NoGLBackend` if none gives a context, or if `MUJOCO_GL` names none of them.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen and chosen not in BACKENDS:

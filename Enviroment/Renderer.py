@@ -27,10 +27,7 @@ class FrameRenderer:
 
     The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
     software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
-    `full` is MuJoCo's own quality. The model is copied.
-
-    Raises:
-        NoGLBackend: this machine has no working OpenGL.
+    `full` is MuJoCo's own quality. The model is copied. Raises `NoGLBackend` on a machine without a working OpenGL.
     """
 
     _current: "FrameRenderer | None" = None

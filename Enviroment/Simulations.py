@@ -21,8 +21,7 @@ LAST = "last_"  # prefix of the arrays that hold ended episodes' last observatio
 def pack(task: Task, spec_id: str) -> bytes:
     """Return a task, and the environment that is registered as `spec_id`, for a process that has imported neither.
 
-    Raises:
-        BadInput: something the task refers to cannot be pickled.
+    Raises `BadInput` if something that the task refers to cannot be pickled.
     """
     spec = copy.copy(gym.registry[spec_id])
     spec.vector_entry_point = None  # workers make single environments
@@ -45,8 +44,7 @@ class Simulations:
         packed: the task, from `pack`.
         indices: the numbers of its environments among the world's N, which are their rows in the arrays.
         shared: `action`, `reward`, `terminated`, `truncated`, each observation key, and each key after `LAST`, [N, ...].
-        frames: whether to render.
-        quality: the frames' quality.
+        frames, quality: whether to render, and how.
     """
 
     def __init__(self, packed: bytes, indices: Sequence[int], shared: SharedArrays, frames: bool, quality: Quality):

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Camera:
-    """A free MuJoCo camera and the part of its square view that a student sees.
+    """A free MuJoCo camera and the part of its square view that a student sees, in metres and degrees.
 
-    `rows` and `columns` are [first, last) pixels of a `view` x `view` picture; only that crop is ever rendered.
-    Distances are in metres, angles in degrees.
+    `rows` and `columns` are [first, last) pixels of a `view` x `view` picture. Only that crop is ever rendered.
     """
 
     distance: float
@@ -41,31 +40,18 @@ class Camera:
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that environment, renderer, models and evaluation need to know of a task.
+    """Everything that environment, renderer, models and evaluation need to know of a task."""
 
-    Attributes:
-        name: the task's folder under `Results/`.
-        env_id: the Gymnasium id; its observation is the teacher's `State`.
-        proprioception: indices of the state entries that a student is given beside its frames.
-        camera: where the frames are taken from.
-        success_distance: maps states [..., S] to the distance in metres [...] that decides success.
-        success_radius: an episode whose last state is nearer than this, in metres, is a success.
-        frame_size: rows and columns of a frame.
-        stack: how many frames a student sees at once.
-        stack_stride: environment steps from one frame of the stack to the next.
-        reference: what `find_task` finds it by, from any folder; empty for a task that was built by hand.
-    """
-
-    name: str
-    env_id: str
-    proprioception: tuple[int, ...]
+    name: str  # of the task's folder under `Results/`
+    env_id: str  # Gymnasium's; the observation is the teacher's `State`
+    proprioception: tuple[int, ...]  # indices of the state entries that a student is given beside its frames
     camera: Camera
-    success_distance: Callable[[np.ndarray], np.ndarray]
-    success_radius: float
-    frame_size: tuple[int, int] = (64, 128)
-    stack: int = 4
-    stack_stride: int = 2
-    reference: str = ""
+    success_distance: Callable[[np.ndarray], np.ndarray]  # maps states [..., S] to the distance [...] in metres
+    success_radius: float  # in metres; an episode whose last state is nearer than this is a success
+    frame_size: tuple[int, int] = (64, 128)  # rows and columns
+    stack: int = 4  # how many frames a student sees at once
+    stack_stride: int = 2  # environment steps from one frame of the stack to the next
+    reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
 
     def rendering(self, quality: str) -> dict[str, Any]:
         """Return everything that decides what a student sees, as plain values."""
@@ -75,8 +61,7 @@ class Task:
     def make(self, **keywords: Any) -> "gym.Env":
         """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
 
-        Raises:
-            BadInput: there is no such environment, or a package that it needs is missing.
+        Raises `BadInput` if there is no such environment, or if a package that it needs is missing.
         """
         import gymnasium
 
@@ -174,10 +159,7 @@ def find_task(reference: str) -> Task:
 
     A reference is the name of a task in `TASKS`, `package.module:NAME` for a task in a module that can be imported, or
     `path/to/tasks.py:NAME` for a task in a file, relative to the current folder. The file is executed, once in a process,
-    and finds modules beside it.
-
-    Raises:
-        BadInput: there is no such task, or it does not fit.
+    and finds modules beside it. Raises `BadInput` if there is no such task, or if it does not fit.
     """
     where, colon, name = reference.rpartition(":")
     if not colon:
@@ -242,7 +224,7 @@ def _load_file(path: str) -> ModuleType:
 
 
 def _failure(where: str, error: Exception | SystemExit) -> BadInput:
-    """Return the error for a module or file that raised while it was imported, with the line if it is a file's."""
+    """Return the error of a module that raised while it was imported; that of a file has the line."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]
     line = f", line {lines[-1]}" if lines else ""
     said = f"it ends Python with status {error.code}" if isinstance(error, SystemExit) else brief(error)

@@ -13,11 +13,7 @@ def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") 
     """Make one environment of a task.
 
     Its observation is `{"State": float32 [S], "PartialState": float32 [P], "Frame": uint8 [rows, columns]}`; without
-    `frames` there is no `Frame` and nothing is rendered.
-
-    Raises:
-        NoGLBackend: frames are wanted and this machine cannot render.
-        BadInput: the task does not fit.
+    `frames` there is no `Frame` and nothing is rendered. Raises as `make_vector_env` does.
     """
     if frames:
         choose_gl_backend()

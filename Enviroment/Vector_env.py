@@ -27,10 +27,6 @@ class WorkerWorld:
     Observations are `State` float32 [N, S], `PartialState` float32 [N, P] and, with frames, `Frame` uint8
     [N, rows, columns]. They are views of the memory that the workers write, without a copy. Numbers do not depend on how
     many workers there are. `World` describes the methods, `make_vector_env` the arguments and errors.
-
-    Attributes:
-        spec: one environment's, as Gymnasium has it.
-        workers: the processes.
     """
 
     def __init__(self, task: Task, num_envs: int, num_workers: int, frames: bool, render_quality: Quality):

@@ -73,20 +73,17 @@ class Workers:
         self._end = weakref.finalize(self, _end, self.processes, self._connections)
         try:
             for own in arguments:
-                self._start(factory, own)
+                ours, theirs = _CONTEXT.Pipe()
+                process = _CONTEXT.Process(target=_work, args=(theirs, factory, own), daemon=True)
+                process.start()
+                theirs.close()  # so that our end of the pipe ends with the worker
+                self.processes.append(process)
+                self._connections.append(ours)
+                self._pollers.append(select.poll())
+                self._pollers[-1].register(ours, select.POLLIN)
         except BaseException:
             self.close()
             raise
-
-    def _start(self, factory: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_work, args=(theirs, factory, arguments), daemon=True)
-        process.start()
-        theirs.close()  # so that our end of the pipe ends with the worker
-        self.processes.append(process)
-        self._connections.append(ours)
-        self._pollers.append(select.poll())
-        self._pollers[-1].register(ours, select.POLLIN)
 
     def __len__(self) -> int:
         return len(self.processes)
@@ -94,8 +91,7 @@ class Workers:
     def call(self, command: str, *arguments: Any) -> list[Any]:
         """Call a method of every worker's object and return the results in the order of the workers.
 
-        Raises:
-            WorkerError: a worker died, hangs, or raised.
+        Raises `WorkerError` if a worker died, hangs, or raised.
         """
         return self._ask((command, arguments))
 
@@ -104,7 +100,7 @@ class Workers:
         self._ask(None)
 
     def close(self) -> None:
-        """Stop the workers, whatever state they are in; closing twice is harmless."""
+        """Stop the workers in any state; closing twice is harmless."""
         self.closed = True
         self._end()
 

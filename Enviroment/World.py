@@ -11,22 +11,13 @@ import torch
 
 @dataclass(frozen=True)
 class Step:
-    """The result of one step of N environments. All tensors but `done` are views (see `World`).
+    """The result of one step of N environments. All tensors but `done` are views (see `World`)."""
 
-    Attributes:
-        obs: observations [N, ...] by key; where `done`, the new episode's first.
-        reward: float64 [N].
-        terminated: bool [N], whether the episode ended in a terminal state.
-        truncated: bool [N], whether the time limit cut the episode off.
-        last_obs: observations [N, ...] by key. Row i is the ended episode's last observation where `done`, and
-            meaningless elsewhere.
-    """
-
-    obs: dict[str, torch.Tensor]
-    reward: torch.Tensor
-    terminated: torch.Tensor
-    truncated: torch.Tensor
-    last_obs: dict[str, torch.Tensor]
+    obs: dict[str, torch.Tensor]  # [N, ...] by key; where `done`, the new episode's first
+    reward: torch.Tensor  # float64 [N]
+    terminated: torch.Tensor  # bool [N], whether the episode ended in a terminal state
+    truncated: torch.Tensor  # bool [N], whether the time limit cut the episode off
+    last_obs: dict[str, torch.Tensor]  # [N, ...] by key; the ended episode's last where `done`, meaningless elsewhere
 
     @property
     def done(self) -> torch.Tensor:
@@ -38,20 +29,13 @@ class World(Protocol):
     """N environments of a task. An episode that ends is followed by the next one in the same step.
 
     The tensors it returns are views of memory that its next call overwrites: copy those that have to last.
-
-    Attributes:
-        spaces: one environment's observation.
-        action_space: one environment's action [A]; actions are in its units.
-        num_envs: N.
-        max_episode_steps: the time limit, in steps.
-        device: where the tensors are.
     """
 
-    spaces: gym.spaces.Dict
-    action_space: gym.spaces.Box
-    num_envs: int
-    max_episode_steps: int
-    device: torch.device
+    spaces: gym.spaces.Dict  # of one environment's observation
+    action_space: gym.spaces.Box  # of one environment, [A]; actions are in its units
+    num_envs: int  # N
+    max_episode_steps: int  # the time limit
+    device: torch.device  # of the tensors
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start a new episode in every environment and return the first observations [N, ...].
@@ -63,9 +47,7 @@ class World(Protocol):
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment with its action, float [N, A].
 
-        Raises:
-            ValueError: the actions have another shape.
-            NonFinite: an action, a reward or a state is infinite or not a number.
+        Raises `ValueError` for another shape, and `NonFinite` for an action, a reward or a state that is not finite.
         """
         ...
 

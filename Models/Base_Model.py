@@ -24,8 +24,8 @@ POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by the name under which a fi
 class SquashedGaussian:
     """Policy of actions a = shift + scale * tanh(u), u ~ N(mean, exp(log_std)^2), independent dimensions.
 
-    `mean` and `log_std` are float [B, A], `scale` and `shift` [A]. Samples are kept as u, the pre-tanh action, since
-    recovering u from a saturated action loses it.
+    `mean` and `log_std` are float [B, A], `scale` and `shift` [A]. Samples are kept as the pre-tanh u, since a saturated
+    action loses it.
     """
 
     mean: torch.Tensor
@@ -134,12 +134,8 @@ class GaussianPolicy(nn.Module):
         return FrameStacks(self.stack, self.images, num_envs) if self.images else NoMemory()
 
     def to_tensors(self, obs: Mapping[str, np.ndarray | torch.Tensor]) -> Observation:
-        """Move observations to the policy's device; keys that are no inputs of the policy are left out."""
-        return {
-            key: torch.as_tensor(value).to(self.scale.device, non_blocking=True)
-            for key, value in obs.items()
-            if key in self.inputs
-        }
+        """Move the policy's inputs to its device."""
+        return {key: torch.as_tensor(obs[key]).to(self.scale.device, non_blocking=True) for key in self.inputs}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -225,7 +221,7 @@ class ActorCritic(GaussianPolicy):
 
     @property
     def critic_inputs(self) -> tuple[str, ...]:
-        """The keys of the critic's observation set: the actor's, whose features it shares."""
+        """The keys of the critic's observation set, which is the actor's."""
         return self.inputs
 
     def learn_background(self, frames: np.ndarray) -> None:

@@ -125,8 +125,7 @@ def get_Teacher_model(
 ) -> Teacher:
     """Load a teacher; without a path the one of `task` in `Results/<task>/Teacher`, by default the shipped one.
 
-    Raises:
-        BadFile: the file is missing, damaged, not a teacher, or of another task than `task`.
+    Raises `BadFile` if the file is missing, damaged, not a teacher, or of another task than `task`.
     """
     path = path or (RESULTS / task / "Teacher" / "teacher.pt" if task else SHIPPED_TEACHER)
     content = load_tensors(path, "teacher")

@@ -120,8 +120,7 @@ def make_model(config: TeacherConfig) -> SAC:
 def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     """Continue from `last.zip` with its statistics and replay buffer; the environments start new episodes.
 
-    Raises:
-        BadFile: there is nothing whole to continue from.
+    Raises `BadFile` if they are missing or damaged.
     """
     finish_checkpoint(folder, "last")
     if not (folder / "last.zip").is_file():

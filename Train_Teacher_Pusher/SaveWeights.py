@@ -41,8 +41,7 @@ def teacher_from_sac(model: SAC, statistics: VecNormalize) -> Teacher:
 def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
     """Load a checkpoint `NAME.zip` and the `NAME_vecnormalize.pkl` beside it: pickles, which can carry code.
 
-    Raises:
-        BadFile: one of them is missing or damaged.
+    Raises `BadFile` if one of them is missing or damaged.
     """
     statistics = checkpoint.with_name(f"{checkpoint.stem}_{STATISTICS}")
     for path in (checkpoint, statistics):
@@ -73,8 +72,7 @@ def main() -> None:
 def save_weights(checkpoint: Path, task: Task, output: Path | None) -> None:
     """Write a checkpoint as the teacher of a task, without `output` as the one that the task's students learn from.
 
-    Raises:
-        BadInput: it is no such checkpoint, or does not fit the task.
+    Raises `BadInput` if it is no such checkpoint, or if it does not fit the task.
     """
     output = output or RESULTS / task.name / "Teacher" / "teacher.pt"
     model, statistics = load_sac(checkpoint)

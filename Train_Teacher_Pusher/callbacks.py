@@ -38,8 +38,7 @@ def check_finite(model: SAC, folder: Path) -> None:
 def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
     """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and `NAME_replay.pkl`), each replacing the old one when whole.
 
-    Raises:
-        Diverged: a weight is not finite; nothing is written.
+    Raises `Diverged`, and writes nothing, if a weight is not finite.
     """
     check_finite(model, folder)
     statistics: Any = model.get_vec_normalize_env()
