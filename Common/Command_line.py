@@ -69,7 +69,7 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
 
 
 def setting_as_flag(error: BadInput) -> str:
-    """Return an error's message; where it begins with a setting's name, with the name as a flag."""
+    """Return an error's message, in which a leading name of a setting is shown as a flag."""
     return f"--{error}" if isinstance(error, BadSetting) else str(error)
 
 
@@ -93,7 +93,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave with status 2."""
+        """Print the message and leave with status 2."""
         if Parallel.local_rank():  # the ranks of a machine have the same command line
             Parallel.leave_it_to_another()
         print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class BadInput(ValueError):
-    """The input is wrong, and nothing was lost. The message says what is wrong and what would be right."""
+    """The input is wrong, and nothing was lost. The message names the mistake and the right input."""
 
     exit_status = 2
 

@@ -23,7 +23,7 @@ VERSIONS = {"teacher": 1, "student": 1, "checkpoint": 3}  # of the kinds of tens
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of `path` when the context ends without an error; its folder is made.
 
-    Until then, and after an error, a kill or a power failure, `path` holds what it held before.
+    Until then, and after an error, a kill or a power failure, `path` keeps its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

@@ -52,7 +52,7 @@ def cores() -> int:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device of a name; `auto` is CUDA if there is one, else the CPU. Raises `BadDevice` if there is none."""
+    """Return the device of a name; `auto` is CUDA if there is one, else the CPU. Raises `BadDevice` for any other that is missing."""
     import torch
 
     if name == "auto":
@@ -84,7 +84,7 @@ def versions(repository: Path) -> dict[str, Any]:
 
 
 def commit(repository: Path) -> str | None:
-    """Return the commit that is checked out, followed by `-dirty` if Python files differ from it; None if not known."""
+    """Return the commit that is checked out, or None; `-dirty` follows it if Python files differ from it."""
     if not (repository / ".git").exists():
         return None  # git would answer for a repository around this folder
 

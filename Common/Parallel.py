@@ -18,7 +18,7 @@ import numpy as np
 from Common.Errors import LostRank, RunError, brief
 
 TIMEOUT = timedelta(hours=1)  # the others wait while the first rank tests, or collects a dataset
-GRACE_S = 60  # for another rank to say what is wrong
+GRACE_S = 60  # for another rank to print its error
 
 
 def _launched(name: str, alone: int) -> int:

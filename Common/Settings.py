@@ -1,4 +1,4 @@
-"""Settings: dataclass fields that say what they mean, what they may be, and what they are for.
+"""Settings: dataclass fields that carry their meaning, limits and purpose.
 
 A field is a setting, a flag of the command line and an entry of `config.json` at once.
 """
@@ -142,7 +142,7 @@ class Composed:
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
-    """Say where settings differ, in some `keys` or all that are `wanted`, as JSON writes them; empty where they do not."""
+    """Describe where settings differ, as JSON writes them, in `keys` or in all that are `wanted`; empty if they do not."""
     found, wanted = plain(dict(found)), plain(dict(wanted))
     return "; ".join(
         f"{key} is {json.dumps(found.get(key))}, not {json.dumps(wanted.get(key))}"

@@ -1,4 +1,4 @@
-"""What every room stands on: errors, settings, files, the command line, ranks, the machine."""
+"""The foundation of every room: errors, settings, files, the command line, ranks, the machine."""
 
 from Common.Machine import let_idle_threads_sleep
 

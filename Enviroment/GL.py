@@ -17,7 +17,7 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontSca
 
 
 class NoGLBackend(BadInput):
-    """No OpenGL back-end works on this machine. The message says what to install."""
+    """No OpenGL back-end works on this machine. The message names the packages to install."""
 
 
 @functools.cache

@@ -50,14 +50,15 @@ class Simulations:
     def __init__(self, packed: bytes, indices: Sequence[int], shared: SharedArrays, frames: bool, quality: Quality):
         task, spec = cloudpickle.loads(packed)
         gym.registry[spec.id] = spec
-        self._indices = indices
         self._proprioception = list(task.proprioception)
         self._arrays = shared.arrays()
-        self._envs: list[Any] = [task.make() for _ in indices]
+        self._envs: dict[int, Any] = {i: task.make() for i in indices}
         self._rendering = True
         self._renderer: FrameRenderer | None = None
         if frames:
-            self._renderer = FrameRenderer(self._envs[0].unwrapped.model, task.camera, task.frame_size, quality)
+            self._renderer = FrameRenderer(
+                self._envs[indices[0]].unwrapped.model, task.camera, task.frame_size, quality
+            )
 
     def _write(self, env: Any, i: int, observation: np.ndarray, prefix: str = "") -> None:
         state = self._arrays[prefix + "State"][i]
@@ -68,13 +69,13 @@ class Simulations:
 
     def reset(self, seeds: Sequence[int | None]) -> None:
         """Start a new episode in each environment, with its own of the N seeds."""
-        for env, i in zip(self._envs, self._indices):
+        for i, env in self._envs.items():
             self._write(env, i, env.reset(seed=seeds[i])[0])
 
     def step(self) -> None:
         """Step each environment with its action; start a new episode where one ended."""
         arrays = self._arrays
-        for env, i in zip(self._envs, self._indices):
+        for i, env in self._envs.items():
             observation, arrays["reward"][i], terminated, truncated, _info = env.step(arrays["action"][i])
             arrays["terminated"][i], arrays["truncated"][i] = terminated, truncated
             if terminated or truncated:
@@ -88,21 +89,21 @@ class Simulations:
 
     def set_elapsed(self, steps: Sequence[int]) -> None:
         """Set how many steps of its time limit each of the N environments has used."""
-        for env, i in zip(self._envs, self._indices):
+        for i, env in self._envs.items():
             time_limit(env)._elapsed_steps = steps[i]  # type: ignore[assignment]
 
     def state(self) -> list[str]:
         """Return a snapshot of each environment."""
-        return [snapshot(env) for env in self._envs]
+        return [snapshot(env) for env in self._envs.values()]
 
     def restore(self, state: Sequence[str]) -> None:
         """Put each environment back where its own of the N snapshots was taken."""
-        for env, i in zip(self._envs, self._indices):
+        for i, env in self._envs.items():
             restore(env, state[i])
 
     def close(self) -> None:
         """Free the renderer and the environments."""
         if self._renderer is not None:
             self._renderer.close()
-        for env in self._envs:
+        for env in self._envs.values():
             env.close()

@@ -12,7 +12,7 @@ from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
     """Make one environment of a task.
 
-    Its observation is `{"State": float32 [S], "PartialState": float32 [P], "Frame": uint8 [rows, columns]}`; without
+    Its observation is `{"State": float32 [S], "PartialState": float32 [P], "Frame": uint8 [rows, columns]}`. Without
     `frames` there is no `Frame` and nothing is rendered. Raises as `make_vector_env` does.
     """
     if frames:

@@ -1,4 +1,4 @@
-"""`World`: N environments of a task as tensors on a device, whatever steps them."""
+"""`World`: N environments of a task as tensors on a device."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -42,37 +42,30 @@ class World(Protocol):
 
         A seed of None continues the environment's random numbers. Raises `ValueError` unless there are N seeds.
         """
-        ...
 
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment with its action, float [N, A].
 
         Raises `ValueError` for another shape, and `NonFinite` for an action, a reward or a state that is not finite.
         """
-        ...
 
     def state(self) -> list[str]:
         """Return one snapshot for each environment, from which `restore` continues bit for bit."""
-        ...
 
     def restore(self, state: Sequence[str]) -> None:
         """Put every environment back where `state` found it; raises `ValueError` unless there are N snapshots.
 
         The next call has to be `step`: no observation is made.
         """
-        ...
 
     def stagger(self, first: int = 0, total: int | None = None) -> None:
         """Spread the ends of the running episodes evenly over the time limit, so that every rollout has every phase.
 
         The world's first environment is number `first` of the `total` (N unless given) in the worlds of all ranks.
         """
-        ...
 
     def rendering(self, wanted: bool) -> AbstractContextManager[None]:
         """Render no frames in here unless they are `wanted`. Image observations are then meaningless."""
-        ...
 
     def close(self) -> None:
         """Free everything; closing twice is harmless."""
-        ...

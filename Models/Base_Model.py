@@ -17,7 +17,7 @@ from Models.Utils import screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
 
-POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by the name under which a file keeps them
+POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by their names in files
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,16 @@ class Policy(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The observation keys that acting needs."""
-        ...
 
     @property
     def images(self) -> tuple[str, ...]:
         """Those of them that are images."""
-        ...
 
     def memory(self, num_envs: int) -> Memory:
         """Return a fresh memory of N environments."""
-        ...
 
     def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
         """Return actions float32 [N, A] for observations with a leading [N], as the memory gives them."""
-        ...
 
 
 def plain_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:

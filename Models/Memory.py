@@ -21,15 +21,12 @@ class Memory(Protocol):
 
     def see(self, obs: Observation, first: torch.Tensor) -> Observation:
         """Take the newest observations [N, ...], `first` bool [N] of an episode, and return the policy's input [N, ...]."""
-        ...
 
     def state(self) -> Any:
         """Return the memory's state as tensors and plain values."""
-        ...
 
     def restore(self, state: Any) -> None:
         """Continue from `state`."""
-        ...
 
 
 class NoMemory:

@@ -112,7 +112,7 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
     try:
         policy = POLICIES[content.get("policy", OLDER[kind])](**content["arguments"])
         policy.load_state_dict(content["weights"])
-    except Exception as error:  # whatever foreign content breaks
+    except Exception as error:  # foreign content may break anything
         raise BadFile(f"{path}: not a complete {kind} file ({brief(error)})") from error
     odd = [name for name, value in (*policy.named_parameters(), *policy.named_buffers()) if not value.isfinite().all()]
     if odd:

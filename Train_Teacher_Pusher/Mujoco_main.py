@@ -133,7 +133,7 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
         statistics.set_venv(make_training_env(config))
         model.set_env(statistics, force_reset=True)
         model.load_replay_buffer(replay)
-    except Exception as error:  # whatever damaged or foreign files break
+    except Exception as error:  # damaged or foreign files may break anything
         raise BadFile(f"{folder}: damaged, or not of this run ({brief(error)})") from error
     return model
 
@@ -219,7 +219,7 @@ def learn(
         steps = teacher_run.sac.total_timesteps - model.num_timesteps
         try:
             model.learn(steps, callback, reset_num_timesteps=not resume)
-        except ValueError as error:  # so PyTorch's distributions and VecCheckNan refuse numbers that are not finite
+        except ValueError as error:  # of PyTorch's distributions or VecCheckNan, for numbers that are not finite
             check_finite(model, folder)
             raise Diverged(f"{brief(error)} at step {model.num_timesteps}; {folder} keeps what was saved") from error
         if requests:

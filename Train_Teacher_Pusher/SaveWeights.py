@@ -78,7 +78,7 @@ def save_weights(checkpoint: Path, task: Task, output: Path | None) -> None:
     model, statistics = load_sac(checkpoint)
     try:
         teacher = teacher_from_sac(model, statistics)
-    except Exception as error:  # whatever another policy or other statistics break
+    except Exception as error:  # another policy or other statistics may break anything
         raise BadFile(f"{checkpoint}: not a SAC teacher and its statistics ({brief(error)})") from error
     check_fits(checkpoint, teacher, task)
     if output.is_dir():

@@ -71,24 +71,17 @@ def _replace(folder: Path, files: Sequence[str]) -> None:
 class EvaluationCallback(BaseCallback):
     """Scores the deterministic policy from time to time, writes `metrics.csv`, and keeps `best.zip` and `last.zip`.
 
-    The best is chosen by mean return on seeds that no published figure uses. Training ends once `requests` has an entry.
+    The best is chosen by mean return on seeds that no published figure uses. Training ends once `stops` has an entry.
     """
 
     model: SAC
 
     def __init__(
-        self,
-        model: SAC,
-        folder: Path,
-        task: Task,
-        world: World,
-        keeping: "KeepingSettings",
-        requests: list[int],
-        run: Any,
+        self, model: SAC, folder: Path, task: Task, world: World, keeping: "KeepingSettings", stops: list[int], run: Any
     ):
         super().__init__()
         self._folder, self._task, self._world, self._run = folder, task, world, run
-        self._keeping, self._requests = keeping, requests
+        self._keeping, self._stops = keeping, stops
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
         try:
@@ -97,7 +90,7 @@ class EvaluationCallback(BaseCallback):
                 int(row["timesteps"]), float(row["return"]), float(row["minutes"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
-        if rows:  # resumed: what came after the checkpoint is done again, but best.zip may be from there
+        if rows:  # resumed: steps after the checkpoint are made again, but best.zip may be from there
             self._best = max(float(row["return"]) for row in rows)
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
         if rows:
@@ -119,10 +112,10 @@ class EvaluationCallback(BaseCallback):
         if self.num_timesteps >= self._next_checkpoint:
             self._next_checkpoint += self._keeping.checkpoint_freq
             save_checkpoint(self.model, self._folder, "last", replay=True)
-        return not self._requests
+        return not self._stops
 
     def _on_training_end(self) -> None:
-        stopped = bool(self._requests)
+        stopped = bool(self._stops)
         if not stopped and self._evaluated != self.num_timesteps:
             self._evaluate()
         save_checkpoint(self.model, self._folder, "last", replay=True)
