@@ -17,30 +17,23 @@ def is_image(space: gym.Space) -> bool:
 
 
 class Memory(Protocol):
-    """A policy's memory in N environments."""
+    """A policy's memory in N environments. The methods here are those of a policy that keeps nothing."""
 
     def see(self, obs: Observation, first: torch.Tensor) -> Observation:
         """Take the newest observations [N, ...], `first` bool [N] of an episode, and return the policy's input [N, ...]."""
+        return obs
 
     def state(self) -> Any:
         """Return the memory's state as tensors and plain values."""
+        return None
 
     def restore(self, state: Any) -> None:
         """Continue from `state`."""
+        return None
 
 
-class NoMemory:
+class NoMemory(Memory):
     """The memory of a policy that is given the newest observation alone."""
-
-    def see(self, obs: Observation, first: torch.Tensor) -> Observation:
-        """Return the observations as they are."""
-        return obs
-
-    def state(self) -> None:
-        """Return None."""
-
-    def restore(self, state: None) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True)
