@@ -20,11 +20,10 @@ class Checkpoint:
         settings: the run's `config.json`.
         elapsed_s: seconds of training so far, without tests.
         best_return: of the tests on ID seeds.
-        next_test: the update at which the next test is due.
-        rows: of `metrics.csv`.
-        rows_crc32: their checksum.
+        next_test: the update of the next test.
+        rows: of `metrics.csv`; `rows_crc32` is their checksum.
         wandb_id: the id under which W&B knows the run.
-        collapse: the state of the watch for a collapsed policy.
+        collapse: the state of a `CollapseWatch`.
     """
 
     trainer: dict
@@ -61,14 +60,14 @@ class Checkpoint:
         """
         content = load_tensors(path, "checkpoint")
         kinds = {name: get_args(kind) or kind for name, kind in get_type_hints(cls).items()}
-        for name, kind in kinds.items():
-            if name not in content or not isinstance(content[name], kind):
-                raise BadFile(f"{path}: not a complete checkpoint (no {name})")
-        if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
-            raise BadFile(f"{path}: not a complete checkpoint (no student)")
-        counters = content["trainer"].get("counters")
-        if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(n, int) for n in counters):
-            raise BadFile(f"{path}: not a complete checkpoint (no counters)")
+        missing = [name for name, kind in kinds.items() if name not in content or not isinstance(content[name], kind)]
+        if not missing:
+            if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
+                missing = ["student"]
+            elif [type(number) for number in content["trainer"].get("counters") or ()] != [int] * 3:
+                missing = ["counters"]
+        if missing:
+            raise BadFile(f"{path}: not a complete checkpoint (no {missing[0]})")
         return cls(**{name: content[name] for name in kinds})
 
 

@@ -38,17 +38,17 @@ def write_video(
     """Write `episodes` of the recorded episodes, from number `first` on: an mp4, or a GIF of less than 1 MB.
 
     The environments are stepped again with the recorded actions, which repeats the episodes exactly, and drawn in full
-    quality, but for shadows, as they go.
+    quality without shadows.
 
     Args:
-        path: file to write, its name ending in `.mp4` or `.gif`; its folder is made.
-        task: the task.
+        path: a file whose name ends in `.mp4` or `.gif`; its folder is made.
+        task: the task of the environments.
         seeds: of the recorded episodes, in their order.
         recording: from `evaluate`.
         name: who was recorded.
-        teacher: shown beside the student, on the same seeds.
+        teacher: is shown beside it, on the same seeds.
         first: number of the first episode shown.
-        episodes: how many.
+        episodes: how many are shown.
 
     Raises:
         ValueError: the recording holds none of these episodes.
@@ -80,7 +80,7 @@ def write_video(
                     video.append_data(picture)  # type: ignore[attr-defined]
             try:
                 imageio_ffmpeg.count_frames_and_secs(temporary)
-            except RuntimeError:  # ffmpeg keeps to itself that the disk is full
+            except RuntimeError:  # ffmpeg does not say that the disk is full
                 raise OSError(errno.ENOSPC, "the video could not be written whole, as on a full disk", path) from None
         temporary.replace(path)
     finally:
@@ -91,10 +91,9 @@ def write_video(
 
 
 def _surroundings(camera: Camera) -> Camera:
-    def widen(span: tuple[int, int]) -> tuple[int, int]:
-        return max(span[0] - MARGIN, 0), min(span[1] + MARGIN, camera.view)
-
-    return dataclasses.replace(camera, rows=widen(camera.rows), columns=widen(camera.columns))
+    spans = camera.rows, camera.columns
+    rows, columns = ((max(low - MARGIN, 0), min(high + MARGIN, camera.view)) for low, high in spans)
+    return dataclasses.replace(camera, rows=rows, columns=columns)
 
 
 def _episode(
@@ -127,7 +126,7 @@ def _episode(
         yield np.concatenate(parts)
         for i, env in enumerate(envs.values()):
             action = recorded[n]
-            if i > 0 and teacher is not None:  # beside the student, and not recorded: it acts as it goes
+            if i > 0 and teacher is not None:  # the teacher was not recorded
                 action = teacher.act({"State": states[i][None].astype(np.float32)})[0]
             states[i], reward, terminated, truncated, _ = env.step(action)
             returns[i] += float(reward)
@@ -155,7 +154,7 @@ def _frames(stack: np.ndarray, width: int) -> np.ndarray:
 def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     for width in GIF_WIDTHS:
         small = [Image.fromarray(p).resize((width, p.shape[0] * width // p.shape[1])) for p in pictures]
-        # Of the whole film: the grays that most of it is of, and the few other colours, for the text turns green late.
+        # Of the whole film, for the text turns green late: the grays of most of it, and the few other colours.
         mosaic = Image.fromarray(np.concatenate([np.asarray(image) for image in small[:: len(small) // 8 + 1]]))
         palette = Image.new("P", (1, 1))
         colours: list[int] = []
