@@ -141,9 +141,7 @@ class DAgger(BehaviouralCloning):
     Before every `rollout_updates` updates, `rollout_samples` samples are added to the dataset in whole episodes.
 
     Args:
-        student: as behavioural cloning left it.
-        data: the dataset's fields.
-        config: settings.
+        student: the network, after behavioural cloning; `data` and `config` are as there.
         seed: of the first episode and of every random number.
         world: this rank's environments, with frames if the student sees.
         teacher: labels, and acts with probability `beta_mix`.
@@ -229,11 +227,7 @@ class DAgger(BehaviouralCloning):
         return super().state_dict() | {"rollouts": counts, "aggregated_crc32": self._writer.meta["crc32"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`.
-
-        Raises:
-            BadFile: the rollouts' files are damaged.
-        """
+        """Continue from `state_dict`; raises `BadFile` if the rollouts' files are damaged."""
         super().load_state_dict(state)
         self._rollouts, self._episodes = state["rollouts"]
         added = self.samples_collected - self.samples.old

@@ -53,21 +53,17 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read a checkpoint.
-
-        Raises:
-            BadFile: the file is missing, damaged, not a checkpoint, or of another version.
-        """
+        """Read a checkpoint; raises `BadFile` if it is missing, damaged, or of another kind or version."""
         content = load_tensors(path, "checkpoint")
         kinds = {name: get_args(kind) or kind for name, kind in get_type_hints(cls).items()}
-        missing = [name for name, kind in kinds.items() if name not in content or not isinstance(content[name], kind)]
-        if not missing:
-            if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
-                missing = ["student"]
-            elif [type(number) for number in content["trainer"].get("counters") or ()] != [int] * 3:
-                missing = ["counters"]
-        if missing:
-            raise BadFile(f"{path}: not a complete checkpoint (no {missing[0]})")
+        for name, kind in kinds.items():
+            if name not in content or not isinstance(content[name], kind):
+                raise BadFile(f"{path}: not a complete checkpoint (no {name})")
+        if not all(isinstance(content["student"].get(name), dict) for name in ("arguments", "card")):
+            raise BadFile(f"{path}: not a complete checkpoint (no student)")
+        counters = content["trainer"].get("counters")
+        if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(n, int) for n in counters):
+            raise BadFile(f"{path}: not a complete checkpoint (no counters)")
         return cls(**{name: content[name] for name in kinds})
 
 

@@ -27,11 +27,10 @@ def sample_rounds(world: World, first_seed: int, samples: int, act: Act, shared:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
     Args:
-        world: the environments; each round runs as many episodes.
+        world: each round runs as many episodes as there are environments.
         first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
         samples: at least so many are collected, in as few episodes as that takes.
-        act: maps observations [N, ...] and bool [N] where episodes begin to actions [N, A] and to further fields of the
-            samples, [N, ...] each.
+        act: maps observations [N, ...] and bool [N] where episodes begin to actions [N, A] and further fields [N, ...].
         shared: whether several ranks share the episodes of a round, and each of them gets all samples.
 
     Yields:

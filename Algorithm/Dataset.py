@@ -56,11 +56,7 @@ DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std
 
 
 def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
-    """Map the first `samples` samples of some fields in a folder into memory.
-
-    Raises:
-        BadFile: a file is missing, damaged, or too short.
-    """
+    """Map the first `samples` samples of some fields into memory; raises `BadFile` if a file is missing or damaged."""
     try:
         # "c" because PyTorch asks for memory that could be written; nobody writes it.
         fields = {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
@@ -83,11 +79,7 @@ def crc32(values: np.ndarray, before: int = 0) -> int:
 
 
 def check_samples(folder: Path, fields: Arrays, checksums: Mapping[str, int]) -> None:
-    """Compare fields with their checksums.
-
-    Raises:
-        BadFile: one of them was altered; `folder` is for the message.
-    """
+    """Raise `BadFile` if the checksum of a field is another; `folder` is for the message."""
     for name, values in fields.items():
         if crc32(values) != checksums[name]:
             raise BadFile(f"{folder}: damaged samples ({name}.npy was altered)")
@@ -148,11 +140,7 @@ class SampleWriter:
         self.meta = meta | {"complete": False, "samples": 0, "episodes": 0, "crc32": {}}
 
     def resume(self) -> None:
-        """Continue after the samples that are in the folder, if there are any.
-
-        Raises:
-            BadFile: they are damaged, or were begun with other settings.
-        """
+        """Continue after the samples in the folder; raises `BadFile` if they are damaged, or have other settings."""
         path = self.folder / "meta.json"
         if not path.exists():
             return
@@ -167,11 +155,7 @@ class SampleWriter:
         self.cut(*counts)
 
     def cut(self, samples: int, episodes: int, checksums: dict[str, int]) -> None:
-        """Forget everything after the first `samples`.
-
-        Raises:
-            BadFile: they are missing or damaged.
-        """
+        """Forget everything after the first `samples`; raises `BadFile` if they are missing or damaged."""
         if samples:
             check_samples(self.folder, read_samples(self.folder, samples, tuple(checksums)), checksums)
         self.meta |= {"samples": samples, "episodes": episodes, "crc32": checksums}
@@ -198,16 +182,13 @@ class SampleWriter:
                 sync(file)
         self.meta["samples"] += len(samples["seed"])
         self.meta["episodes"] += int(samples["episode_start"].sum())
-        self._write_meta()
+        write_json(self.folder / "meta.json", self.meta)
 
     def finish(self) -> None:
         """Mark the samples as complete, and describe them in `meta.json`."""
         fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
         starts = np.flatnonzero(fields["episode_start"]).tolist()
         self.meta |= {"complete": True, "spaces": spaces(fields), "episode_starts": starts}
-        self._write_meta()
-
-    def _write_meta(self) -> None:
         write_json(self.folder / "meta.json", self.meta)
 
 

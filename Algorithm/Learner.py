@@ -23,8 +23,8 @@ class Learner:
     inputs may change from update to update.
 
     Args:
-        student: the network.
-        optimizer: of its parameters.
+        student: the network, whose parameters `optimizer` updates.
+        optimizer: its learning rate follows `config`.
         config: settings.
         gather: makes a batch of an update's input tensors.
         loss: returns the loss of a batch.
@@ -75,8 +75,6 @@ class Trainer:
     has more to keep than random numbers.
 
     Attributes:
-        student: the network.
-        learner: makes its updates.
         samples_collected: from environments or a dataset.
         samples_seen: by all updates together.
     """

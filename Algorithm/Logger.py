@@ -18,12 +18,9 @@ REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.v
 
 
 def resolve_wandb_mode(mode: str) -> str:
-    """Return `online`, `offline` or `disabled`, without a prompt.
+    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login.
 
-    `auto` is the value of `WANDB_MODE` if it is set, else online when logged in, else offline.
-
-    Raises:
-        BadInput: `online` is asked for, without a login.
+    `auto` is the value of `WANDB_MODE` if it is set, else online when logged in, else offline. Nothing ever prompts.
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
@@ -58,9 +55,7 @@ def start_wandb(
 
     The mode is resolved as `resolve_wandb_mode` does. Entity and project are by default those of `WANDB_ENTITY` and
     `WANDB_PROJECT`, and without the latter `policy-distillation`. `run_id` continues the curves of a run that is resumed.
-
-    Raises:
-        BadInput: `online` is asked for, without a login, or W&B refuses.
+    Raises `BadInput` as `resolve_wandb_mode` does, or if W&B refuses.
     """
     mode = resolve_wandb_mode(mode)
     if mode == "disabled":
@@ -121,12 +116,9 @@ class RunLogger:
         total: optimization steps of the run.
         wandb_run: from `start_wandb`, or None.
         done: optimization steps made before a resumption.
-        keep: rows of `metrics.csv` that a resumption keeps.
+        keep: rows of `metrics.csv` that a resumption keeps; raises `BadFile` if they are not there.
         crc32: their checksum.
         quiet: show nothing.
-
-    Raises:
-        BadFile: `metrics.csv` does not hold these rows.
     """
 
     def __init__(

@@ -67,8 +67,7 @@ class PPO(Trainer, Generic[Batch]):
     def collect_rollout(self) -> dict[str, float]:
         """Step the environments; returns the mean return of the episodes that ended last."""
         rollout, ended_returns = self.rollout, []
-        shape = rollout.steps, self.world.num_envs
-        rewards, terminated, done = np.empty(shape), np.empty(shape, bool), np.empty(shape, bool)
+        rewards, terminated, done = (np.empty(rollout.reward.shape, kind) for kind in (float, bool, bool))
         for t in range(rollout.steps):
             outputs = self._outputs(**rollout.observation(t))
             policy = SquashedGaussian(outputs["mean"], outputs["log_std"], self.student.scale, self.student.shift)
@@ -96,7 +95,7 @@ class PPO(Trainer, Generic[Batch]):
         return {"training/episode_return": self._last_return}
 
     def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the policy's `mean` and `log_std` and the `value` at observations."""
+        """Return the policy's `mean` and `log_std`, and the `value`."""
         policy, value = self.student(obs)
         return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
 
@@ -147,7 +146,7 @@ class PPO(Trainer, Generic[Batch]):
                 "policy_loss": policy_loss,
                 "value_loss": critic_loss,
                 "entropy": entropy,
-                # A ratio that has underflown has no logarithm, which is no reason to end the run.
+                # A ratio that has underflown to 0 has no logarithm.
                 "approximate_kl": (ratio - 1 - ratio.clamp(min=1e-38).log()).mean(),
                 "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
             }

@@ -54,11 +54,7 @@ def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], T
 
 
 def check_fits(path: Path, policy: GaussianPolicy, task: Task) -> None:
-    """Compare a policy's inputs and actions with those of a task.
-
-    Raises:
-        BadFile: they differ; `path` is for the message.
-    """
+    """Raise `BadFile` unless a policy's inputs and actions are those of a task; `path` is for the message."""
     env: Any = make_env(task, frames=False)
     env.close()
     shown = {key: list(space.shape) for key, space in env.observation_space.items()}

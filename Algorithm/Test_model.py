@@ -39,7 +39,6 @@ class Evaluation:
     """One episode for each seed; every array has an entry for each, [E].
 
     Attributes:
-        seeds: the environments' seeds.
         returns: undiscounted.
         success: bool, whether the last state is a success.
         final_distance: the task's distance at the last state in metres.
@@ -68,12 +67,8 @@ def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation)
 
 @dataclass
 class Recording:
-    """The first round of episodes of an `evaluate`.
-
-    Attributes:
-        actions: [N, A] for each step.
-        stacks: the image that a policy with sight was given, uint8 [N, stack, rows, columns] for each step.
-    """
+    """The first round of episodes of an `evaluate`: for each step actions [N, A], and stacks uint8 [N, stack, rows,
+    columns] if the policy sees."""
 
     actions: list[np.ndarray] = field(default_factory=list)
     stacks: list[np.ndarray] = field(default_factory=list)
@@ -94,7 +89,7 @@ def evaluate(
     """Run one episode for each seed and score `policy` on it.
 
     Args:
-        policy: the policy that is scored.
+        policy: is scored.
         world: environments of the task, with frames if the policy sees; their own episodes are lost.
         task: measures success.
         seeds: one episode each, in as many rounds as the environments need.
@@ -131,7 +126,12 @@ class _Scores:
 
         def act(obs: Observation, first: torch.Tensor) -> torch.Tensor:
             given = memories[policy].see(obs, first)
-            self._look(policy, given, deterministic)
+            if isinstance(policy, GaussianPolicy):
+                pi = policy.distribution(policy.to_tensors(given))
+                self._scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
+                self._entropy = pi.entropy().cpu().numpy()
+            else:
+                self._scored = policy.act(given, deterministic)
             action = self._scored if driver is None else driver.act(memories[driver].see(obs, first), deterministic)
             if recording is not None:
                 recording.actions.append(action)
@@ -140,14 +140,6 @@ class _Scores:
 
         for step in run_episodes(self._world, self.seeds[start : start + self._world.num_envs], act):
             self._add(start, step)
-
-    def _look(self, policy: Policy, obs: Observation, deterministic: bool) -> None:
-        if isinstance(policy, GaussianPolicy):
-            pi = policy.distribution(policy.to_tensors(obs))
-            self._scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
-            self._entropy = pi.entropy().cpu().numpy()
-        else:
-            self._scored = policy.act(obs, deterministic)
 
     def _add(self, start: int, step: EpisodeStep) -> None:
         running = step.running.numpy()
@@ -261,11 +253,7 @@ def table(report: dict[str, dict[str, float]]) -> str:
 
 
 def parse_seeds(text: str) -> Sequence[int]:
-    """Read `1900-1999` (both included) or `1900,1907`.
-
-    Raises:
-        BadSetting: it is neither.
-    """
+    """Read `1900-1999` (both included) or `1900,1907`; raises `BadSetting` for anything else."""
     try:
         seeds: list[int] = []
         for part in text.split(","):

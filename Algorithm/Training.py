@@ -62,7 +62,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class CollapseWatch:
-    """Notices a policy that has become certain of the wrong actions: its entropy is at its floor, its accuracy falls."""
+    """Notices a policy that is certain of the wrong actions: its entropy is at its floor, and its accuracy falls."""
 
     def __init__(self, student: ActorCritic):
         # A Gaussian's entropy with every log_std at its smallest, in the action's units; tanh only takes from it.
@@ -71,7 +71,7 @@ class CollapseWatch:
         self.state = [-float("inf"), False]  # the best accuracy, and whether it has collapsed
 
     def __call__(self, scalars: dict[str, float]) -> bool:
-        """Take the scalars of a step; returns whether it is the first with a collapsed policy."""
+        """Return whether a step with these scalars is the first with a collapsed policy."""
         entropy, accuracy = scalars.get("training/entropy"), scalars.get("training/action_accuracy")
         best, collapsed = self.state
         if entropy is None or accuracy is None or collapsed:
@@ -81,7 +81,7 @@ class CollapseWatch:
 
 
 def check_finite(student: ActorCritic, scalars: dict[str, float]) -> None:
-    """Raise `NonFinite` if a weight or a scalar of a step is not finite."""
+    """Raise `NonFinite` if a weight or a scalar is not finite."""
     odd = [f"{k} is {v}" for k, v in scalars.items() if not math.isfinite(v) and k != UNKNOWN_AT_FIRST]
     odd += [f"{name} is not finite" for name, weight in student.named_parameters() if not weight.isfinite().all()]
     if odd:
@@ -111,10 +111,7 @@ class Loop:
         test: scores the student.
         film: gets the episodes of a test, and the update, every `film_every` updates.
         film_every: updates between films; 0: none.
-        resume: the checkpoint to continue from.
-
-    Raises:
-        BadFile: `resume` is of another run.
+        resume: the checkpoint to continue from; raises `BadFile` if it is of another run.
     """
 
     def __init__(
@@ -245,7 +242,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn numbers that are not finite, and memory that is full, into errors that say where."""
+        """Turn numbers that are not finite, and full memory, into errors that end the run."""
         before = self.trainer.optimization_steps
         try:
             yield

@@ -1,4 +1,4 @@
-"""The video of episodes: the student's scene beside its teacher's, and below them the frames the student sees."""
+"""The video of episodes: the student's scene beside its teacher's, and below them the frames that the student sees."""
 
 import dataclasses
 import errno
