@@ -29,11 +29,11 @@ DYNAMIC_ALPHA: dict[str, Callable[[np.ndarray], Any]] = {"dynamic_mean": np.mean
 
 @dataclass(frozen=True)
 class CloningBatch:
-    """Samples to imitate, all with a leading [B]."""
+    """Samples to imitate, all with a leading [B], and the weights of their losses."""
 
     obs: Observation
     teacher: SquashedGaussian
-    weights: torch.Tensor  # of the samples' losses
+    weights: torch.Tensor
 
 
 class BehaviouralCloning(Trainer):

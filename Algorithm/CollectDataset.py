@@ -101,22 +101,14 @@ def collect_dataset(
         samples: at least so many, in whole episodes.
         noise: of the actions taken; the labels have none.
         meta: further facts that the data depend on: task, teacher, render settings.
-        quiet: whether to show no progress.
-        overwrite: whether to begin anew.
+        quiet: show no progress; `overwrite`: begin anew.
 
     Raises:
         BadFile: a collection that was cut off is damaged, or was begun with other settings.
         OSError: such as for a full disk; the samples collected so far are kept.
     """
     noise = noise or TeacherNoiseConfig()
-    meta = {
-        "format": "dataset",
-        "version": DATASET_VERSION,
-        **vars(noise),
-        "requested_samples": samples,
-        "num_envs": world.num_envs,
-        **(meta or {}),
-    }
+    facts = {**vars(noise), "requested_samples": samples, "num_envs": world.num_envs, **(meta or {})}
     actions = CorrelatedNoise(noise.teacher_noise, noise.noise_correlation)
 
     @torch.no_grad()
@@ -125,7 +117,7 @@ def collect_dataset(
         return policy.action(actions.sample(policy)), label(policy)
 
     partial = folder.with_name(folder.name + ".partial")
-    writer = SampleWriter(partial, plain(meta))
+    writer = SampleWriter(partial, plain({"format": "dataset", "version": DATASET_VERSION, **facts}))
     if not overwrite:
         writer.resume()
     first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]

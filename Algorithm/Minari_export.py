@@ -33,7 +33,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     again from its seed with its actions. The teacher's pre-tanh `mean` and `log_std` are in the `infos`, [T, A] each.
 
     Raises:
-        BadInput: stepped again, an episode comes out differently.
+        BadInput: an episode comes out differently.
     """
     import minari
     from minari.dataset.minari_storage import MinariStorage

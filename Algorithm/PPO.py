@@ -29,7 +29,7 @@ class PPO(Trainer, Generic[Batch]):
         student: the network, on the device it is trained on.
         world: this rank's training environments; the caller closes them.
         config: settings.
-        seed: of the environments' first episodes and of every random number drawn in training.
+        seed: of the first episodes and of every random number drawn in training.
         also: observation keys that the rollout keeps beside those of actor and critic.
     """
 

@@ -109,8 +109,7 @@ class Loop:
         checkpoint_every: seconds between checkpoints, more where writing them would take over 2 % of the time.
         logger: gets a row for every step of the trainer.
         test: scores the student.
-        film: gets the episodes of a test, and the update, every `film_every` updates.
-        film_every: updates between films; 0: none.
+        film: gets the episodes of a test, and the update, every `film_every` updates; 0: never.
         resume: the checkpoint to continue from; raises `BadFile` if it is of another run.
     """
 

@@ -24,8 +24,7 @@ class Samples:
         growth: how many samples may be added.
 
     Attributes:
-        old: samples of the dataset.
-        size: samples in all.
+        old: samples of the dataset; `size` is that of all.
         names: the fields that `add` needs.
     """
 
