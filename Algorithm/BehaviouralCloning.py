@@ -22,27 +22,24 @@ from Enviroment.World import World
 from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 from Models.Memory import Observation
 
-UPDATES_PER_STEP = 100  # and so for each row of metrics
-LINEAR_ALPHA = (0.2, 0.6)  # of `mode_alpha` linear
-DYNAMIC_ALPHA: dict[str, Callable[[np.ndarray], Any]] = {
-    "dynamic_mean": np.mean,
-    "dynamic_max": np.max,
-}  # the statistic of the new samples' errors
+UPDATES_PER_STEP = 100  # and for each row of metrics
+LINEAR_ALPHA = (0.2, 0.6)
+DYNAMIC_ALPHA: dict[str, Callable[[np.ndarray], Any]] = {"dynamic_mean": np.mean, "dynamic_max": np.max}
 
 
 @dataclass(frozen=True)
 class CloningBatch:
-    """Samples to imitate, all with a leading [B]."""
+    """Samples to imitate, all with a leading [B], and the weights of their losses."""
 
     obs: Observation
     teacher: SquashedGaussian
-    weights: torch.Tensor  # of the samples' losses
+    weights: torch.Tensor
 
 
 class BehaviouralCloning(Trainer):
     """Imitates the teacher on samples drawn by their priorities; each `step` is up to 100 updates.
 
-    Several ranks draw the same batch and share it. Each knows all errors, so that priorities are everywhere the same.
+    Several ranks draw the same batch and share it. Each knows all errors, so that they have the same priorities.
 
     Args:
         student: the network, on the device it is trained on.
@@ -51,6 +48,9 @@ class BehaviouralCloning(Trainer):
         seed: of every random number drawn in training.
         growth: how many samples may be added to the dataset.
     """
+
+    continues = False  # whether the student was trained before, and knows the background of frames
+    balanced = False  # whether half of a batch are samples that were added
 
     def __init__(self, student: ActorCritic, data: Arrays, config: CloningConfig, seed: int, growth: int = 0):
         super().__init__(student, seed)
@@ -62,23 +62,20 @@ class BehaviouralCloning(Trainer):
         )
         self.learner = Learner(student, optimizer, config, self.batch, self.loss, unused=True)  # the critic
         self.samples_collected = self.samples.size
-        self._draws = torch.Generator()  # of batches; of several ranks the same
+        self._draws = torch.Generator()  # of batches; all ranks draw the same
 
     @property
     def progress(self) -> float:
-        """The next update's place in training: 0 is the first, 1 the last."""
+        """How far training is: 0 at the first update, 1 at the last."""
         return self.optimization_steps / max(self.config.optimization_steps - 1, 1)
 
     def start(self) -> None:
         """Seed every random number, and learn the background of frames."""
-        self._seed_everything()
-        first = self._data["episode_start"].nonzero()[0][:100]
-        for image in self.student.images:
-            self.student.learn_background(self._data[FIELDS[image]][first])
-
-    def _seed_everything(self) -> None:
         torch.manual_seed(self.seed + Parallel.rank())
         self._draws.manual_seed(self.seed)
+        first = self._data["episode_start"].nonzero()[0][:100]
+        for image in () if self.continues else self.student.images:
+            self.student.learn_background(self._data[FIELDS[image]][first])
 
     def step(self, budget: int) -> dict[str, float]:
         """Make up to 100 updates, at most `budget`; returns scalars."""
@@ -92,7 +89,7 @@ class BehaviouralCloning(Trainer):
         """Make one update; returns scalars."""
         config = self.config
         self.priorities.beta = linear(config.beta, 1.0, self.progress)
-        indices, weights = self.draw()
+        indices, weights = self.priorities.sample(config.minibatch_size, self.balanced, self._draws)
         mine = slice(Parallel.rank(), None, Parallel.count())
         obs, teacher = self.samples.gather(indices[mine])
         for image in self.student.images:
@@ -106,18 +103,14 @@ class BehaviouralCloning(Trainer):
             "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(teacher.mean),
         }
 
-    def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the indices int [B] and weights float64 [B] of the next batch."""
-        return self.priorities.sample(self.config.minibatch_size, generator=self._draws)
-
     def batch(
         self, mean: torch.Tensor, log_std: torch.Tensor, weights: torch.Tensor, **obs: torch.Tensor
     ) -> CloningBatch:
-        """Put together a batch of the teacher's `mean` and `log_std` [B, A], weights [B] and observations."""
+        """Return a batch of the teacher's `mean` and `log_std` [B, A], weights [B] and observations."""
         return CloningBatch(obs, SquashedGaussian(mean, log_std, self.student.scale, self.student.shift), weights)
 
     def loss(self, batch: CloningBatch) -> Loss:
-        """Return the mean of the weighted losses, and the errors that become priorities."""
+        """Return the mean of the weighted losses; the errors become priorities."""
         policy = self.student.distribution(batch.obs)
         losses, errors = imitation_loss(self.config.loss_type, batch.teacher, policy)
         total = (batch.weights * losses).mean()
@@ -131,11 +124,9 @@ class BehaviouralCloning(Trainer):
         return Loss(total, scalars, errors)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs to continue bit for bit (on the CPU), between two steps."""
-        return super().state_dict() | {
-            "priorities": self.priorities.state_dict(),
-            "draws": self._draws.get_state(),
-        }
+        """Return what `load_state_dict` needs, priorities included."""
+        own = {"priorities": self.priorities.state_dict(), "draws": self._draws.get_state()}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
@@ -150,20 +141,19 @@ class DAgger(BehaviouralCloning):
     Before every `rollout_updates` updates, `rollout_samples` samples are added to the dataset in whole episodes.
 
     Args:
-        student: as behavioural cloning left it.
-        data: the dataset's fields.
-        config: settings.
+        student: the network, after behavioural cloning; `data` and `config` are as there.
         seed: of the first episode and of every random number.
-        world: environments, with frames if the student sees; of several ranks this one's.
+        world: this rank's environments, with frames if the student sees.
         teacher: labels, and acts with probability `beta_mix`.
-        priorities: the dataset's, as behavioural cloning left them.
-        folder: keeps the rollouts for a resumption.
+        priorities: of the dataset, after behavioural cloning.
+        folder: keeps the rollouts, from which a run is resumed.
 
     Raises:
         BadFile: the priorities are of another dataset.
     """
 
     config: DAggerConfig
+    continues = True
 
     def __init__(
         self,
@@ -183,35 +173,25 @@ class DAgger(BehaviouralCloning):
         if len(priorities["error"]) != self.samples.size:
             raise BadFile(f"priorities of {len(priorities['error'])} samples for a dataset of {self.samples.size}")
         self.priorities.load_state_dict(priorities | {"alpha": config.alpha, "beta": config.beta})
+        self.balanced = config.sampling == "balanced"
         self.world, self.teacher = world, teacher
         self._writer = SampleWriter(folder, {})
         self._rollouts = self._episodes = 0
 
-    def start(self) -> None:
-        """Seed every random number."""
-        self._seed_everything()
-
     def step(self, budget: int) -> dict[str, float]:
-        """Collect a rollout when it is time, then make up to 100 updates, at most `budget`; returns scalars."""
+        """Collect a rollout if it is time, then make up to 100 updates, at most `budget`; returns scalars."""
         scalars: dict[str, float] = {}
         if self.optimization_steps >= self._rollouts * self.config.rollout_updates:
             scalars = self.aggregate()
-            statistic = DYNAMIC_ALPHA.get(self.config.mode_alpha)
-            if statistic is not None:
+            if statistic := DYNAMIC_ALPHA.get(self.config.mode_alpha):
                 self.priorities.set_alpha(self.priorities.dynamic_alpha(statistic))
         until_next = self._rollouts * self.config.rollout_updates - self.optimization_steps
         return super().step(min(budget, until_next)) | scalars
 
-    def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the indices int [B] and weights float64 [B] of the next batch, balanced if that is wanted."""
-        balanced = self.config.sampling == "balanced"
-        return self.priorities.sample(self.config.minibatch_size, balanced, self._draws)
-
     def aggregate(self) -> dict[str, float]:
         """Add a rollout's samples to the dataset; returns the mean return of its episodes."""
         started, rewards, episodes = time.monotonic(), 0.0, 0
-        first_seed = self.seed + self._episodes
-        memory = self.student.memory(self.world.num_envs)
+        first_seed, memory = self.seed + self._episodes, self.student.memory(self.world.num_envs)
 
         def act(obs: Observation, first: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             return self.act(memory.see(obs, first))
@@ -233,7 +213,7 @@ class DAgger(BehaviouralCloning):
 
     @torch.no_grad()
     def act(self, obs: Observation) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Act as the student does when it is tested, at some steps as the teacher; labels come from the teacher."""
+        """Return actions, the student's means or at some steps the teacher's, and the samples' labels and errors."""
         teacher = self.teacher.distribution(self.teacher.to_tensors(obs))
         student = self.student.distribution(self.student.to_tensors(obs))
         error = imitation_loss(self.config.loss_type, teacher, student).errors
@@ -242,18 +222,12 @@ class DAgger(BehaviouralCloning):
         return student.action(mean), label(teacher) | {"error": error.double()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs beside the files that hold the rollouts."""
-        return super().state_dict() | {
-            "rollouts": [self._rollouts, self._episodes],
-            "aggregated_crc32": self._writer.meta["crc32"],
-        }
+        """Return what `load_state_dict` needs beside the files that hold the rollouts."""
+        counts = [self._rollouts, self._episodes]
+        return super().state_dict() | {"rollouts": counts, "aggregated_crc32": self._writer.meta["crc32"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`.
-
-        Raises:
-            BadFile: the rollouts' files are damaged.
-        """
+        """Continue from `state_dict`; raises `BadFile` if the rollouts' files are damaged."""
         super().load_state_dict(state)
         self._rollouts, self._episodes = state["rollouts"]
         added = self.samples_collected - self.samples.old

@@ -30,7 +30,7 @@ class GraphedFunction:
     are new in each call.
 
     Args:
-        module: afterwards its parameters have the gradients that the function left.
+        module: its parameters get the gradients that the function leaves.
         function: takes tensors on the module's device and returns detached ones (a capture fails while an earlier call's
             autograd graph is alive), without further effects. If it makes gradients, it first sets the old ones to None.
     """

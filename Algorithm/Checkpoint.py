@@ -20,11 +20,10 @@ class Checkpoint:
         settings: the run's `config.json`.
         elapsed_s: seconds of training so far, without tests.
         best_return: of the tests on ID seeds.
-        next_test: the update at which the next test is due.
-        rows: of `metrics.csv`.
-        rows_crc32: their checksum.
+        next_test: the update of the next test.
+        rows: of `metrics.csv`; `rows_crc32` is their checksum.
         wandb_id: the id under which W&B knows the run.
-        collapse: the state of the watch for a collapsed policy.
+        collapse: the state of a `CollapseWatch`.
     """
 
     trainer: dict
@@ -54,11 +53,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read a checkpoint.
-
-        Raises:
-            BadFile: the file is missing, damaged, not a checkpoint, or of another version.
-        """
+        """Read a checkpoint; raises `BadFile` if it is missing, damaged, or of another kind or version."""
         content = load_tensors(path, "checkpoint")
         kinds = {name: get_args(kind) or kind for name, kind in get_type_hints(cls).items()}
         for name, kind in kinds.items():

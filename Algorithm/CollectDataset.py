@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from Enviroment.World import World
 from tqdm import tqdm
 
 from Algorithm.Config import TeacherNoiseConfig
@@ -17,6 +16,7 @@ from Algorithm.Episodes import run_episodes
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Common import Parallel
 from Common.Files import plain
+from Enviroment.World import World
 from Models.Base_Model import CorrelatedNoise, GaussianPolicy, SquashedGaussian
 from Models.Memory import Observation
 
@@ -27,11 +27,10 @@ def sample_rounds(world: World, first_seed: int, samples: int, act: Act, shared:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
     Args:
-        world: the environments; each round runs as many episodes.
+        world: each round runs as many episodes as there are environments.
         first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
-        samples: at least so many are collected, in no more episodes than that takes.
-        act: maps observations [N, ...] and bool [N] where episodes begin to actions [N, A] and to further fields of the
-            samples, [N, ...] each.
+        samples: at least so many are collected, in as few episodes as that takes.
+        act: maps observations [N, ...] and bool [N] where episodes begin to actions [N, A] and further fields [N, ...].
         shared: whether several ranks share the episodes of a round, and each of them gets all samples.
 
     Yields:
@@ -71,18 +70,13 @@ def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
         fields = {"action": step.action, "reward": step.reward}
         fields |= {FIELDS[key]: value for key, value in step.obs.items()}
         fields |= {key: value.cpu()[step.running] for key, value in extra.items()}
-        steps.append(
-            {
-                "seed": seeds[step.running.numpy()],
-                "episode_start": np.full(len(step.running), not steps),
-                **{name: value.cpu().numpy() for name, value in fields.items()},
-            }
-        )
+        sample = {"seed": seeds[step.running.numpy()], "episode_start": np.full(len(step.running), not steps)}
+        steps.append(sample | {name: value.cpu().numpy() for name, value in fields.items()})
     return steps
 
 
 def label(teacher: SquashedGaussian) -> dict[str, torch.Tensor]:
-    """Return the fields of a sample that describe the teacher's policy."""
+    """Return the fields of samples that describe the teacher's policy."""
     return {"mean": teacher.mean, "log_std": teacher.log_std}
 
 
@@ -105,24 +99,16 @@ def collect_dataset(
         world: environments with frames.
         teacher: drives and labels.
         samples: at least so many, in whole episodes.
-        noise: of the actions taken; labels are the teacher's policy all the same.
+        noise: of the actions taken; the labels have none.
         meta: further facts that the data depend on: task, teacher, render settings.
-        quiet: whether to show no progress.
-        overwrite: whether to begin anew.
+        quiet: show no progress; `overwrite`: begin anew.
 
     Raises:
         BadFile: a collection that was cut off is damaged, or was begun with other settings.
-        OSError: the disk is full, or the like; the samples collected so far are kept.
+        OSError: such as for a full disk; the samples collected so far are kept.
     """
     noise = noise or TeacherNoiseConfig()
-    meta = {
-        "format": "dataset",
-        "version": DATASET_VERSION,
-        **vars(noise),
-        "requested_samples": samples,
-        "num_envs": world.num_envs,
-        **(meta or {}),
-    }
+    facts = {**vars(noise), "requested_samples": samples, "num_envs": world.num_envs, **(meta or {})}
     actions = CorrelatedNoise(noise.teacher_noise, noise.noise_correlation)
 
     @torch.no_grad()
@@ -131,7 +117,7 @@ def collect_dataset(
         return policy.action(actions.sample(policy)), label(policy)
 
     partial = folder.with_name(folder.name + ".partial")
-    writer = SampleWriter(partial, plain(meta))
+    writer = SampleWriter(partial, plain({"format": "dataset", "version": DATASET_VERSION, **facts}))
     if not overwrite:
         writer.resume()
     first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]

@@ -1,4 +1,4 @@
-"""Settings of the algorithms. They are apart from them, so that a command line reads them without loading PyTorch."""
+"""Settings of the algorithms, in a file of their own so that a command line reads them without loading PyTorch."""
 
 import dataclasses
 from typing import Literal
@@ -9,7 +9,7 @@ from Common.Settings import Settings, changed, setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):
-    """What every way of training has."""
+    """Settings of every method."""
 
     optimization_steps: int = setting(100_000, "gradient updates to do", at_least=1)
     learning_rate: float = setting(1e-3, "Adam's learning rate at the start; it falls along half a cosine", above=0)
@@ -36,9 +36,7 @@ class PPOConfig(TrainingConfig):
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
-            raise BadSetting(
-                f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample; change it by a few"
-            )
+            raise BadSetting(f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +63,8 @@ class StudentDistillationConfig(OnlineDistillationConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherNoiseConfig(Settings):
-    """How a teacher drives: with noise, so that it is seen to come back, as in DART (Laskey et al. 2017,
-    https://arxiv.org/abs/1703.09327), where noise is fitted to the student instead."""
+    """Noise of a teacher that drives, so that its corrections are seen. DART (Laskey et al. 2017,
+    https://arxiv.org/abs/1703.09327) fits such noise to the student."""
 
     teacher_noise: float = setting(
         3.0, "the teacher drives with its standard deviation times this; 0: its mean", at_least=0, inherited=True
@@ -103,7 +101,7 @@ class CloningConfig(TrainingConfig):
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if self.mode_alpha != "constant" and self.alpha != 0:
-            raise BadSetting(f"alpha {self.alpha} is for mode_alpha constant; {self.mode_alpha} chooses alpha itself")
+            raise BadSetting(f"alpha {self.alpha}: mode_alpha constant is needed, not {self.mode_alpha}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

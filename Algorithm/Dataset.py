@@ -31,8 +31,8 @@ class Dataset:
     """Samples on disk, memory-mapped, in the order of their episodes.
 
     Attributes:
-        folder: where they lie.
-        meta: what they are: task, teacher, render settings.
+        folder: the folder of their files.
+        meta: their origin: task, teacher, render settings.
         fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
             [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
             `episode_start` bool [N], `seed` int64 [N].
@@ -43,11 +43,10 @@ class Dataset:
     fields: Arrays
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.fields["seed"])
 
     def prefix(self, samples: int) -> "Dataset":
-        """Return the first episodes, as many as hold `samples` samples: what a smaller collection would have been."""
+        """Return the first episodes, as many as hold `samples` samples, as a smaller collection would have them."""
         ends = episode_ends(self.fields["episode_start"])
         end = ends[np.searchsorted(ends, samples)]
         return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
@@ -57,24 +56,20 @@ DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std
 
 
 def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
-    """Map the first `samples` samples of some fields in a folder into memory.
-
-    Raises:
-        BadFile: a file is missing, damaged, or too short.
-    """
+    """Map the first `samples` samples of some fields into memory; raises `BadFile` if a file is missing or damaged."""
     try:
-        # "c": written to by nobody, yet PyTorch asks for memory that could be.
+        # "c" because PyTorch asks for memory that could be written; nobody writes it.
         fields = {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
     except (OSError, ValueError, EOFError) as error:
         raise BadFile(f"{folder}: damaged samples ({error})") from error
-    short = [name for name, values in fields.items() if len(values) < samples]
-    if short:
-        raise BadFile(f"{folder}: damaged samples ({short[0]}.npy holds {len(fields[short[0]])} instead of {samples})")
+    for name, values in fields.items():
+        if len(values) < samples:
+            raise BadFile(f"{folder}: damaged samples ({name}.npy holds {len(values)} instead of {samples})")
     return {name: values[:samples] for name, values in fields.items()}
 
 
 def spaces(fields: Arrays) -> dict[str, list[Any]]:
-    """Return dtype and shape of one sample of every field, as plain values."""
+    """Return dtype and shape of one sample of every field."""
     return {name: [values.dtype.name, *values.shape[1:]] for name, values in fields.items()}
 
 
@@ -84,11 +79,7 @@ def crc32(values: np.ndarray, before: int = 0) -> int:
 
 
 def check_samples(folder: Path, fields: Arrays, checksums: Mapping[str, int]) -> None:
-    """Compare fields with their checksums.
-
-    Raises:
-        BadFile: one of them was altered; `folder` is for the message.
-    """
+    """Raise `BadFile` if the checksum of a field is another; `folder` is for the message."""
     for name, values in fields.items():
         if crc32(values) != checksums[name]:
             raise BadFile(f"{folder}: damaged samples ({name}.npy was altered)")
@@ -118,7 +109,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | None:
-    """Return `folder` if it exists, else the smallest dataset beside it that has at least as many samples, else None.
+    """Return `folder` if it exists, else the smallest dataset beside it with at least `samples` samples, else None.
 
     The `meta.json` of a dataset beside it has to hold everything that is in `like`.
     """
@@ -131,7 +122,7 @@ def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | 
             if meta["complete"] and meta["samples"] >= samples and like.items() <= meta.items():
                 larger.append((meta["samples"], path.parent))
         except (BadFile, KeyError, TypeError):
-            continue  # damaged, and not the one that was asked for
+            continue  # it is damaged, but it is not the one that was asked for
     return min(larger)[1] if larger else None
 
 
@@ -149,18 +140,13 @@ class SampleWriter:
         self.meta = meta | {"complete": False, "samples": 0, "episodes": 0, "crc32": {}}
 
     def resume(self) -> None:
-        """Continue after the samples that are in the folder, if there are any.
-
-        Raises:
-            BadFile: they are damaged, or were begun with other settings.
-        """
+        """Continue after the samples in the folder; raises `BadFile` if they are damaged, or have other settings."""
         path = self.folder / "meta.json"
         if not path.exists():
             return
         before = read_json(path)
         compared = self.meta.keys() - {"samples", "episodes", "crc32", "complete", "versions"}
-        unlike = differences(before, self.meta, sorted(compared))
-        if unlike:
+        if unlike := differences(before, self.meta, sorted(compared)):
             raise BadFile(f"{self.folder}: begun with other settings: {unlike}")
         try:
             counts = int(before["samples"]), int(before["episodes"]), dict(before["crc32"])
@@ -169,11 +155,7 @@ class SampleWriter:
         self.cut(*counts)
 
     def cut(self, samples: int, episodes: int, checksums: dict[str, int]) -> None:
-        """Forget everything after the first `samples`.
-
-        Raises:
-            BadFile: they are missing or damaged.
-        """
+        """Forget everything after the first `samples`; raises `BadFile` if they are missing or damaged."""
         if samples:
             check_samples(self.folder, read_samples(self.folder, samples, tuple(checksums)), checksums)
         self.meta |= {"samples": samples, "episodes": episodes, "crc32": checksums}
@@ -188,7 +170,8 @@ class SampleWriter:
         for name, values in samples.items():
             path = self.folder / f"{name}.npy"
             with path.open("r+b" if count else "w+b") as file:
-                # NumPy pads a header so that its first axis can grow in place. It comes last: cut before, the old is whole.
+                # NumPy pads a header so that the first axis can grow in place. The header is written last: until then the
+                # old content is whole.
                 header = _header((count + len(values), *values.shape[1:]), values.dtype)
                 file.seek(len(header) + values[:1].nbytes * count)
                 file.write(np.ascontiguousarray(values).data)
@@ -199,23 +182,17 @@ class SampleWriter:
                 sync(file)
         self.meta["samples"] += len(samples["seed"])
         self.meta["episodes"] += int(samples["episode_start"].sum())
-        self._write_meta()
+        write_json(self.folder / "meta.json", self.meta)
 
     def finish(self) -> None:
         """Mark the samples as complete, and describe them in `meta.json`."""
         fields = {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
-        self.meta["complete"] = True
-        self.meta["spaces"] = spaces(fields)
-        self.meta["episode_starts"] = np.flatnonzero(fields["episode_start"]).tolist()
-        self._write_meta()
-
-    def _write_meta(self) -> None:
+        starts = np.flatnonzero(fields["episode_start"]).tolist()
+        self.meta |= {"complete": True, "spaces": spaces(fields), "episode_starts": starts}
         write_json(self.folder / "meta.json", self.meta)
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    )
+    buffer, descr = io.BytesIO(), np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
     return buffer.getvalue()

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from Enviroment.World import World
 
+from Enviroment.World import World
 from Models.Memory import Observation
 
 
@@ -19,7 +19,7 @@ class EpisodeStep:
         action: [L, A].
         reward: float64 [L].
         ended: bool [L], whether this was an episode's last step.
-        last_obs: the observations after the last steps of the E episodes that ended, [E, ...].
+        last_obs: the observations after it of the E episodes that ended, [E, ...].
     """
 
     running: torch.Tensor
@@ -38,7 +38,7 @@ def run_episodes(
     Args:
         world: at least as many environments as seeds; their own episodes are lost.
         seeds: one episode each.
-        act: maps the newest observations [N, ...] of all environments, and bool [N] where episodes begin, to actions [N, A].
+        act: maps the newest observations [N, ...], and bool [N] where episodes begin, to actions [N, A].
 
     Yields:
         An `EpisodeStep` for each step, until the last episode has ended.

@@ -1,4 +1,4 @@
-"""Gradient updates, for every algorithm alike, and the frame that all trainers share."""
+"""Gradient updates, and the base class of all trainers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,16 +19,16 @@ ERRORS = "errors"  # in an update's results, beside its scalars
 class Learner:
     """Makes gradient updates: loss, backward pass, average over the ranks, clipping, annealing, step.
 
-    On CUDA loss and backward pass are replayed as a graph: Python must not branch on a tensor's value in them, and whatever
-    changes from update to update comes as an input.
+    On CUDA loss and backward pass are replayed as a graph: Python must not branch on a tensor's value in them, and only the
+    inputs may change from update to update.
 
     Args:
-        student: the network.
-        optimizer: of its parameters.
-        config: for the learning rate, the norm that gradients are clipped to, and the number of updates.
+        student: the network, whose parameters `optimizer` updates.
+        optimizer: its learning rate follows `config`.
+        config: settings.
         gather: makes a batch of an update's input tensors.
         loss: returns the loss of a batch.
-        unused: whether some parameters have no part in the loss, which several ranks have to know.
+        unused: whether some parameters have no part in the loss.
 
     Attributes:
         updates: how many were made.
@@ -41,7 +41,7 @@ class Learner:
         config: TrainingConfig,
         gather: Callable[..., Any],
         loss: Callable[..., Loss],
-        unused: bool,
+        unused: bool = False,
     ):
         self.student, self.optimizer, self.updates = student, optimizer, 0
         self._config, self._gather = config, gather
@@ -71,12 +71,10 @@ class Learner:
 class Trainer:
     """A method that trains a student step by step; the loop of `Training` drives it.
 
-    A method sets `learner`, and implements `start`, `step`, and `own_state` and `load_own_state` if it has more to keep than
-    the network, the optimizer and random numbers.
+    A method sets `learner`, and implements `start` and `step`. It implements `own_state` and `load_own_state` if each rank
+    has more to keep than random numbers.
 
     Attributes:
-        student: the network.
-        learner: makes its updates.
         samples_collected: from environments or a dataset.
         samples_seen: by all updates together.
     """
@@ -108,7 +106,7 @@ class Trainer:
         """Continue from `own_state`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs to continue bit for bit (on the CPU), between two steps."""
+        """Return what `load_state_dict` needs, between two steps, to continue: bit for bit on the CPU."""
         return {
             "student": self.student.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
@@ -128,8 +126,6 @@ class Trainer:
 
 def mean_scalars(updates: list[dict[str, torch.Tensor]]) -> dict[str, float]:
     """Average the scalars of several updates, with one transfer from the device."""
-    if not updates:
-        return {}
     keys = list(updates[0])
     means = torch.stack([torch.stack([update[key].detach().float() for key in keys]) for update in updates]).mean(0)
     return dict(zip(keys, means.tolist()))

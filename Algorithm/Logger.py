@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,14 @@ from Algorithm.Metrics_file import AXES, MetricsFile
 from Common.Errors import BadFile, BadInput, BadSetting
 
 PARTS = ("ID", "OD")  # sets of test seeds
-WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # whose return it is, in a metric's name
+WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # prefixes in a metric's name
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 
 
 def resolve_wandb_mode(mode: str) -> str:
-    """Return `online`, `offline` or `disabled`; nothing ever prompts.
+    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login.
 
-    `auto` is what `WANDB_MODE` says if it is set, else online when logged in, else offline.
-
-    Raises:
-        BadInput: `online` is asked for, without a login.
+    `auto` is the value of `WANDB_MODE` if it is set, else online when logged in, else offline. Nothing ever prompts.
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
@@ -38,9 +35,7 @@ def resolve_wandb_mode(mode: str) -> str:
     except wandb.Error:  # logged in, but the server does not answer or does not know us
         logged_in = False
     if mode == "online" and not logged_in:
-        raise BadSetting(
-            "wandb_mode online: not logged in; `wandb login` first, or take offline and `wandb sync` later"
-        )
+        raise BadSetting("wandb_mode online: a login is needed (`wandb login`)")
     return "online" if logged_in else "offline"
 
 
@@ -58,12 +53,9 @@ def start_wandb(
 ) -> Any:
     """Start a W&B run that writes below `folder`; returns None when disabled.
 
-    The mode is resolved as `resolve_wandb_mode` does. Entity and project, where not given, are those of `WANDB_ENTITY` and
-    `WANDB_PROJECT`, the latter by default `policy-distillation`. With the `run_id` of an earlier spell its curves are gone
-    on with.
-
-    Raises:
-        BadInput: `online` is asked for, without a login, or W&B refuses.
+    The mode is resolved as `resolve_wandb_mode` does. Entity and project are by default those of `WANDB_ENTITY` and
+    `WANDB_PROJECT`, and without the latter `policy-distillation`. `run_id` continues the curves of a run that is resumed.
+    Raises `BadInput` as `resolve_wandb_mode` does, or if W&B refuses.
     """
     mode = resolve_wandb_mode(mode)
     if mode == "disabled":
@@ -102,7 +94,7 @@ def log_video(wandb_run: Any, path: Path, step: int) -> None:
 
 
 def log_artifact(wandb_run: Any, kind: str, name: str, paths: Sequence[Path], metadata: dict[str, Any]) -> None:
-    """Hand files to W&B as a versioned artifact; a folder (a dataset) is only referred to, by its files' checksums."""
+    """Hand files to W&B as a versioned artifact, a folder (a dataset) as a reference with its files' checksums."""
     import wandb
 
     artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]", "_", name), kind, metadata=metadata)
@@ -121,15 +113,12 @@ class RunLogger:
 
     Args:
         folder: the run's folder.
-        total: optimization steps the run is to make.
+        total: optimization steps of the run.
         wandb_run: from `start_wandb`, or None.
-        done: optimization steps made before, when resuming.
-        keep: rows of `metrics.csv` to keep when resuming.
+        done: optimization steps made before a resumption.
+        keep: rows of `metrics.csv` that a resumption keeps; raises `BadFile` if they are not there.
         crc32: their checksum.
         quiet: show nothing.
-
-    Raises:
-        BadFile: `metrics.csv` does not hold these rows.
     """
 
     def __init__(
@@ -143,8 +132,9 @@ class RunLogger:
         quiet: bool = False,
     ):
         self.metrics = MetricsFile(folder / "metrics.csv", keep, crc32=crc32)
-        self._wandb = wandb_run
-        self._quiet = quiet
+        self._wandb, self._quiet, self._titled = wandb_run, quiet, False
+        self._shown: dict[str, str] = {}  # beside the bar
+        self._tests: list[dict[str, float]] = []
         self._bar = tqdm(
             total=total,
             initial=done,
@@ -153,36 +143,19 @@ class RunLogger:
             bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}, {rate_noinv_fmt}{postfix}",
             unit="",
         )
-        self._tests: list[dict[str, float]] = []
         try:
             for row in self.metrics.read():
                 self._remember(row)
-                # A spell's folder holds the whole curve: the one before may lack its end, and is not synced yet. A server
-                # has the rows up to the checkpoint; one of those after it that it has as well comes out the same.
-                if wandb_run is not None and wandb_run.offline:
+                # Offline each part of a resumed run has a folder of its own, which holds the whole curve, since the one
+                # before may lack its end. A server has the rows already.
+                if self.offline:
                     wandb_run.log({key: float(value) for key, value in row.items() if value})
         except (ValueError, KeyError) as error:
             raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
-        self._shown: dict[str, str] = {}  # beside the bar
-        self._titled = False
-
-    @property
-    def rows(self) -> int:
-        """How many rows `metrics.csv` has."""
-        return self.metrics.rows
-
-    @property
-    def crc32(self) -> int:
-        """The checksum of its rows."""
-        return self.metrics.crc32
-
-    def sync(self) -> None:
-        """Wait until all rows are on the disk."""
-        self.metrics.sync()
 
     @property
     def offline(self) -> bool:
-        """Whether W&B's files stay here until they are synced."""
+        """Whether there is a W&B run whose files stay here until they are synced."""
         return self._wandb is not None and self._wandb.offline
 
     @property
@@ -190,10 +163,11 @@ class RunLogger:
         """The run's page on W&B."""
         return None if self._wandb is None else self._wandb.url
 
-    @property
-    def wandb_id(self) -> str | None:
-        """The id under which W&B knows the run."""
-        return None if self._wandb is None else self._wandb.id
+    def sync(self) -> dict[str, Any]:
+        """Wait until all rows are on the disk; returns the fields of a `Checkpoint` that describe them and the W&B run."""
+        self.metrics.sync()
+        wandb_id = None if self._wandb is None else self._wandb.id
+        return {"rows": self.metrics.rows, "rows_crc32": self.metrics.crc32, "wandb_id": wandb_id}
 
     def log(self, row: dict[str, float]) -> None:
         """Write one row."""
@@ -201,10 +175,9 @@ class RunLogger:
         tested = self._remember(row)
         if self._wandb is not None:
             self._wandb.log(row | self._charts() if tested else row)
-        if tested:  # the student's return and the teacher's
+        if tested:
             for part in PARTS:
-                returns = row[f"test/{part}/return"], row[f"test/{part}/teacher_return"]
-                self._shown[part] = "{} {:.1f}/{:.1f}".format(part, *returns)
+                self._shown[part] = f"{part} {row[f'test/{part}/return']:.1f}/{row[f'test/{part}/teacher_return']:.1f}"
         if "time/env_steps_per_s" in row:
             self._shown["speed"] = f"{row['time/env_steps_per_s']:.0f} env/s"
         self._bar.n = int(row[AXES[0]])
@@ -220,7 +193,7 @@ class RunLogger:
         return tested
 
     def _charts(self) -> dict[str, Any]:
-        """Draw the student's return between its teacher's and standing still, for W&B."""
+        """Draw the returns of the student, its teacher and standing still, for W&B."""
         import wandb
 
         return {
@@ -235,23 +208,17 @@ class RunLogger:
         }
 
     def _print_test(self, row: Mapping[str, float]) -> None:
-        def line(first: str, values: Callable[[str], tuple[float, float, float]]) -> str:
-            return first + "".join("{:10.2f}{:7.3f}{:8.2f}".format(*values(f"test/{part}/")) for part in PARTS)
+        def line(first: str, who: str = "") -> str:
+            for key in (f"test/{part}/{who}" for part in PARTS):
+                normalized = 1.0 if who else row[key + "normalized_return"]
+                first += f"{row[key + 'return']:10.2f}{normalized:7.3f}{row[key + 'success']:8.2f}"
+            return first
 
-        lines = []
+        lines = [line(f"{int(row[AXES[0]]):>9}{int(row[AXES[1]]):>10}")]
         if not self._titled:
             title = "".join(f"{part + ' return':>10}{'norm.':>7}{'success':>8}" for part in PARTS)
-            lines.append(f"{'updates':>9}{'samples':>10}{title}")
-            lines.append(
-                line(f"{'teacher':>19}", lambda t: (row[t + "teacher_return"], 1.0, row[t + "teacher_success"]))
-            )
+            lines = [f"{'updates':>9}{'samples':>10}{title}", line(f"{'teacher':>19}", "teacher_"), *lines]
             self._titled = True
-        lines.append(
-            line(
-                f"{int(row[AXES[0]]):>9}{int(row[AXES[1]]):>10}",
-                lambda t: (row[t + "return"], row[t + "normalized_return"], row[t + "success"]),
-            )
-        )
         self._bar.write("\n".join(lines), file=sys.stdout)
         sys.stdout.flush()
 
@@ -266,22 +233,22 @@ class RunLogger:
 
     def dataset(self, folder: Path, meta: dict[str, Any]) -> None:
         """Tell W&B which dataset the run learns from, when online."""
-        if self._wandb is not None and not self._wandb.offline:
+        if self._wandb is not None and not self.offline:
             log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
 
     def end_bar(self) -> None:
-        """Leave the bar as it stands: what comes is no training."""
+        """Leave the bar as it stands."""
         self._bar.close()
 
     def summarize(self, summary: dict[str, Any], students: Sequence[Path]) -> None:
         """Hand the closing figures to W&B, and when online the students."""
         if self._wandb is not None:
             self._wandb.summary.update(summary)
-            if not self._wandb.offline:
+            if not self.offline:
                 log_artifact(self._wandb, "student", self._wandb.name, students, summary)
 
     def close(self) -> None:
-        """End the bar and the W&B run; nothing is lost if it is never called."""
+        """End the bar and the W&B run."""
         self.end_bar()
         if self._wandb is not None:
             self._wandb.finish()
@@ -290,17 +257,11 @@ class RunLogger:
 class NullLogger:
     """Logs nothing: the logger of all ranks but the first."""
 
-    rows = crc32 = 0
-    wandb_id = None
-
-    def log(self, row: dict[str, float]) -> None:
+    def log(self, *_: Any) -> None:
         """Do nothing."""
 
-    def warn(self, message: str) -> None:
-        """Do nothing."""
+    warn = video = log
 
-    def sync(self) -> None:
-        """Do nothing."""
-
-    def video(self, path: Path, step: int) -> None:
-        """Do nothing."""
+    def sync(self) -> dict[str, Any]:
+        """Return the fields of a `Checkpoint`, as of no rows."""
+        return {"rows": 0, "rows_crc32": 0, "wandb_id": None}

@@ -10,17 +10,11 @@ from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian
 
 @dataclass(frozen=True)
 class Loss:
-    """An algorithm's loss of a batch.
+    """An algorithm's loss of a batch."""
 
-    Attributes:
-        total: the scalar that is minimized.
-        scalars: further scalars for the metrics, by name.
-        errors: of the samples, [B] >= 0, by which replay is prioritized.
-    """
-
-    total: torch.Tensor
-    scalars: dict[str, torch.Tensor] = field(default_factory=dict)
-    errors: torch.Tensor | None = None
+    total: torch.Tensor  # is minimized
+    scalars: dict[str, torch.Tensor] = field(default_factory=dict)  # for the metrics, by name
+    errors: torch.Tensor | None = None  # of the samples, [B] >= 0, by which replay is prioritized
 
 
 class ImitationLoss(NamedTuple):
@@ -49,13 +43,10 @@ def gae(
         values: V(s_t), [T, N].
         next_values: V of the observation that r_t led to, [T, N]: of the episode's own last observation where it ended,
             never of the next episode's first.
-        terminated: bool [T, N], the episode ended for good: nothing is bootstrapped.
+        terminated: bool [T, N], the episode ended in a terminal state: nothing is bootstrapped.
         done: bool [T, N], terminated or truncated: the sum over time is cut.
         gamma: discount.
-        lam: lambda.
-
-    Returns:
-        Advantages [T, N].
+        lam: lambda; the advantages are [T, N].
     """
     deltas = rewards + gamma * next_values * ~terminated - values
     advantages = torch.empty_like(deltas)
@@ -80,8 +71,8 @@ def value_loss(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Te
 def distillation_kl(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:
     """KL(teacher || student) [B], summed over action dimensions.
 
-    Tanh and scaling are bijections, so this is the KL of the pre-tanh Gaussians. The teacher is first brought into what
-    a student can express, or one saturated joint would own the loss: its mean to +-3, its log_std to the student's range.
+    Tanh and scaling are bijections, so this is the KL of the pre-tanh Gaussians. The teacher's mean is first clamped to +-3
+    and its log_std to the student's range, or one saturated joint would dominate the loss.
     """
     mean = teacher.mean.clamp(-TEACHER_MEAN_BOUND, TEACHER_MEAN_BOUND)
     log_std = teacher.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
@@ -98,7 +89,7 @@ def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
 def imitation_loss(loss_type: str, teacher: SquashedGaussian, student: SquashedGaussian) -> ImitationLoss:
     """Return the losses of imitating a teacher.
 
-    `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, bounded as for the KL. Its error is
+    `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, clamped as for the KL. Its error is
     its excess over its smallest value, which it has at log_std = -4 and no residual.
     """
     if loss_type == "KL":
@@ -119,7 +110,7 @@ def action_accuracy(teacher: SquashedGaussian, student: SquashedGaussian) -> tor
 def ppd_term(kl: torch.Tensor, ratio: torch.Tensor, clip: float) -> torch.Tensor:
     """E[max(r, 1 - clip) KL(teacher || student)], from [B] (Spigler 2025, https://openreview.net/forum?id=WfVXe88oMh).
 
-    The ratio only weighs: no gradient flows through it. With one, the term falls as well by making the actions just taken
-    less likely, and where the KL is large that holds the student where it is.
+    No gradient flows through the ratio: it would also lower the term by making the actions just taken less likely, which
+    holds the student back where the KL is large.
     """
     return (ratio.detach().clamp(min=1 - clip) * kl).mean()

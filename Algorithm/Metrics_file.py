@@ -23,11 +23,10 @@ class MetricsFile:
         crc32: the checksum of the rows to keep, if it is known.
 
     Attributes:
-        rows: how many rows there are.
-        crc32: checksum of their content.
+        rows: how many rows there are; `crc32` is the checksum of their content.
 
     Raises:
-        BadFile: there are fewer rows than are to be kept.
+        BadFile: the file does not hold the rows to keep.
     """
 
     def __init__(self, path: Path, keep: int = 0, columns: Sequence[str] = AXES, crc32: int | None = None):
@@ -37,18 +36,18 @@ class MetricsFile:
         except (OSError, ValueError, csv.Error) as error:
             raise BadFile(f"{path}: damaged ({error})") from error
         if len(found) < keep or any(None in row or None in row.values() for row in found[:keep]):
-            raise BadFile(f"{path}: damaged: {keep} whole rows are needed to go on from the checkpoint")
+            raise BadFile(f"{path}: damaged: the checkpoint needs {keep} whole rows")
         if found:
             self._columns = list(found[0])
-        rows = found[:keep]
-        self.rows, self.crc32 = len(rows), 0
-        for row in rows:
+        self.rows = self.crc32 = 0
+        for row in found[:keep]:
             self._count(row)
         if crc32 not in (None, self.crc32):
             raise BadFile(f"{path}: damaged, or of another run: its rows are not those of the checkpoint")
-        self._rewrite(rows)
+        self._rewrite(found[:keep])
 
     def _count(self, row: Mapping[str, Any]) -> None:
+        self.rows += 1
         held = sorted((key, str(value)) for key, value in row.items() if value not in ("", None))
         self.crc32 = zlib.crc32(repr(held).encode(), self.crc32)
 
@@ -66,14 +65,11 @@ class MetricsFile:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; new keys become new columns."""
-        new = [key for key in row if key not in self._columns]
-        if new:
-            rows = self.read()
+        if new := [key for key in row if key not in self._columns]:
             self._columns += new
-            self._rewrite(rows)
+            self._rewrite(self.read())
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
-        self.rows += 1
         self._count(row)
 
     def sync(self) -> None:

@@ -16,11 +16,7 @@ from Enviroment.Utils import make_env
 
 
 def check_minari(path: Path) -> None:
-    """Refuse an export that could not be made.
-
-    Raises:
-        BadInput: Minari is not installed, or `path` exists.
-    """
+    """Raise `BadInput` if Minari is not installed or `path` exists."""
     try:
         import h5py  # noqa: F401
         import minari  # noqa: F401
@@ -37,7 +33,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     again from its seed with its actions. The teacher's pre-tanh `mean` and `log_std` are in the `infos`, [T, A] each.
 
     Raises:
-        BadInput: stepped again, an episode comes out differently.
+        BadInput: an episode comes out differently.
     """
     import minari
     from minari.dataset.minari_storage import MinariStorage
@@ -79,13 +75,10 @@ def _episodes(dataset: Dataset, env: Any) -> Iterator[Any]:
             last, reward, terminated, truncated, _ = env.step(action)
             rewards.append(reward)
         if not np.array_equal(rewards, fields["reward"][rows]):
-            raise BadInput(
-                f"{dataset.folder}: episode {seed} comes out differently here; collected with another MuJoCo?"
-            )
-        observations = {key: np.concatenate([fields[name][rows], last[key][None]]) for key, name in FIELDS.items()}
+            raise BadInput(f"{dataset.folder}: episode {seed} comes out differently, perhaps with another MuJoCo")
         yield EpisodeBuffer(
             seed=seed,
-            observations=observations,
+            observations={key: np.concatenate([fields[name][rows], last[key][None]]) for key, name in FIELDS.items()},
             actions=fields["action"][rows],
             rewards=fields["reward"][rows],
             terminations=[False] * (end - start - 1) + [terminated],

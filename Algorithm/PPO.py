@@ -4,7 +4,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from Enviroment.World import World
 
 from Algorithm.Config import PPOConfig
 from Algorithm.CUDA_graphs import graphed
@@ -12,6 +11,7 @@ from Algorithm.Learner import Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, gae, ppo_policy_loss, value_loss
 from Algorithm.Rollout import GuidedMinibatch, Minibatch, ReturnNormalizer, Rollout
 from Common import Parallel
+from Enviroment.World import World
 from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
 
 Batch = TypeVar("Batch", bound=Minibatch)
@@ -22,37 +22,26 @@ class PPO(Trainer, Generic[Batch]):
 
     A method that learns from rollouts overrides `loss`, which the `Learner` may replay as a CUDA graph.
 
-    Of several ranks each has a share of the environments, and of every minibatch as many samples, from its own. Advantages
-    are normalized over the whole minibatch, rewards by the returns of all environments.
+    Each of several ranks has a share of the environments, and takes its share of every minibatch from them. Advantages are
+    normalized over the whole minibatch, rewards by the returns of all environments.
 
     Args:
         student: the network, on the device it is trained on.
-        world: training environments, of several ranks this one's; owned by the caller.
+        world: this rank's training environments; the caller closes them.
         config: settings.
-        seed: of the environments' first episodes and of every random number drawn in training.
+        seed: of the first episodes and of every random number drawn in training.
         also: observation keys that the rollout keeps beside those of actor and critic.
     """
-
-    unused = False  # whether parameters of the student have no part in the loss
 
     def __init__(self, student: ActorCritic, world: World, config: PPOConfig, seed: int, also: tuple[str, ...] = ()):
         super().__init__(student, seed)
         self.world, self.config = world, config
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
-        self.rollout = Rollout(
-            world.spaces,
-            (*student.inputs, *student.critic_inputs, *also),
-            world.action_space.shape[0],
-            config.rollout_steps,
-            world.num_envs,
-            student.stack,
-            self.device,
-        )
-        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss, self.unused)
+        self.rollout = Rollout(student, world, config.rollout_steps, also)
+        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss)
         self._outputs = graphed(student, self.device, self.outputs)
         self.normalizer = ReturnNormalizer(world.num_envs, config.gamma)
-        # Of the episodes under way; the first ones are staggered and do not count.
-        self._returns = np.full(world.num_envs, np.nan)
+        self._returns = np.full(world.num_envs, np.nan)  # so far; the first episodes, which are staggered, do not count
         self._last_return = float("nan")
 
     def start(self) -> None:
@@ -78,8 +67,7 @@ class PPO(Trainer, Generic[Batch]):
     def collect_rollout(self) -> dict[str, float]:
         """Step the environments; returns the mean return of the episodes that ended last."""
         rollout, ended_returns = self.rollout, []
-        shape = rollout.steps, self.world.num_envs
-        rewards, terminated, done = np.empty(shape), np.empty(shape, bool), np.empty(shape, bool)
+        rewards, terminated, done = (np.empty(rollout.reward.shape, kind) for kind in (float, bool, bool))
         for t in range(rollout.steps):
             outputs = self._outputs(**rollout.observation(t))
             policy = SquashedGaussian(outputs["mean"], outputs["log_std"], self.student.scale, self.student.shift)
@@ -92,9 +80,8 @@ class PPO(Trainer, Generic[Batch]):
             self._returns += rewards[t]
             if done[t].any():
                 ended = np.flatnonzero(done[t])
-                rollout.next_value[t, ended] = self.student.value(
-                    rollout.final_observation(t, step.last_obs, torch.from_numpy(ended))
-                )
+                last_obs = rollout.final_observation(t, step.last_obs, torch.from_numpy(ended))
+                rollout.next_value[t, ended] = self.student.value(last_obs)
                 ended_returns += self._returns[ended][np.isfinite(self._returns[ended])].tolist()
                 self._returns[ended] = 0
         rollout.terminated[:], rollout.done[:] = torch.from_numpy(terminated), torch.from_numpy(done)
@@ -108,7 +95,7 @@ class PPO(Trainer, Generic[Batch]):
         return {"training/episode_return": self._last_return}
 
     def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the policy's `mean` and `log_std` and the `value` at observations."""
+        """Return the policy's `mean` and `log_std`, and the `value`."""
         policy, value = self.student(obs)
         return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
 
@@ -118,15 +105,9 @@ class PPO(Trainer, Generic[Batch]):
 
     def compute_targets(self) -> None:
         """Compute advantages and returns from the rollout's rewards and values."""
-        rollout, config = self.rollout, self.config
+        rollout, gamma, lam = self.rollout, self.config.gamma, self.config.gae_lambda
         rollout.advantage[:] = gae(
-            rollout.reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.terminated,
-            rollout.done,
-            config.gamma,
-            config.gae_lambda,
+            rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.done, gamma, lam
         )
         rollout.returns[:] = rollout.advantage + rollout.value
 
@@ -165,7 +146,7 @@ class PPO(Trainer, Generic[Batch]):
                 "policy_loss": policy_loss,
                 "value_loss": critic_loss,
                 "entropy": entropy,
-                # A ratio that has underflown has no logarithm, which is no reason to end the run.
+                # A ratio that has underflown to 0 has no logarithm.
                 "approximate_kl": (ratio - 1 - ratio.clamp(min=1e-38).log()).mean(),
                 "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
             }
@@ -190,22 +171,14 @@ class PPO(Trainer, Generic[Batch]):
 
 
 class GuidedPPO(PPO[GuidedMinibatch]):
-    """PPO whose minibatches carry the teacher's policy at every sample.
-
-    Args:
-        student: as in `PPO`.
-        world: likewise.
-        config: likewise.
-        seed: likewise.
-        teacher: labels every state of a rollout, in one pass; it is never trained.
-    """
+    """PPO whose minibatches carry the policy of a `teacher` at every sample; the teacher is never trained."""
 
     def __init__(self, student: ActorCritic, world: World, config: PPOConfig, seed: int, *, teacher: GaussianPolicy):
         super().__init__(student, world, config, seed, also=teacher.inputs)
         self.teacher = teacher
 
     def compute_targets(self) -> None:
-        """Also ask the teacher about every state of the rollout."""
+        """Compute advantages and returns, and the teacher's policy at every state."""
         super().compute_targets()
         self.rollout.ask(self.teacher)
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from Algorithm.Checkpoint import Checkpoint
 from Common.Errors import BadFile, BadInput
 from Common.Files import load_tensors
@@ -18,7 +16,7 @@ from Models.Model_Pusher import build_policy
 
 
 def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
-    """Load a teacher, a student, or the student in a run's checkpoint or folder; returns it and its card.
+    """Load a teacher, a student, or the student in a run's checkpoint or folder; returns the policy and its card.
 
     Raises:
         BadFile: the file is missing, damaged, none of them, or of another version.
@@ -34,10 +32,10 @@ def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
 
 
 def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], Task]:
-    """Load a policy to use it on its task, in its own precision; returns it, its card, and the task.
+    """Load a policy to use it on its task, in its own precision; returns the policy, its card, and the task.
 
     Raises:
-        BadFile: as `load_policy`, or the task now shows something else than the policy was trained to see.
+        BadFile: as `load_policy`, or the policy was trained to see something else than the task shows.
     """
     policy, card = load_policy(path, device)
     try:
@@ -49,30 +47,21 @@ def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], T
         render, precision = card.get("render"), card.get("precision")
         if not isinstance(render, dict) or render.get("quality") not in QUALITIES or precision not in PRECISIONS:
             raise BadFile(f"{path}: its card does not say how it sees (render, precision)")
-        unlike = differences(render, task.rendering(render["quality"]) | {"stack": policy.stack.length})
-        if unlike:
+        if unlike := differences(render, task.rendering(render["quality"]) | {"stack": policy.stack.length}):
             raise BadFile(f"{path}: sees {task.name} in another way than the task shows it: {unlike}")
         policy.precision = resolve_precision(precision, policy.scale.device)
     return policy, card, task
 
 
 def check_fits(path: Path, policy: GaussianPolicy, task: Task) -> None:
-    """Compare a policy's inputs and actions with those of a task.
-
-    Raises:
-        BadFile: they differ; `path` is for the message.
-    """
-    env = make_env(task, frames=False)
-    observations, actions = env.observation_space, env.action_space
+    """Raise `BadFile` unless a policy's inputs and actions are those of a task; `path` is for the message."""
+    env: Any = make_env(task, frames=False)
     env.close()
-    assert isinstance(observations, gym.spaces.Dict)
-    assert isinstance(actions, gym.spaces.Box)
-    shown = {key: list(space.shape or ()) for key, space in observations.items()}
+    shown = {key: list(space.shape) for key, space in env.observation_space.items()}
     shown |= {image: [policy.stack.length, *task.frame_size] for image in policy.images}
     found: dict[str, Any] = {key: list(shape) for key, shape in policy.input_shapes.items()}
     wanted: dict[str, Any] = {key: shown.get(key) for key in found}
     found["action"] = [list(policy.arguments[f"action_{end}"]) for end in ("low", "high")]
-    wanted["action"] = [actions.low.tolist(), actions.high.tolist()]
-    unlike = differences(found, wanted)
-    if unlike:
+    wanted["action"] = [env.action_space.low.tolist(), env.action_space.high.tolist()]
+    if unlike := differences(found, wanted):
         raise BadFile(f"{path}: does not fit {task.name}: {unlike}")

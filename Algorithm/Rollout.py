@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from Common import Parallel
 from Common.Machine import allocating
-from Models.Base_Model import GaussianPolicy, SquashedGaussian
-from Models.Memory import FrameStack, Observation, is_image
+from Enviroment.World import World
+from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
+from Models.Memory import Observation, is_image
 
 
 @dataclass(frozen=True)
@@ -33,47 +33,37 @@ class GuidedMinibatch(Minibatch):
 
 
 class Rollout:
-    """Buffers for T steps of N environments on one device, written step by step, then read in minibatches.
+    """Buffers for T steps of N environments on the student's device, written step by step, then read in minibatches.
 
     Row t of a buffer of frames is offset by the stack's history, the frames from before the rollout that its first stacks
     need. Row `history + T` is the observation after the last step, which begins the next rollout.
 
     Args:
-        spaces: of one environment's observations.
-        keys: the observations to keep: those of the observation sets of actor, critic and teacher.
-        action_size: A.
+        student: its observations, of actor and critic, are kept.
+        world: the N environments.
         steps: T.
-        num_envs: N.
-        stack: which frames the student is given at once.
-        device: of the buffers.
+        also: further observation keys to keep.
     """
 
-    def __init__(
-        self,
-        spaces: gym.spaces.Dict,
-        keys: Iterable[str],
-        action_size: int,
-        steps: int,
-        num_envs: int,
-        stack: FrameStack,
-        device: torch.device,
-    ):
+    def __init__(self, student: ActorCritic, world: World, steps: int, also: Iterable[str] = ()):
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
             with allocating("rollouts"):
-                return torch.zeros(shape, dtype=dtype, device=device)
+                return torch.zeros(shape, dtype=dtype, device=self.device)
 
-        t, n = steps, num_envs
-        self.steps, self.num_envs, self.device, self._stack = t, n, device, stack
-        shapes = {key: spaces[key].shape or () for key in dict.fromkeys(keys)}
-        images = {key for key in shapes if is_image(spaces[key])}
-        self.vectors = {key: zeros(t + 1, n, *shape) for key, shape in shapes.items() if key not in images}
-        self.frames = {
-            key: zeros(stack.history + t + 1, n, *shapes[key], dtype=torch.uint8) for key in shapes if key in images
-        }
+        self.steps, self.num_envs = t, n = steps, world.num_envs
+        self.device, self._stack = student.scale.device, student.stack
+        self.vectors: dict[str, torch.Tensor] = {}
+        self.frames: dict[str, torch.Tensor] = {}
+        for key in dict.fromkeys((*student.inputs, *student.critic_inputs, *also)):
+            shape = world.spaces[key].shape or ()
+            if is_image(world.spaces[key]):
+                self.frames[key] = zeros(self._stack.history + t + 1, n, *shape, dtype=torch.uint8)
+            else:
+                self.vectors[key] = zeros(t + 1, n, *shape)
         self.age = zeros(t + 1, n, dtype=torch.int64)
-        self._environments = torch.arange(n, device=device)
+        self._environments = torch.arange(n, device=self.device)
         self._staged: dict[str, torch.Tensor] = {}
-        self.u = zeros(t, n, action_size)
+        self.u = zeros(t, n, *world.action_space.shape)
         self.log_prob, self.value, self.next_value = zeros(t, n), zeros(t, n), zeros(t, n)
         self.reward, self.advantage, self.returns = zeros(t, n), zeros(t, n), zeros(t, n)
         self.terminated, self.done = zeros(t, n, dtype=torch.bool), zeros(t, n, dtype=torch.bool)
@@ -82,7 +72,8 @@ class Rollout:
     def write_observation(self, t: int, obs: Observation, first: torch.Tensor) -> None:
         """Keep the observation that step t begins with; `first` bool [N] marks new episodes.
 
-        On a GPU something must be read back between two calls, as the actions of a step are.
+        On a GPU the caller reads something back, such as a step's actions, before the next call writes the same page-locked
+        memory again.
         """
         for key, vector in self.vectors.items():
             vector[t] = self._stage(key, obs[key])
@@ -91,10 +82,7 @@ class Rollout:
         self.age[t] = torch.where(self._stage("first", first), 0, self.age[t - 1] + 1)
 
     def _stage(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """Move values to the device: from the CPU to a GPU through page-locked memory, for which the CPU does not wait.
-
-        That memory is written again a step later, after the step's actions were read back, and so after this copy.
-        """
+        """Move values to the device: from the CPU to a GPU through page-locked memory, for which the CPU does not wait."""
         if self.device.type != "cuda" or values.is_cuda:
             return values.to(self.device)
         if name not in self._staged:
@@ -117,10 +105,8 @@ class Rollout:
         obs = {key: last_obs[key][ended].to(self.device) for key in self.vectors}
         n = ended.to(self.device)
         for key in self.frames:
-            stacks = self._stacks(key, t + 1, n, self.age[t, n] + 1)
-            # The row of the newest frame already holds the next episode's first.
-            stacks[:, -1] = last_obs[key][ended].to(self.device)
-            obs[key] = stacks
+            obs[key] = self._stacks(key, t + 1, n, self.age[t, n] + 1)
+            obs[key][:, -1] = last_obs[key][ended].to(self.device)  # its row already holds the next episode's first
         return obs
 
     def minibatch(self, indices: torch.Tensor) -> Minibatch:
@@ -159,10 +145,10 @@ class Rollout:
 
     def state_dict(self) -> dict:
         """Return the part of this rollout that the next one needs, after `carry_over`, on the CPU."""
-        first = {key: frames[: self._stack.history + 1].to("cpu", copy=True) for key, frames in self.frames.items()}
+        end = self._stack.history + 1
         return {
             "vectors": {key: vector[0].to("cpu", copy=True) for key, vector in self.vectors.items()},
-            "frames": first,
+            "frames": {key: frames[:end].to("cpu", copy=True) for key, frames in self.frames.items()},
             "age": self.age[0].tolist(),
         }
 
@@ -185,17 +171,15 @@ class ReturnNormalizer:
     """
 
     def __init__(self, num_envs: int, gamma: float):
-        self._gamma = gamma
-        self._running = np.zeros(num_envs)
+        self._gamma, self._running = gamma, np.zeros(num_envs)
         self._count, self._mean, self._m2 = 0.0, 0.0, 0.0
 
     def __call__(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Add rewards [T, N] in order (done bool [T, N] ends an episode after its reward); return them scaled."""
         discounted = np.empty_like(rewards)
         for t in range(len(rewards)):
-            self._running = self._gamma * self._running + rewards[t]
-            discounted[t] = self._running
-            self._running = self._running * ~done[t]
+            discounted[t] = self._gamma * self._running + rewards[t]
+            self._running = discounted[t] * ~done[t]
         # Chan et al. 1979: the moments of two sets joined.
         own = discounted.size, discounted.mean(), discounted.var() * discounted.size
         for count, mean, m2 in Parallel.exchange(own):

@@ -1,4 +1,4 @@
-"""When things happen, and how numbers change, while training goes on."""
+"""Schedules of training: numbers that change, and things that happen every so many steps."""
 
 import math
 
@@ -8,12 +8,12 @@ from Algorithm.Config import TrainingConfig
 
 
 def linear(first: float, last: float, progress: float) -> float:
-    """Return the number that lies `progress` in [0, 1] of the way from `first` to `last`."""
+    """Return the number at `progress` in [0, 1] of the way from `first` to `last`."""
     return first + (last - first) * progress
 
 
 def cosine(first: float, last: float, progress: float) -> float:
-    """Return the number that lies `progress` in [0, 1] of the way from `first` to `last` along half a cosine."""
+    """Return the number at `progress` in [0, 1] of the way from `first` to `last` along half a cosine."""
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
 
 
@@ -26,18 +26,18 @@ def anneal(optimizer: torch.optim.Optimizer, config: TrainingConfig, optimizatio
 
 
 class Until:
-    """Whether a number of steps has not been reached: `until(step)`."""
+    """`until(step)` is true before a number of steps is reached."""
 
     def __init__(self, steps: int):
         self.steps = steps
 
     def __call__(self, step: int) -> bool:
-        """Return whether `step` lies before the end."""
+        """Return whether `step` is before the end."""
         return step < self.steps
 
 
 class Every:
-    """Whether it is time again: `every(step)` is true once for each multiple of `steps` that was reached or passed.
+    """`every(step)` is true once for each multiple of `steps` that was reached or passed.
 
     Args:
         steps: the interval; 0 means never.

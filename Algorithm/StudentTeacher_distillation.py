@@ -6,13 +6,13 @@ Both methods minimize E[KL(teacher || student)]; Spigler 2025 (https://openrevie
 from typing import Any
 
 import torch
-from Enviroment.World import World
 
 from Algorithm.Config import OnlineDistillationConfig, StudentDistillationConfig, TeacherNoiseConfig
 from Algorithm.Losses import Loss, distillation_kl, value_loss
 from Algorithm.PPO import GuidedPPO
 from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
+from Enviroment.World import World
 from Models.Base_Model import ActorCritic, CorrelatedNoise, GaussianPolicy, SquashedGaussian
 
 
@@ -34,14 +34,6 @@ class TeacherDistillation(GuidedPPO):
     """The teacher drives, with noise. Its rewards teach the critic, and nothing else.
 
     PPO's ratio has no meaning for actions that the student did not choose.
-
-    Args:
-        student: as in `GuidedPPO`.
-        world: likewise.
-        config: likewise.
-        seed: likewise.
-        teacher: likewise.
-        noise: the teacher's noise.
     """
 
     def __init__(
@@ -64,8 +56,7 @@ class TeacherDistillation(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        config = self.config
-        policy, value = self.student(batch.obs)
+        config, (policy, value) = self.config, self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
@@ -74,7 +65,7 @@ class TeacherDistillation(GuidedPPO):
         return Loss(total, scalars | self.imitation_scalars(batch, policy, kl))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs, the current noise included."""
+        """Return what `load_state_dict` needs, the current noise included."""
         noise = self._noise.state
         return super().state_dict() | {"noise": Parallel.exchange(None if noise is None else noise.cpu())}
 

@@ -17,7 +17,7 @@ from Models.Memory import Memory, NoMemory, Observation
 
 
 class ZeroPolicy:
-    """Acts with zeros: the zero of the normalized return."""
+    """Acts with zeros: its return is the zero of the normalized return."""
 
     inputs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
@@ -39,9 +39,8 @@ class Evaluation:
     """One episode for each seed; every array has an entry for each, [E].
 
     Attributes:
-        seeds: the environments' seeds.
         returns: undiscounted.
-        success: whether the last state was a success, bool.
+        success: bool, whether the last state is a success.
         final_distance: the task's distance at the last state in metres.
         action_accuracy: 1 - mean squared difference to the teacher's actions in [-1, 1]; NaN without a teacher.
         entropy: mean over the visited states in nats, estimated by sampling; NaN for a policy without one.
@@ -68,12 +67,8 @@ def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation)
 
 @dataclass
 class Recording:
-    """The first round of episodes of an `evaluate`.
-
-    Attributes:
-        actions: [N, A] for each step.
-        stacks: the image that a policy with sight was given, uint8 [N, stack, rows, columns] for each step.
-    """
+    """The first round of episodes of an `evaluate`: for each step actions [N, A], and stacks uint8 [N, stack, rows,
+    columns] if the policy sees."""
 
     actions: list[np.ndarray] = field(default_factory=list)
     stacks: list[np.ndarray] = field(default_factory=list)
@@ -94,9 +89,9 @@ def evaluate(
     """Run one episode for each seed and score `policy` on it.
 
     Args:
-        policy: the policy that is scored.
+        policy: is scored.
         world: environments of the task, with frames if the policy sees; their own episodes are lost.
-        task: the task.
+        task: measures success.
         seeds: one episode each, in as many rounds as the environments need.
         teacher: its actions are compared with the policy's on every visited state.
         driver: acts in the policy's place, such as the teacher, to score the policy on the teacher's states.
@@ -110,8 +105,7 @@ def evaluate(
     with world.rendering(sees), torch.random.fork_rng(cuda):
         torch.manual_seed(0)
         for start in range(0, len(scores.seeds), world.num_envs):
-            kept = recording if start == 0 else None
-            scores.run(start, policy, driver, deterministic, kept)
+            scores.run(start, policy, driver, deterministic, recording if start == 0 else None)
     return scores.result(entropy=isinstance(policy, GaussianPolicy))
 
 
@@ -132,7 +126,12 @@ class _Scores:
 
         def act(obs: Observation, first: torch.Tensor) -> torch.Tensor:
             given = memories[policy].see(obs, first)
-            self._look(policy, given, deterministic)
+            if isinstance(policy, GaussianPolicy):
+                pi = policy.distribution(policy.to_tensors(given))
+                self._scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
+                self._entropy = pi.entropy().cpu().numpy()
+            else:
+                self._scored = policy.act(given, deterministic)
             action = self._scored if driver is None else driver.act(memories[driver].see(obs, first), deterministic)
             if recording is not None:
                 recording.actions.append(action)
@@ -141,15 +140,6 @@ class _Scores:
 
         for step in run_episodes(self._world, self.seeds[start : start + self._world.num_envs], act):
             self._add(start, step)
-
-    def _look(self, policy: Policy, obs: Observation, deterministic: bool) -> None:
-        """Keep the policy's actions at observations, and its entropy if it has one."""
-        if isinstance(policy, GaussianPolicy):
-            pi = policy.distribution(policy.to_tensors(obs))
-            self._scored = pi.action(pi.mean if deterministic else pi.sample()).cpu().numpy()
-            self._entropy = pi.entropy().cpu().numpy()
-        else:
-            self._scored = policy.act(obs, deterministic)
 
     def _add(self, start: int, step: EpisodeStep) -> None:
         running = step.running.numpy()
@@ -184,61 +174,54 @@ class StudentTest:
     The teacher and standing still are run once, on the same seeds, when the test is made.
 
     Args:
-        world: environments, closed by the caller; more episodes than they are take several rounds.
-        task: the task.
-        teacher: the teacher.
-        seeds: one sequence of seeds for each set; the keys are the sets' names.
+        world: environments, which the caller closes.
+        task: measures success.
+        teacher: the student's actions are compared with its actions.
+        seeds: one sequence of seeds for each set, by the set's name.
     """
 
     def __init__(self, world: World, task: Task, teacher: Policy, seeds: Mapping[str, Sequence[int]]):
-        self._world, self._task, self._teacher = world, task, teacher
+        self._world, self._task, self._driver = world, task, teacher
         self._parts: dict[str, slice] = {}
         self._seeds: list[int] = []
         for name, part in seeds.items():
             self._parts[name] = slice(len(self._seeds), len(self._seeds) + len(part))
             self._seeds += part
-        self._baselines = {
-            "teacher": evaluate(teacher, world, task, self._seeds),
-            "zero": evaluate(ZeroPolicy(world.action_space), world, task, self._seeds),
+        self._teacher = evaluate(teacher, world, task, self._seeds)
+        self._zero = evaluate(ZeroPolicy(world.action_space), world, task, self._seeds)
+
+    def _evaluate(self, student: Policy, **options: Any) -> Evaluation:
+        return evaluate(student, self._world, self._task, self._seeds, teacher=self._driver, **options)
+
+    def _figures(self, student: Evaluation) -> dict[str, dict[str, dict[str, float]]]:
+        """Return `[set][student, teacher or zero][figure]`."""
+        everyone = {"student": student, "teacher": self._teacher, "zero": self._zero}
+        return {
+            name: {who: figures(e[part], self._zero[part], self._teacher[part]) for who, e in everyone.items()}
+            for name, part in self._parts.items()
         }
 
     def __call__(self, student: Policy, recording: Recording | None = None) -> dict[str, float]:
         """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy; `recording` takes its episodes."""
-        result = evaluate(student, self._world, self._task, self._seeds, teacher=self._teacher, recording=recording)
-        metrics: dict[str, float] = {}
-        for name, part in self._parts.items():
-            episodes, teacher, zero = result[part], self._baselines["teacher"][part], self._baselines["zero"][part]
-            metrics |= {
-                f"test/{name}/return": float(episodes.returns.mean()),
-                f"test/{name}/normalized_return": normalized_return(episodes, zero, teacher),
-                f"test/{name}/success": float(episodes.success.mean()),
-                f"test/{name}/action_accuracy": float(episodes.action_accuracy.mean()),
-                f"test/{name}/entropy": float(episodes.entropy.mean()),
-                f"test/{name}/teacher_return": float(teacher.returns.mean()),
-                f"test/{name}/teacher_success": float(teacher.success.mean()),
-                f"test/{name}/zero_return": float(zero.returns.mean()),
-            }
+        metrics = {}
+        for name, found in self._figures(self._evaluate(student, recording=recording)).items():
+            for figure in ("return", "normalized_return", "success", "action_accuracy", "entropy"):
+                metrics[f"test/{name}/{figure}"] = found["student"].get(figure, float("nan"))
+            for who, figure in (("teacher", "return"), ("teacher", "success"), ("zero", "return")):
+                metrics[f"test/{name}/{who}_{figure}"] = found[who][figure]
         return metrics
 
     def report(self, student: Policy, recording: Recording | None = None) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the closing figures, `[set][student, teacher or zero][figure]`; `recording` takes the student's
-        first round of episodes.
+        """Return the closing figures, `[set][student, teacher or zero][figure]`.
 
-        Beside the accuracy on the states the student visits stands the one on those its teacher visits: the difference
-        is what drifting off costs.
+        The student's accuracy is measured on the states that it visits, and on those that its teacher visits.
+        `recording` takes the first round of the student's episodes.
         """
-        evaluations = {
-            "student": evaluate(
-                student, self._world, self._task, self._seeds, teacher=self._teacher, recording=recording
-            ),
-            **self._baselines,
-        }
-        guided = evaluate(student, self._world, self._task, self._seeds, teacher=self._teacher, driver=self._teacher)
-        report: dict[str, dict[str, dict[str, float]]] = {}
+        report = self._figures(self._evaluate(student, recording=recording))
+        guided = self._evaluate(student, driver=self._driver)
         for name, part in self._parts.items():
-            teacher, zero = self._baselines["teacher"][part], self._baselines["zero"][part]
-            report[name] = {who: figures(e[part], zero, teacher) for who, e in evaluations.items()}
-            report[name]["student"]["action_accuracy_on_teacher_states"] = float(guided[part].action_accuracy.mean())
+            accuracy = float(guided[part].action_accuracy.mean())
+            report[name]["student"]["action_accuracy_on_teacher_states"] = accuracy
         return report
 
 
@@ -258,8 +241,7 @@ def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[s
 
 
 def table(report: dict[str, dict[str, float]]) -> str:
-    """Lay out `[who][figure]` as a small table for the terminal: return with its standard deviation over episodes,
-    success, mean distance at the end, accuracy of actions."""
+    """Lay out `[who][figure]` as a table for the terminal."""
     lines = [f"{'':<9}{'return':>16}{'normalized':>12}{'success':>9}{'distance':>11}{'accuracy':>10}"]
     for who, row in report.items():
         accuracy = f"{row['action_accuracy']:10.4f}" if "action_accuracy" in row else ""
@@ -271,19 +253,14 @@ def table(report: dict[str, dict[str, float]]) -> str:
 
 
 def parse_seeds(text: str) -> Sequence[int]:
-    """Read `1900-1999` (both included) or `1900,1907`.
-
-    Raises:
-        BadSetting: it is neither.
-    """
+    """Read `1900-1999` (both included) or `1900,1907`; raises `BadSetting` for anything else."""
     try:
         seeds: list[int] = []
         for part in text.split(","):
             first, dash, last = part.partition("-")
-            episodes = range(int(first), int(last if dash else first) + 1)
+            seeds += (episodes := range(int(first), int(last if dash else first) + 1))
             if not episodes:
                 raise ValueError
-            seeds += episodes
     except ValueError:
-        raise BadSetting(f"seeds {text!r}: give them as 1900-1999 or 1900,1907") from None
+        raise BadSetting(f"seeds {text!r}: a range like 1900-1999 or a list like 1900,1907 is needed") from None
     return seeds

@@ -1,4 +1,4 @@
-"""The training loop: step, test, log, save. It drives every method's trainer."""
+"""The training loop of every method: step, test, log, save."""
 
 import contextlib
 import math
@@ -16,7 +16,7 @@ from Algorithm.Checkpoint import Checkpoint
 from Algorithm.Learner import Trainer
 from Algorithm.Logger import AXES, NullLogger, RunLogger
 from Algorithm.Schedules import Every, Until
-from Algorithm.Test_model import Recording, StudentTest
+from Algorithm.Test_model import Recording
 from Common import Parallel
 from Common.Errors import BadFile, Diverged, NonFinite, OutOfMemory, Stopped, brief
 from Common.Machine import keep_freed_memory
@@ -31,10 +31,10 @@ CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that this gives, so that the run stops at a good moment.
+    """Collect SIGINT and SIGTERM in a list, so that the run stops after its current step.
 
-    A second signal interrupts at once. A rank ignores it: torchrun passes on signals that a batch system has already sent
-    to all processes.
+    A second signal interrupts at once. Of several ranks none does: torchrun passes on signals that a batch system has
+    already sent to all processes.
     """
     requests: list[int] = []
 
@@ -53,9 +53,7 @@ def stop_requests() -> Iterator[list[int]]:
     try:
         yield requests
     except Exception:
-        if (
-            Parallel.count() > 1
-        ):  # torchrun stops all ranks when one has ended: leave time for the error and the clean-up
+        if Parallel.count() > 1:  # torchrun stops all ranks once one has ended: leave time for error and clean-up
             before[signal.SIGTERM] = signal.SIG_IGN
         raise
     finally:
@@ -64,7 +62,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class CollapseWatch:
-    """Notices a policy that has become certain of the wrong actions: its entropy is at its floor, its accuracy falls."""
+    """Notices a policy that is certain of the wrong actions: its entropy is at its floor, and its accuracy falls."""
 
     def __init__(self, student: ActorCritic):
         # A Gaussian's entropy with every log_std at its smallest, in the action's units; tanh only takes from it.
@@ -73,7 +71,7 @@ class CollapseWatch:
         self.state = [-float("inf"), False]  # the best accuracy, and whether it has collapsed
 
     def __call__(self, scalars: dict[str, float]) -> bool:
-        """Take the scalars of a step; returns whether it is the first with a collapsed policy."""
+        """Return whether a step with these scalars is the first with a collapsed policy."""
         entropy, accuracy = scalars.get("training/entropy"), scalars.get("training/action_accuracy")
         best, collapsed = self.state
         if entropy is None or accuracy is None or collapsed:
@@ -83,7 +81,7 @@ class CollapseWatch:
 
 
 def check_finite(student: ActorCritic, scalars: dict[str, float]) -> None:
-    """Raise `NonFinite` if a weight or a scalar of a step is not finite."""
+    """Raise `NonFinite` if a weight or a scalar is not finite."""
     odd = [f"{k} is {v}" for k, v in scalars.items() if not math.isfinite(v) and k != UNKNOWN_AT_FIRST]
     odd += [f"{name} is not finite" for name, weight in student.named_parameters() if not weight.isfinite().all()]
     if odd:
@@ -91,12 +89,15 @@ def check_finite(student: ActorCritic, scalars: dict[str, float]) -> None:
 
 
 def no_test(student: ActorCritic, recording: Recording | None) -> dict[str, float]:
-    """Test nothing: the test of all ranks but the first."""
+    """Return no scores: the test of all ranks but the first."""
     return {}
 
 
 class Loop:
-    """Trains a student until a number of updates is made. With several ranks all run it; the first tests, logs and saves.
+    """Trains a student until a number of updates is made. All ranks run it; the first tests, logs and saves.
+
+    There is a test before the first update and after the last one, and every 1,000 updates before the first multiple of
+    `test_every`.
 
     Args:
         trainer: the method.
@@ -104,17 +105,12 @@ class Loop:
         card: is kept in a student's file beside its weights.
         settings: the run's `config.json`, kept in the checkpoint.
         optimization_steps: updates in all.
-        test_every: updates between tests; there is one before the first update and one after the last, and one every 1,000
-            updates before the first multiple of `test_every`.
+        test_every: updates between tests.
         checkpoint_every: seconds between checkpoints, more where writing them would take over 2 % of the time.
-        test: scores the student.
         logger: gets a row for every step of the trainer.
-        film: gets the episodes of a test, and the update, every `film_every` updates.
-        film_every: updates between films; 0: none.
-        resume: the checkpoint to continue from.
-
-    Raises:
-        BadFile: `resume` is of another run.
+        test: scores the student.
+        film: gets the episodes of a test, and the update, every `film_every` updates; 0: never.
+        resume: the checkpoint to continue from; raises `BadFile` if it is of another run.
     """
 
     def __init__(
@@ -127,18 +123,17 @@ class Loop:
         optimization_steps: int,
         test_every: int,
         checkpoint_every: float,
-        test: StudentTest | Callable[[ActorCritic, Recording | None], dict[str, float]] = no_test,
-        logger: RunLogger | NullLogger | None = None,
+        logger: RunLogger | NullLogger,
+        test: Callable[[ActorCritic, Recording | None], dict[str, float]] = no_test,
         film: Callable[[Recording, int], object] = lambda recording, step: None,
         film_every: int = 0,
         resume: Checkpoint | None = None,
     ):
         self.trainer, self.settings, self.card = trainer, settings, card
         self.last, self.best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best_ID.pt"
-        self.test, self.logger, self.film = test, logger or NullLogger(), film
+        self.test, self.logger, self.film = test, logger, film
         self.unfinished = Until(optimization_steps)
-        self.time_to_test = Every(test_every, EARLY_TEST_EVERY)
-        self.time_to_film = Every(film_every)
+        self.time_to_test, self.time_to_film = Every(test_every, EARLY_TEST_EVERY), Every(film_every)
         self.checkpoint_every = checkpoint_every
         self.collapsed = CollapseWatch(trainer.student)
         self.elapsed, self.best_return = 0.0, -float("inf")
@@ -146,7 +141,7 @@ class Loop:
         self._saved_at, self._saving_took = time.monotonic(), 0.0
         if resume is not None:
             self._load(resume)
-        self.time_to_film.skip(trainer.optimization_steps if resume else 0)
+        self.time_to_film.skip(trainer.optimization_steps)
 
     def run(self) -> float:
         """Train to the end; returns the seconds that training took, without tests.
@@ -163,10 +158,7 @@ class Loop:
                 self.save()
             while self.unfinished(self.trainer.optimization_steps):
                 with self._guarded():
-                    scalars = self.step()
-                    self.log(scalars)
-                if self.collapsed(scalars):
-                    self.logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
+                    self.log(self.step())
                 # The first rank says when it is time to save. A stop that any rank is asked for stops all of them.
                 answers = Parallel.exchange((self._time_to_save(), requests[:1]))
                 stop = [number for _, asked in answers for number in asked]
@@ -186,10 +178,8 @@ class Loop:
         if trainer.samples_collected > collected:
             scalars.setdefault("time/env_steps_per_s", (trainer.samples_collected - collected) / seconds)
         self.elapsed += seconds
-        return scalars | {
-            "time/samples_per_s": (trainer.samples_seen - seen) / seconds,
-            "time/elapsed_s": self.elapsed,
-        }
+        speed = (trainer.samples_seen - seen) / seconds
+        return scalars | {"time/samples_per_s": speed, "time/elapsed_s": self.elapsed}
 
     def log(self, scalars: dict[str, float]) -> None:
         """Log a step, with a test if it is time for one."""
@@ -209,11 +199,12 @@ class Loop:
         self.logger.log({**dict(zip(AXES, counters)), **scalars})
         if recording is not None:
             self.film(recording, updates)
+        if self.collapsed(scalars):
+            self.logger.warn("the policy has collapsed: its entropy is at its floor and its accuracy falls")
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, once the rows before it are on the disk."""
         started, state = time.monotonic(), self.trainer.state_dict()
-        self.logger.sync()  # a checkpoint counts on the rows before it
         if Parallel.rank() == 0:
             Checkpoint(
                 trainer=state,
@@ -222,10 +213,8 @@ class Loop:
                 elapsed_s=self.elapsed,
                 best_return=self.best_return,
                 next_test=self.time_to_test.next,
-                rows=self.logger.rows,
-                rows_crc32=self.logger.crc32,
-                wandb_id=self.logger.wandb_id,
                 collapse=self.collapsed.state,
+                **self.logger.sync(),
             ).save(self.last)
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - started
@@ -239,13 +228,12 @@ class Loop:
         try:
             # Built once more, since older checkpoints lack arguments that have a default.
             arguments = type(student)(**checkpoint.student["arguments"]).arguments
-            unlike = differences(arguments, student.arguments)
-            if unlike:
+            if unlike := differences(arguments, student.arguments):
                 raise BadFile(f"{self.last}: of another student: {unlike}")
             self.trainer.load_state_dict(checkpoint.trainer)
         except BadFile:
             raise
-        except Exception as error:  # whatever a foreign state breaks
+        except Exception as error:  # a foreign state breaks anything
             raise BadFile(f"{self.last}: not a checkpoint of this run ({brief(error)})") from error
         self.elapsed, self.best_return = checkpoint.elapsed_s, checkpoint.best_return
         self.time_to_test.next, self.collapsed.state = checkpoint.next_test, checkpoint.collapse
@@ -253,7 +241,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn numbers that are not finite, and memory that is full, into errors that say where."""
+        """Turn numbers that are not finite, and full memory, into errors that end the run."""
         before = self.trainer.optimization_steps
         try:
             yield

@@ -22,27 +22,23 @@ class Samples:
         data: the dataset's fields.
         policy: the student, for its inputs, its frame stack and its device.
         growth: how many samples may be added.
+
+    Attributes:
+        old: samples of the dataset; `size` is that of all.
+        names: the fields that `add` needs.
     """
 
     def __init__(self, data: Arrays, policy: ActorCritic, growth: int = 0):
-        self._policy = policy
-        self._device = policy.scale.device
+        self._policy, self._device = policy, policy.scale.device
         self.old = self.size = len(data["seed"])
-        total = self.old + growth
         self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         for name in (*(FIELDS[key] for key in policy.inputs), "mean", "log_std"):
-            values = data[name]
-            kind = torch.from_numpy(values[:0]).dtype
             with allocating("the samples"):
-                grown = torch.empty((growth, *values.shape[1:]), dtype=kind, device=self._device)
-                self._parts[name] = (torch.from_numpy(values).to(self._device), grown)
-        self._age = torch.empty(total, dtype=torch.int64)
+                old = torch.from_numpy(data[name]).to(self._device)
+                self._parts[name] = old, old.new_empty((growth, *old.shape[1:]))
+        self._age = torch.empty(self.old + growth, dtype=torch.int64)
         self._age[: self.old] = episode_ages(data["episode_start"])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The fields that `add` needs."""
-        return (*self._parts, "episode_start", "seed")
+        self.names = (*self._parts, "episode_start", "seed")
 
     def add(self, data: Arrays) -> None:
         """Add whole episodes."""
@@ -58,7 +54,7 @@ class Samples:
         if self.size == self.old:
             return old.index_select(0, index.to(self._device))
         new = index >= self.old
-        out = torch.empty((len(index), *old.shape[1:]), dtype=old.dtype, device=self._device)
+        out = old.new_empty((len(index), *old.shape[1:]))
         out[new.to(self._device)] = grown.index_select(0, (index[new] - self.old).to(self._device))
         out[~new.to(self._device)] = old.index_select(0, index[~new].to(self._device))
         return out
@@ -80,26 +76,25 @@ class Samples:
 class Priorities:
     """The priorities of samples: prioritized replay (Schaul et al. 2016, https://arxiv.org/abs/1511.05952).
 
-    P(i) = p_i / sum p with p_i = (error_i + 1e-6)^alpha. A sample that was not trained on yet has the largest error of all. Samples below `old` are the dataset, the others new.
+    P(i) = p_i / sum p with p_i = (error_i + 1e-6)^alpha. A sample that was not trained on yet has the largest error of all.
+    Samples below `old` are the dataset, the others new.
 
     Args:
         size: samples of the dataset.
         alpha: 0 is uniform.
-        beta: how much importance weights correct for P.
+        beta: the exponent of the importance weights.
     """
 
     def __init__(self, size: int, alpha: float, beta: float):
         self.old, self.alpha, self.beta = size, alpha, beta
-        self.error = np.zeros(0)
-        self._unseen = np.zeros(0, bool)
+        self.error, self._unseen = np.zeros(0), np.zeros(0, bool)
         self.add(np.zeros(size))
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.error)
 
     def add(self, errors: np.ndarray) -> None:
-        """Add samples with their errors [n], which count from the first time they are trained on."""
+        """Add samples with their errors [n], which become priorities once they are trained on."""
         self.error = np.append(self.error, errors)
         self._unseen = np.append(self._unseen, np.ones(len(errors), bool))
         self.set_alpha(self.alpha)
@@ -129,8 +124,8 @@ class Priorities:
         """Draw `count` samples, independently; balanced: half of them from the dataset, half new.
 
         Returns:
-            Indices int [B], and importance weights (N P(i))^-beta / max_j (N P(j))^-beta float64 [B]. Where the halves
-            are drawn apart each has its own N, P and maximum: the weights correct for priorities, not for the halves.
+            Indices int [B], and importance weights (N P(i))^-beta / max_j (N P(j))^-beta float64 [B]. Of balanced samples
+            each half has its own N, P and maximum: the weights correct for priorities, not for the halves.
         """
         if not balanced or len(self) == self.old:
             return self._draw(count, 0, len(self), generator)
@@ -157,25 +152,17 @@ class Priorities:
 
     def statistics(self) -> dict[str, float]:
         """Return the metrics of the buffer."""
-        p = self._p
         return {
-            "buffer/priority_mean": float(p.mean()),
-            "buffer/priority_std": float(p.std()),
-            "buffer/priority_min": float(p.min()),
-            "buffer/priority_max": float(p.max()),
+            **{f"buffer/priority_{name}": float(getattr(self._p, name)()) for name in ("mean", "std", "min", "max")},
             "buffer/alpha": self.alpha,
             "buffer/beta": self.beta,
             "buffer/new_samples": float(len(self) - self.old),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything but the random numbers."""
-        return {
-            "error": torch.from_numpy(self.error.copy()),
-            "unseen": torch.from_numpy(self._unseen.copy()),
-            "alpha": self.alpha,
-            "beta": self.beta,
-        }
+        """Return everything, as tensors and plain values."""
+        error, unseen = torch.from_numpy(self.error.copy()), torch.from_numpy(self._unseen.copy())
+        return {"error": error, "unseen": unseen, "alpha": self.alpha, "beta": self.beta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
@@ -200,11 +187,11 @@ def new_share_alpha(share: float, ratio: float, target: float = 1 / 3) -> float:
 
 
 def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
-    """Disturb stacks uint8 [B, stack, rows, columns]: Gaussian noise, and one shift for each stack.
+    """Shift stacks uint8 [B, stack, rows, columns], each as a whole, and add Gaussian noise.
 
-    What differs from `background` [rows, columns] is shifted by up to `shift` pixels either way, borders repeated (Kostrikov
-    et al. 2020, https://arxiv.org/abs/2004.13649); the background stays, or the model could not subtract it.
-    `noise` is a standard deviation in gray levels.
+    The difference to `background` [rows, columns] is shifted by up to `shift` pixels, borders repeated (Kostrikov et al.
+    2020, https://arxiv.org/abs/2004.13649). The background stays, since the model subtracts it. `noise` is a standard
+    deviation in gray levels.
     """
     if shift:
         still = background.round().to(torch.int16)

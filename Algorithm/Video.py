@@ -1,13 +1,13 @@
-"""The video of episodes: the student's scene beside its teacher's, and below them the frames the student sees."""
+"""The video of episodes: the student's scene beside its teacher's, and below them the frames that the student sees."""
 
 import dataclasses
 import errno
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import gymnasium as gym
 import imageio.v2 as imageio
 import imageio_ffmpeg
 import numpy as np
@@ -38,39 +38,28 @@ def write_video(
     """Write `episodes` of the recorded episodes, from number `first` on: an mp4, or a GIF of less than 1 MB.
 
     The environments are stepped again with the recorded actions, which repeats the episodes exactly, and drawn in full
-    quality, but for shadows, as they go.
+    quality without shadows.
 
     Args:
-        path: file to write, its name ending in `.mp4` or `.gif`; its folder is made.
-        task: the task.
+        path: a file whose name ends in `.mp4` or `.gif`; its folder is made.
+        task: the task of the environments.
         seeds: of the recorded episodes, in their order.
-        recording: from `evaluate`.
-        name: who was recorded.
-        teacher: shown beside the student, on the same seeds.
-        first: number of the first episode shown.
-        episodes: how many.
-
-    Raises:
-        ValueError: the recording holds none of these episodes.
+        recording: from `evaluate`, of the policy called `name`; raises `ValueError` if it holds none of these episodes.
+        teacher: is shown beside it, on the same seeds.
     """
     last = min(first + episodes, len(seeds), len(recording.actions[0]) if recording.actions else 0)
     if last <= first:
         raise ValueError(f"no episode to show in {path}: nothing was recorded")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
-    names = [name] if teacher is None else [name, "teacher"]
-    envs = [task.make() for _ in names]
-    fps = envs[0].metadata["render_fps"]
+    envs: dict[str, Any] = {who: task.make() for who in ([name] if teacher is None else [name, "teacher"])}
+    fps, model = envs[name].metadata["render_fps"], envs[name].unwrapped.model
     camera = _surroundings(task.camera)
     size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]
-    model: Any = envs[0].unwrapped.model  # type: ignore[attr-defined]
     model.light_castshadow[:] = 0  # four fifths of the time that a frame takes in software
     renderer = FrameRenderer(model, camera, size, "full")
-    pictures = (
-        picture
-        for n in range(first, last)
-        for picture in _episode(dict(zip(names, envs)), n, seeds[n], renderer, task, recording, teacher)
-    )
+    shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher) for n in range(first, last))
+    pictures = itertools.chain.from_iterable(shown)
     try:
         if path.suffix == ".gif":
             _write_gif(temporary, list(pictures)[::2], 2000 // fps)
@@ -80,25 +69,24 @@ def write_video(
                     video.append_data(picture)  # type: ignore[attr-defined]
             try:
                 imageio_ffmpeg.count_frames_and_secs(temporary)
-            except RuntimeError:  # ffmpeg keeps to itself that the disk is full
+            except RuntimeError:  # ffmpeg does not say that the disk is full
                 raise OSError(errno.ENOSPC, "the video could not be written whole, as on a full disk", path) from None
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
         renderer.close()
-        for env in envs:
+        for env in envs.values():
             env.close()
 
 
 def _surroundings(camera: Camera) -> Camera:
-    def widen(span: tuple[int, int]) -> tuple[int, int]:
-        return max(span[0] - MARGIN, 0), min(span[1] + MARGIN, camera.view)
-
-    return dataclasses.replace(camera, rows=widen(camera.rows), columns=widen(camera.columns))
+    spans = camera.rows, camera.columns
+    rows, columns = ((max(low - MARGIN, 0), min(high + MARGIN, camera.view)) for low, high in spans)
+    return dataclasses.replace(camera, rows=rows, columns=columns)
 
 
 def _episode(
-    envs: dict[str, gym.Env],
+    envs: dict[str, Any],
     n: int,
     seed: int,
     renderer: FrameRenderer,
@@ -108,7 +96,7 @@ def _episode(
 ) -> Iterator[np.ndarray]:
     """Step the recorded episode `n`, and the teacher's beside it, and draw uint8 [rows, columns, 3] at every step."""
     states = [env.reset(seed=seed)[0] for env in envs.values()]
-    returns, done = [0.0 for _ in envs], False
+    returns, done = [0.0] * len(envs), False
     for t, recorded in enumerate(recording.actions):
         if done:
             return
@@ -116,18 +104,16 @@ def _episode(
         for (name, env), state, total in zip(envs.items(), states, returns):
             distance = task.success_distance(state)
             text = f"{name}   return {total:6.1f}   distance {distance:.2f} m"
-            scene = renderer.rgb(env.unwrapped.data)  # type: ignore[attr-defined]
+            scene = renderer.rgb(env.unwrapped.data)
             colour = GREEN if distance < task.success_radius else WHITE
             scenes.append(np.concatenate([_strip(text, scene.shape[1], colour), scene]))
         picture = np.concatenate(scenes, axis=1)
         text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if recording.stacks else "")
-        parts = [picture, _strip(text, picture.shape[1], WHITE)]
-        if recording.stacks:
-            parts.append(_frames(recording.stacks[t][n], picture.shape[1]))
-        yield np.concatenate(parts)
+        frames = [_frames(recording.stacks[t][n], picture.shape[1])] if recording.stacks else []
+        yield np.concatenate([picture, _strip(text, picture.shape[1], WHITE), *frames])
         for i, env in enumerate(envs.values()):
             action = recorded[n]
-            if i > 0 and teacher is not None:  # beside the student, and not recorded: it acts as it goes
+            if i > 0 and teacher is not None:  # the teacher was not recorded
                 action = teacher.act({"State": states[i][None].astype(np.float32)})[0]
             states[i], reward, terminated, truncated, _ = env.step(action)
             returns[i] += float(reward)
@@ -155,7 +141,7 @@ def _frames(stack: np.ndarray, width: int) -> np.ndarray:
 def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     for width in GIF_WIDTHS:
         small = [Image.fromarray(p).resize((width, p.shape[0] * width // p.shape[1])) for p in pictures]
-        # Of the whole film: the grays that most of it is of, and the few other colours, for the text turns green late.
+        # Of the whole film, for the text turns green late: the grays of most of it, and the few other colours.
         mosaic = Image.fromarray(np.concatenate([np.asarray(image) for image in small[:: len(small) // 8 + 1]]))
         palette = Image.new("P", (1, 1))
         colours: list[int] = []

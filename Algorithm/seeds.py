@@ -3,8 +3,7 @@
 ID_TEST_SEEDS = range(2000, 2010)  # in-distribution: the first episodes of every dataset
 OD_TEST_SEEDS = range(1900, 1910)  # out-of-distribution: never trained on
 DATASET_FIRST_SEED = 2000
-TEACHER_REPORT_SEEDS = range(1900, 2000)  # what a teacher's published figures are measured on
-TEACHER_SELECTION_SEEDS = range(1800, 1850)  # what a teacher's best checkpoint is chosen by
+TEACHER_SELECTION_SEEDS = range(1800, 1850)  # choose a teacher's best checkpoint
 
 RUN_INDICES = range(6)
 _PHASE = {"training": 600_000, "BC": 700_000, "DAgger": 800_000}
