@@ -1,4 +1,4 @@
-"""Take a policy away: an ONNX model that needs neither PyTorch nor this repository, or one small `.pt`; and its card."""
+"""Export a policy as an ONNX model, which needs neither PyTorch nor this repository, or as one small `.pt`; and its card."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # between the exported model's actions and PyTorch's
 
 
 def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, Any]:
-    """Return the card of an exported policy: what it is, its inputs and its outputs."""
+    """Return the card of an exported policy: its origin, its inputs and its outputs."""
     from Enviroment.Renderer import FAST, FAST_OFF
 
     vector = next(key for key in policy.inputs if key not in policy.images)
@@ -46,7 +46,7 @@ def check_packages() -> None:
 
 
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
-    """Write a policy's mean action as an ONNX model, its preprocessing and the card inside.
+    """Write a policy's mean action as an ONNX model, its preprocessing inside.
 
     Args:
         policy: a student or teacher on the CPU, in fp32.
@@ -57,9 +57,8 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
         The largest difference to PyTorch's actions on random input, in the action's units.
 
     Raises:
-        BadInput: an optional package is missing, or the model's actions differ by more than 1e-4.
+        BadInput: the model's actions differ by more than 1e-4.
     """
-    check_packages()
     import onnxruntime
     import torch
 
@@ -79,13 +78,9 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        shapes = {key: (batch, *policy.input_shapes[key]) for key in keys}
-        return tuple(
-            torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-            if key in policy.images
-            else torch.randn(shape, generator=generator)
-            for key, shape in shapes.items()
-        )
+        shapes = [(batch, *policy.input_shapes[key]) for key in keys]
+        vector = torch.randn(shapes[0], generator=generator)
+        return vector, *(torch.randint(256, shape, generator=generator, dtype=torch.uint8) for shape in shapes[1:])
 
     module = MeanAction().eval()
     content = _onnx_model(module, example(2), card)
@@ -106,19 +101,12 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
     import onnx
     import torch
 
-    batch = torch.export.Dim("batch")
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    names: dict[str, Any] = {"input_names": list(card["inputs"]), "output_names": list(card["outputs"])}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports torchvision's absence, among other things
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            inputs,
-            input_names=list(card["inputs"]),
-            output_names=list(card["outputs"]),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            dynamo=True,
-            verbose=False,
-        )
+        program = torch.onnx.export(module, inputs, **names, dynamic_shapes=shapes, dynamo=True, verbose=False)
     assert program is not None
     onnx.helper.set_model_props(program.model_proto, {"card": json.dumps(card)})
     return program.model_proto.SerializeToString()
@@ -133,12 +121,8 @@ def card_text(card: dict[str, Any], name: str) -> str:
     if scores and "figures" in scores:
         lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"]), "```", ""]
     elif scores:
-        lines += [
-            "Its last test while it trained:",
-            "",
-            *(f"- {key}: {value:.4g}" for key, value in scores.items()),
-            "",
-        ]
+        figures = (f"- {key}: {value:.4g}" for key, value in scores.items())
+        lines += ["Its last test while it trained:", "", *figures, ""]
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
@@ -163,9 +147,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a student, a run's folder, or a teacher")
-    parser.add_argument(
-        "--output", type=Path, help="an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
-    )
+    output = "an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--seeds", help="score it on these episodes for the card, for example 1900-1999")
     arguments = parser.parse_args(argv)
     with one_line_errors(parser.prog):
@@ -173,11 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
-    """Write a checkpoint's policy and its card; see the command line.
-
-    Raises:
-        BadInput, BadFile, NoGLBackend, OSError: it cannot be.
-    """
+    """Write a checkpoint's policy and its card; see the command line."""
     output = output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
     from Enviroment.GL import choose_gl_backend
 
@@ -196,7 +175,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     if output.suffix == ".onnx":
         check_packages()
         policy.precision = "fp32"  # of what is exported
-    if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
+    elif not isinstance(policy, ActorCritic):
         raise BadInput(f"{source}: a teacher is as small as it gets; --output to an .onnx is for it")
     if seeds_text:
         quality = card["render"]["quality"] if policy.images else "fast"

@@ -18,16 +18,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or with runs below")
     parser.add_argument("--what", choices=WHAT, default="return", help="what to draw (default: return, and success)")
-    parser.add_argument(
-        "--output", type=Path, help="files to write, without the ending (default: curve in the folder given, or here)"
-    )
+    output = "files to write, without the ending (default: curve in the folder given, or here)"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one page that holds everything")
     arguments = parser.parse_args(argv)
-    if arguments.output and arguments.output.suffix in (".png", ".svg", ".md"):
-        arguments.output = arguments.output.with_suffix("")
-    base = arguments.output or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / (
-        "curve" if arguments.what == "return" else arguments.what
-    )
+    folder = arguments.runs[0] if len(arguments.runs) == 1 else Path()
+    base = arguments.output or folder / ("curve" if arguments.what == "return" else arguments.what)
+    base = base.with_suffix("") if base.suffix in (".png", ".svg", ".md") else base
     with one_line_errors(parser.prog):
         runs = find_runs(arguments.runs)
         picture = draw(runs, base, arguments.what)
