@@ -81,11 +81,7 @@ def _collect_anew(
 
 
 def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teacher_path: Path) -> Path:
-    """Return the folder of the dataset that a run asks for, or of a larger one; collect it if that is asked for too.
-
-    Raises:
-        BadInput: there is none.
-    """
+    """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
     folder = find_dataset(wanted, samples, vars(job.noise))
@@ -104,11 +100,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teach
 
 
 def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, description: dict[str, Any]) -> Dataset:
-    """Open a run's dataset, or the beginning of a larger one.
-
-    Raises:
-        BadInput, BadFile: it has other settings than the run, or is damaged.
-    """
+    """Open a run's dataset, or the beginning of a larger one; `BadInput` or `BadFile` where it differs or is damaged."""
     with advice(HOW_TO_REPAIR):
         dataset = open_dataset(folder)
     seen = ["render"] if job.student.mode != "State" else []

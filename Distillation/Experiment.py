@@ -26,7 +26,7 @@ from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
-from Distillation.Utils import AGGREGATED, Collection, Experiment, Job, Parts
+from Distillation.Utils import AGGREGATED, LAST, Collection, Experiment, Job, Parts
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
@@ -35,11 +35,7 @@ from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 
 
 def run(job: Job, resume: bool, overwrite: bool) -> None:
-    """Make a run or a dataset.
-
-    Raises:
-        BadInput: the settings or the files do not fit, and nothing is written.
-    """
+    """Make a run or a dataset; raises `BadInput` and writes nothing where settings or files do not fit."""
     with ExitStack() as stack:
         if job.place.quiet or Parallel.rank():
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
@@ -50,30 +46,26 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
                 Parallel.leave_it_to_another()
             raise
         stack.enter_context(Parallel.joined(device))
-        _run(job.replace(device=str(device)), find_task(job.world.task), resume, overwrite)
-
-
-def _run(job: Job, task: Task, resume: bool, overwrite: bool) -> None:
-    teacher_path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
-    with Parallel.agreed():
-        teacher = get_Teacher_model(teacher_path, job.place.device, task.name)
-        check_fits(teacher_path, teacher, task)
-    with Parallel.agreed():
-        check_ranks(job, file_hash(teacher_path))
-    if isinstance(job, Collection):
-        if resume:
+        job, task = job.replace(device=str(device)), find_task(job.world.task)
+        path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
+        with Parallel.agreed():
+            teacher = get_Teacher_model(path, job.place.device, task.name)
+            check_fits(path, teacher, task)
+        with Parallel.agreed():
+            check_ranks(job, file_hash(path))
+        if isinstance(job, Experiment):
+            distil(job, task, teacher, path, resume, overwrite)
+        elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
-        collect(job, task, teacher, teacher_path, overwrite)
-    elif isinstance(job, Experiment):
-        distil(job, task, teacher, teacher_path, resume, overwrite)
+        elif isinstance(job, Collection):
+            collect(job, task, teacher, path, overwrite)
 
 
 def own_device(name: str) -> torch.device:
     """Return this rank's device: each of several ranks on a machine has a GPU of its own.
 
     Raises:
-        BadDevice: it does not exist.
-        BadInput: one GPU is named for several ranks, or there are more ranks than GPUs.
+        BadDevice, BadInput: it does not exist, or the machine's ranks would share it.
     """
     device, ranks = resolve_device(name), Parallel.local_count()
     if device.type == "cuda":
@@ -108,9 +100,9 @@ def distil(job: Experiment, task: Task, teacher: Teacher, teacher_path: Path, re
 
 def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]:
     """Return the seeds of each set of test episodes by its name: of tests while training, or of the closing one."""
-    own, other = ID_TEST_SEEDS[0], OD_TEST_SEEDS[0]
-    others = settings.final_episodes if closing else settings.episodes
-    return {"ID": range(own, own + settings.episodes), "OD": range(other, other + others)}
+    known, unseen = ID_TEST_SEEDS[0], OD_TEST_SEEDS[0]
+    number = settings.final_episodes if closing else settings.episodes
+    return {"ID": range(known, known + settings.episodes), "OD": range(unseen, unseen + number)}
 
 
 class Session:
@@ -227,7 +219,7 @@ class Session:
         """Return where the run's results are, by name."""
         assert isinstance(self.logger, RunLogger)
         folder = self.plan.folder
-        files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": "checkpoints/last.pt"}
+        files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": str(LAST)}
         outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")

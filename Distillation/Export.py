@@ -10,6 +10,7 @@ from typing import Any
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
+from Common.Files import replacing
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -46,23 +47,16 @@ def check_packages() -> None:
 
 
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
-    """Write a policy's mean action as an ONNX model, its preprocessing inside.
+    """Write the mean action of a policy (on the CPU, in fp32) and its preprocessing as an ONNX model; returns its error.
 
-    Args:
-        policy: a student or teacher on the CPU, in fp32.
-        card: from `describe_policy`; it becomes the model's metadata `card`, as JSON.
-        path: file to write.
-
-    Returns:
-        The largest difference to PyTorch's actions on random input, in the action's units.
+    The error is the largest difference to PyTorch's actions on random input, in the action's units. `card`, of
+    `describe_policy`, becomes the model's metadata `card`, as JSON.
 
     Raises:
-        BadInput: the model's actions differ by more than 1e-4.
+        BadInput: the error is above 1e-4.
     """
     import onnxruntime
     import torch
-
-    from Common.Files import replacing
 
     keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: the vector, then frames
 
@@ -101,7 +95,7 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
     import onnx
     import torch
 
-    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    shapes = ({0: torch.export.Dim("batch")},) * len(inputs)
     names: dict[str, Any] = {"input_names": list(card["inputs"]), "output_names": list(card["outputs"])}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports torchvision's absence, among other things
     with warnings.catch_warnings(), torch.no_grad():
@@ -126,10 +120,13 @@ def card_text(card: dict[str, Any], name: str) -> str:
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
-            what = f"in the environment's units, from {_brief(spec.get('low'))} to {_brief(spec.get('high'))}"
-            if "steps" in spec:
+            if way == "outputs":
+                limits = spec["low"], spec["high"]
+                low, high = (f"{values[0]:g}" if len(set(values)) == 1 else values for values in limits)
+                what = f"in the environment's units, from {low} to {high}"
+            elif "steps" in spec:
                 what = f"grayscale 0-255 of steps {spec['steps']} from now, an episode's first for those before it"
-            elif "state_entries" in spec:
+            else:
                 first, last = spec["state_entries"][0], spec["state_entries"][-1]
                 which = f"{first}-{last}" if spec["shape"][1] == last - first + 1 else str(spec["state_entries"])
                 what = f"entries {which} of the environment's observation, as they are"
@@ -137,10 +134,6 @@ def card_text(card: dict[str, Any], name: str) -> str:
     if name.endswith(".onnx") and "frames" in card["inputs"]:
         lines += ["", f"`{EXAMPLE}` runs it in plain Gymnasium, its frames drawn by MuJoCo alone."]
     return "\n".join([*lines, "", "```json", json.dumps(card, indent=2), "```", ""])
-
-
-def _brief(values: Sequence[float] | None) -> str:
-    return f"{values[0]:g}" if values and len(set(values)) == 1 else str(values)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

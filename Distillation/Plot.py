@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Distillation.Reports.Curves import WHAT, draw
+from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import Run, find_runs, references
 from Distillation.Reports.Tables import tables
 
@@ -30,15 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         picture = draw(runs, base, arguments.what)
         table = tables(runs)
         Path(f"{base}.md").write_text(table + "\n")
-        if arguments.html:
-            from Distillation.Reports.Page import write_page
-
-            write_page(runs, arguments.html)
+        pages = [write_page(runs, arguments.html)] if arguments.html else []
         if references(runs, Run.score) is None:
             print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)
-        print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
-        if arguments.html:
-            print(arguments.html)
+        print(f"{table}\n", picture, picture.with_suffix(".svg"), f"{base}.md", *pages, sep="\n")
 
 
 if __name__ == "__main__":

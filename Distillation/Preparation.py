@@ -103,10 +103,9 @@ def decide(
 
 def load(plan: Plan, task: Task) -> Inputs:
     """Load the files that a run begins or continues with, and compare them with its settings."""
-    checkpoint = dataset = student = priorities = None
+    dataset = student = priorities = None
     job, description = plan.job, plan.description
-    if plan.resumes:
-        checkpoint = Checkpoint.load(plan.folder / LAST)
+    checkpoint = Checkpoint.load(plan.folder / LAST) if plan.resumes else None
     if plan.data is not None and isinstance(job, CloningExperiment | DAggerExperiment):
         dataset = open_matching(job, plan.data, description)
         description["data"] = {
@@ -140,11 +139,7 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Return whether there is a checkpoint to resume from; a run that was cut off before its first one begins again.
-
-    Raises:
-        BadInput: a run would be lost, or there is none to resume.
-    """
+    """Return whether there is a checkpoint to resume from; `BadInput` where a run would be lost, or there is none."""
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
     if resume and not (folder / "config.json").is_file():
@@ -196,13 +191,10 @@ def check_ranks(job: Job, teacher: str) -> None:
 
 
 def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, Any]]:
-    """Take the settings that DAgger inherits from its run of behavioural cloning.
-
-    Returns:
-        The settings, the file of the student that it begins with, and the entries of `config.json` on its origin.
+    """Return the settings with those that DAgger inherits, the file of its first student, and entries of `config.json`.
 
     Raises:
-        BadInput, BadFile: there is no such run, or it is damaged.
+        BadInput, BadFile: there is no such run of behavioural cloning, or it is damaged.
     """
     if job.data.folder_Dagger is None:
         raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")

@@ -69,8 +69,8 @@ class Experiment(Job):
     folders: ClassVar[str]  # pattern of the method's folder, in which settings are replaced by their values
     names: ClassVar[str]  # likewise, of the run's folder in there
 
-    method: Config.TrainingConfig
     student: Settings.StudentSettings
+    method: Config.TrainingConfig
     test: Settings.TestSettings
     log: Settings.LogSettings
     wandb: Config.WandbSettings

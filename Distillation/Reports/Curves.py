@@ -28,10 +28,7 @@ STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "runs"}  # the same runs make 
 def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
     """Draw runs into `base.png` and `base.svg`, whose folder is made; returns the first.
 
-    Args:
-        runs: from `find_runs`.
-        base: path without the ending.
-        what: `return` (and success), or all metrics of `training` or `buffer`.
+    `what` is `return` (and success), or all metrics of `training` or `buffer`.
 
     Raises:
         BadInput: none of the runs has these metrics.

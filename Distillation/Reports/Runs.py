@@ -98,12 +98,9 @@ def _number(text: str) -> float:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Read the runs in some folders, each a run's own or one with runs somewhere below.
+    """Read the runs in some folders, each a run's own or one with runs somewhere below; `BadInput` where one holds none.
 
     Folders named `runs` below are skipped: of a study only the released runs count.
-
-    Raises:
-        BadInput: a folder holds no run.
     """
     runs: dict[Path, Run] = {}
     for path in paths:
@@ -147,10 +144,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def references(runs: Sequence[Run], figure: Callable[[Run, str, str], float]) -> np.ndarray | None:
-    """Return the returns of standing still and of the teacher on OD seeds, and the teacher's success, [3], if runs agree.
-
-    `figure` is `Run.last_test` or `Run.score`.
-    """
+    """Return the returns of standing still and of the teacher on OD seeds, and the teacher's success, [3], if runs agree."""
     wanted = (("return", "zero"), ("return", "teacher"), ("success", "teacher"))
     found = np.array([[figure(run, *one) for one in wanted] for run in runs])
     return found[0] if np.allclose(found, found[0], rtol=1e-3) else None  # other machines round otherwise; NaN: unknown

@@ -65,11 +65,7 @@ def learning(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _learnt(group: Group) -> tuple[list[float], list[list[str]]]:
-    """Return the median updates to each of `LEVELS`, and the rows of an experiment.
-
-    The median of an even number of runs is the slower of the middle two. A run that never reaches a level takes infinitely
-    many.
-    """
+    """Return the median updates to each of `LEVELS` (of an even number of runs the slower middle one), and the rows."""
     closing = np.array([run.score("normalized_return") for run in group.runs])
     falls = [largest_fall(run.series("test/OD/normalized_return")[0]) for run in group.runs]
     steadiness = [_with_interval(falls, 3), f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else ""]

@@ -45,13 +45,9 @@ class Local:
 
 
 class Process(subprocess.Popen):
-    """A call's process, in a session of its own, so that Ctrl-C reaches the runner alone.
+    """A call's process, which uses `threads` cores, perhaps a GPU, and writes its output into `logs`.
 
-    Args:
-        call: the call.
-        logs: folder for its output.
-        threads: the number of cores it uses.
-        gpus: whether it may use a GPU.
+    It has a session of its own, so that Ctrl-C reaches the runner alone.
     """
 
     def __init__(self, call: Call, logs: Path, threads: int, gpus: bool = True):

@@ -136,12 +136,11 @@ def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
             raise BadInput(f"{name}: another name than curve is needed, of letters, digits, _ and -")
         if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise BadInput(f"{name}: a list of names of experiments is needed")
-        found[name] = set()
+        matching = {pattern: fnmatch.filter(experiments, pattern) for pattern in patterns}
         for pattern in patterns:
-            matching = fnmatch.filter(experiments, pattern)
-            if not matching:
+            if not matching[pattern]:
                 raise BadInput(f"{name}: {pattern}: no such experiment")
-            found[name].update(matching)
+        found[name] = set().union(*matching.values())
     return found
 
 

@@ -15,13 +15,9 @@ from Distillation.Studies.Jobs import Call
 
 
 class Runner:
-    """Makes the calls of a study.
+    """Makes the calls of a study on an engine, which writes their output into `logs`.
 
-    Args:
-        calls: from `missing_calls`.
-        engine: makes them.
-        logs: folder of their output.
-        finished: released runs, from which the time that is left is estimated.
+    The seconds that released runs took, `finished`, are a first estimate of the time that is left.
     """
 
     def __init__(self, calls: Sequence[Call], engine: Engine, logs: Path, finished: Sequence[StudyRun]):
