@@ -1,4 +1,4 @@
-"""The datasets of the command line: where they are, how they are collected, and whether one fits a run."""
+"""The datasets of the command line: finds and collects them, and compares one with a run."""
 
 import time
 from collections.abc import Sequence
@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Dataset import Dataset, find_dataset, open_dataset
 from Common.Errors import BadInput, advice
 from Common.Files import ROOT, file_hash, locked, plain
 from Common.Machine import versions
 from Common.Settings import differences
 from Distillation.Settings import DATASET_SIZES
-from Distillation.Utils import (
-    CloningExperiment,
-    Collection,
-    DAggerExperiment,
-    Job,
-    dataset_folder,
-)
+from Distillation.Utils import CloningExperiment, Collection, DAggerExperiment, Job, dataset_folder
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_world
 from Models.Model_Pusher import Teacher, get_Teacher_model
 
+NOISE = vars(TeacherNoiseConfig())  # the default
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
 
 
@@ -41,7 +37,7 @@ def describe(job: Job, task: Task, teacher: Path) -> dict[str, Any]:
 
 
 def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
-    """Collect a dataset, and write it once more for Minari if that is wanted.
+    """Collect a dataset, and also write it for Minari if that is wanted.
 
     Raises:
         BadInput: it exists already, and no export is wanted, or it has other settings.
@@ -56,14 +52,12 @@ def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, o
         with advice(HOW_TO_REPAIR):
             check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", *vars(job.noise)))
     if wanted.export_minari is not None:
-        from Algorithm.Minari_export import check_minari
+        from Algorithm.Minari_export import check_minari, export_minari
 
         check_minari(Path(wanted.export_minari))
     if not folder.exists() or overwrite:
         _collect_anew(job, folder, task, teacher, description, overwrite)
     if wanted.export_minari is not None:
-        from Algorithm.Minari_export import export_minari
-
         export_minari(open_dataset(folder), task, Path(wanted.export_minari))
         print(f"minari   {wanted.export_minari}")
 
@@ -71,41 +65,33 @@ def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, o
 def _collect_anew(
     job: Collection, folder: Path, task: Task, teacher: Teacher, description: dict[str, Any], overwrite: bool
 ) -> None:
-    wanted = job.collection
+    wanted, quality = job.collection, job.world.render_quality
     meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
     folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     started = time.monotonic()
-    quality = job.world.render_quality
     with (
         locked(folder),
         closing(make_world(task, wanted.num_envs, job.world.num_workers, render_quality=quality)) as world,
         advice(HOW_TO_REPAIR),
     ):
         collect_dataset(folder, world, teacher, wanted.num_data, job.noise, meta, job.place.quiet, overwrite)
-    seconds = time.monotonic() - started
-    dataset = open_dataset(folder)
+    seconds, dataset = time.monotonic() - started, open_dataset(folder)
     returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
     print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
 
 
 def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teacher_path: Path) -> Path:
-    """Return the folder of the dataset that a run asks for, or of a larger one; collect it if that is asked for too.
-
-    Raises:
-        BadInput: there is none.
-    """
+    """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
     folder = find_dataset(wanted, samples, vars(job.noise))
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
-        collection = Collection.of(
-            job.flat() | {"num_data": samples, "num_envs": Collection.of({}).collection.num_envs}
-        )
+        usual = Collection.of({}).collection.num_envs
+        collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
         collect(collection, task, get_Teacher_model(teacher_path, job.place.device), teacher_path, overwrite=False)
         folder = wanted
     if folder is None:
-        usual = vars(type(job.noise)())
-        flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != usual[key])
+        flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])
         raise BadInput(
             f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
             "--collect does so by itself"
@@ -114,12 +100,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teach
 
 
 def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, description: dict[str, Any]) -> Dataset:
-    """Open a run's dataset, or the beginning of a larger one.
-
-    Raises:
-        BadInput: it has other settings than the run.
-        BadFile: it is damaged.
-    """
+    """Open a run's dataset, or the beginning of a larger one; `BadInput` or `BadFile` where it differs or is damaged."""
     with advice(HOW_TO_REPAIR):
         dataset = open_dataset(folder)
     seen = ["render"] if job.student.mode != "State" else []
@@ -129,13 +110,10 @@ def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, descr
 
 def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
     """Raise `BadInput` where a dataset has other settings than asked for, apart from how its frames are stacked."""
-
-    def single(meta: dict[str, Any]) -> dict[str, Any]:
-        render = meta.get("render")
-        if not isinstance(render, dict):
-            return meta
-        return meta | {"render": {key: value for key, value in render.items() if not key.startswith("stack")}}
-
-    unlike = differences(single(dataset.meta), single(description), keys)
+    found, wanted = dict(dataset.meta), dict(description)
+    for settings in (found, wanted):
+        if isinstance(render := settings.get("render"), dict):
+            settings["render"] = {key: value for key, value in render.items() if not key.startswith("stack")}
+    unlike = differences(found, wanted, keys)
     if unlike:
         raise BadInput(f"{dataset.folder} has other settings than asked for: {unlike}")

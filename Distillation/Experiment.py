@@ -1,11 +1,10 @@
 """One experiment from its settings to its summary."""
 
-import contextlib
 import os
 import shutil
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
-from Distillation.Utils import AGGREGATED, Collection, Experiment, Job, Parts
+from Distillation.Utils import AGGREGATED, LAST, Collection, Experiment, Job, Parts
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
@@ -36,14 +35,10 @@ from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 
 
 def run(job: Job, resume: bool, overwrite: bool) -> None:
-    """Do what `Pusher.py` was asked for.
-
-    Raises:
-        BadInput: the settings or the files do not fit; nothing is written.
-    """
-    with contextlib.ExitStack() as stack:
+    """Make a run or a dataset; raises `BadInput` and writes nothing where settings or files do not fit."""
+    with ExitStack() as stack:
         if job.place.quiet or Parallel.rank():
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
             device = own_device(job.place.device)
         except (BadInput, BadDevice):
@@ -51,30 +46,26 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
                 Parallel.leave_it_to_another()
             raise
         stack.enter_context(Parallel.joined(device))
-        _run(job.replace(device=str(device)), find_task(job.world.task), resume, overwrite)
-
-
-def _run(job: Job, task: Task, resume: bool, overwrite: bool) -> None:
-    teacher_path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
-    with Parallel.agreed():
-        teacher = get_Teacher_model(teacher_path, job.place.device, task.name)
-        check_fits(teacher_path, teacher, task)
-    with Parallel.agreed():
-        check_ranks(job, file_hash(teacher_path))
-    if isinstance(job, Collection):
-        if resume:
+        job, task = job.replace(device=str(device)), find_task(job.world.task)
+        path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
+        with Parallel.agreed():
+            teacher = get_Teacher_model(path, job.place.device, task.name)
+            check_fits(path, teacher, task)
+        with Parallel.agreed():
+            check_ranks(job, file_hash(path))
+        if isinstance(job, Experiment):
+            distil(job, task, teacher, path, resume, overwrite)
+        elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
-        collect(job, task, teacher, teacher_path, overwrite)
-    elif isinstance(job, Experiment):
-        distil(job, task, teacher, teacher_path, resume, overwrite)
+        elif isinstance(job, Collection):
+            collect(job, task, teacher, path, overwrite)
 
 
 def own_device(name: str) -> torch.device:
     """Return this rank's device: each of several ranks on a machine has a GPU of its own.
 
     Raises:
-        BadDevice: it does not exist.
-        BadInput: one GPU is named for several ranks, or there are more ranks than GPUs.
+        BadDevice, BadInput: it does not exist, or the machine's ranks would share it.
     """
     device, ranks = resolve_device(name), Parallel.local_count()
     if device.type == "cuda":
@@ -109,39 +100,22 @@ def distil(job: Experiment, task: Task, teacher: Teacher, teacher_path: Path, re
 
 def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]:
     """Return the seeds of each set of test episodes by its name: of tests while training, or of the closing one."""
-    counts = {"ID": settings.episodes, "OD": settings.final_episodes if closing else settings.episodes}
-    firsts = {"ID": ID_TEST_SEEDS[0], "OD": OD_TEST_SEEDS[0]}
-    return {name: range(first, first + counts[name]) for name, first in firsts.items()}
+    known, unseen = ID_TEST_SEEDS[0], OD_TEST_SEEDS[0]
+    number = settings.final_episodes if closing else settings.episodes
+    return {"ID": range(known, known + settings.episodes), "OD": range(unseen, unseen + number)}
 
 
 class Session:
-    """A run under way: its environments, student, trainer and logger.
-
-    Args:
-        plan: the run's settings and folder.
-        inputs: its files.
-        task: the task.
-        teacher: the teacher.
-        open_things: closes its environments and its logger.
-    """
+    """A run under way: its environments, student, trainer and logger; `open_things` closes environments and logger."""
 
     def __init__(self, plan: Plan, inputs: Inputs, task: Task, teacher: Teacher, open_things: ExitStack):
         self.plan, self.inputs, self.task, self.teacher = plan, inputs, task, teacher
         self.job, self._open_things = plan.job, open_things
-        self.test_world = self.world(
-            1 if Parallel.rank() else 2 * self.job.test.episodes
-        )  # other ranks need its spaces
+        # Other ranks only need the spaces.
+        self.test_world = self.world(1 if Parallel.rank() else 2 * self.job.test.episodes)
         self.student = self._student()
-        self.trainer = self.job.trainer(
-            Parts(
-                student=self.student,
-                teacher=teacher,
-                world=lambda envs: self.world(-(-envs // Parallel.count())),
-                folder=plan.folder,
-                dataset=inputs.dataset,
-                priorities=inputs.priorities,
-            )
-        )
+        parts = Parts(self.student, teacher, self._share, plan.folder, inputs.dataset, inputs.priorities)
+        self.trainer = self.job.trainer(parts)
         self.logger = NullLogger() if Parallel.rank() else self._logger()
 
     def world(self, num_envs: int) -> World:
@@ -153,25 +127,22 @@ class Session:
         self._open_things.callback(world.close)
         return world
 
+    def _share(self, num_envs: int) -> World:
+        return self.world(-(-num_envs // Parallel.count()))
+
     def _student(self) -> ActorCritic:
         """Return the student that DAgger begins with, or a new one."""
         student, settings = self.inputs.student, self.job.student
         if student is None:
             torch.manual_seed(self.job.seed())
-            student = make_student(
-                settings.mode,
-                self.test_world.spaces,
-                self.test_world.action_space,
-                self.task.proprioception,
-                self.teacher.statistics,
-                settings.stack,
-                settings.grid,
-                self.task.stack_stride,
-            ).to(self.job.place.device)
+            world, task = self.test_world, self.task
+            rest = task.proprioception, self.teacher.statistics, settings.stack, settings.grid, task.stack_stride
+            student = make_student(settings.mode, world.spaces, world.action_space, *rest).to(self.job.place.device)
         student.precision = settings.precision
         return student
 
     def _logger(self) -> RunLogger:
+        """Return the first rank's logger, which continues a checkpoint's rows."""
         job, checkpoint, dataset = self.job, self.inputs.checkpoint, self.inputs.dataset
         traits = [job.flag, job.student.mode, *([job.flat()["dataset"]] if dataset is not None else [])]
         run = start_wandb(
@@ -216,10 +187,9 @@ class Session:
     def film(self, recording: Recording, update: int) -> None:
         """Write the video of a test's OD episodes."""
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
-        seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
-        first = self.job.test.episodes
-        write_video(video, self.task, seeds, recording, teacher=self.teacher, first=first)
+        seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
+        write_video(video, self.task, seeds, recording, teacher=self.teacher, first=self.job.test.episodes)
         self.logger.video(video, update)
 
     def report(self, seconds: float) -> None:
@@ -242,16 +212,14 @@ class Session:
         draw(runs, folder / "curve")
         write_page(runs, folder / PAGE)
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
-        print(
-            f"\n{self.job.test.final_episodes} episodes on seeds it never trained on (OD), deterministic:\n"
-            f"{table(report['OD'])}\n"
-        )
+        episodes = self.job.test.final_episodes
+        print(f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n")
 
     def outcome(self) -> dict[str, Any]:
         """Return where the run's results are, by name."""
         assert isinstance(self.logger, RunLogger)
         folder = self.plan.folder
-        files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": "checkpoints/last.pt"}
+        files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": str(LAST)}
         outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
@@ -262,7 +230,7 @@ class Session:
 
 
 def heading(plan: Plan, teacher: Path) -> str:
-    """Say what runs, on what, and where it writes."""
+    """Return the lines that a run prints first: the method, the updates, the device and the folder."""
     job = plan.job
     ranks = f", {Parallel.count()} ranks" if Parallel.count() > 1 else ""
     tests = f"tested every {job.test.test_every} on {job.test.episodes} ID and OD episodes"

@@ -1,4 +1,4 @@
-"""Take a policy away: an ONNX model that needs neither PyTorch nor this repository, or one small `.pt`; and its card."""
+"""Export a policy as an ONNX model, which needs neither PyTorch nor this repository, or as one small `.pt`; and its card."""
 
 import importlib.util
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
+from Common.Files import replacing
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -17,7 +18,7 @@ TOLERANCE = 1e-4  # between the exported model's actions and PyTorch's
 
 
 def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, Any]:
-    """Return the card of an exported policy: what it is, its inputs and its outputs."""
+    """Return the card of an exported policy: its origin, its inputs and its outputs."""
     from Enviroment.Renderer import FAST, FAST_OFF
 
     vector = next(key for key in policy.inputs if key not in policy.images)
@@ -46,24 +47,16 @@ def check_packages() -> None:
 
 
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
-    """Write a policy's mean action as an ONNX model, its preprocessing and the card inside.
+    """Write the mean action of a policy (on the CPU, in fp32) and its preprocessing as an ONNX model; returns its error.
 
-    Args:
-        policy: a student or teacher on the CPU, in fp32.
-        card: from `describe_policy`; it becomes the model's metadata `card`, as JSON.
-        path: file to write.
-
-    Returns:
-        The largest difference to PyTorch's actions on random input, in the action's units.
+    The error is the largest difference to PyTorch's actions on random input, in the action's units. `card`, of
+    `describe_policy`, becomes the model's metadata `card`, as JSON.
 
     Raises:
-        BadInput: an optional package is missing, or the model's actions differ by more than 1e-4.
+        BadInput: the error is above 1e-4.
     """
-    check_packages()
     import onnxruntime
     import torch
-
-    from Common.Files import replacing
 
     keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: the vector, then frames
 
@@ -79,13 +72,9 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        shapes = {key: (batch, *policy.input_shapes[key]) for key in keys}
-        return tuple(
-            torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-            if key in policy.images
-            else torch.randn(shape, generator=generator)
-            for key, shape in shapes.items()
-        )
+        shapes = [(batch, *policy.input_shapes[key]) for key in keys]
+        vector = torch.randn(shapes[0], generator=generator)
+        return vector, *(torch.randint(256, shape, generator=generator, dtype=torch.uint8) for shape in shapes[1:])
 
     module = MeanAction().eval()
     content = _onnx_model(module, example(2), card)
@@ -106,19 +95,12 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
     import onnx
     import torch
 
-    batch = torch.export.Dim("batch")
+    shapes = ({0: torch.export.Dim("batch")},) * len(inputs)
+    names: dict[str, Any] = {"input_names": list(card["inputs"]), "output_names": list(card["outputs"])}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports torchvision's absence, among other things
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            inputs,
-            input_names=list(card["inputs"]),
-            output_names=list(card["outputs"]),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            dynamo=True,
-            verbose=False,
-        )
+        program = torch.onnx.export(module, inputs, **names, dynamic_shapes=shapes, dynamo=True, verbose=False)
     assert program is not None
     onnx.helper.set_model_props(program.model_proto, {"card": json.dumps(card)})
     return program.model_proto.SerializeToString()
@@ -133,19 +115,18 @@ def card_text(card: dict[str, Any], name: str) -> str:
     if scores and "figures" in scores:
         lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"]), "```", ""]
     elif scores:
-        lines += [
-            "Its last test while it trained:",
-            "",
-            *(f"- {key}: {value:.4g}" for key, value in scores.items()),
-            "",
-        ]
+        figures = (f"- {key}: {value:.4g}" for key, value in scores.items())
+        lines += ["Its last test while it trained:", "", *figures, ""]
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
-            what = f"in the environment's units, from {_brief(spec.get('low'))} to {_brief(spec.get('high'))}"
-            if "steps" in spec:
+            if way == "outputs":
+                limits = spec["low"], spec["high"]
+                low, high = (f"{values[0]:g}" if len(set(values)) == 1 else values for values in limits)
+                what = f"in the environment's units, from {low} to {high}"
+            elif "steps" in spec:
                 what = f"grayscale 0-255 of steps {spec['steps']} from now, an episode's first for those before it"
-            elif "state_entries" in spec:
+            else:
                 first, last = spec["state_entries"][0], spec["state_entries"][-1]
                 which = f"{first}-{last}" if spec["shape"][1] == last - first + 1 else str(spec["state_entries"])
                 what = f"entries {which} of the environment's observation, as they are"
@@ -155,17 +136,12 @@ def card_text(card: dict[str, Any], name: str) -> str:
     return "\n".join([*lines, "", "```json", json.dumps(card, indent=2), "```", ""])
 
 
-def _brief(values: Sequence[float] | None) -> str:
-    return f"{values[0]:g}" if values and len(set(values)) == 1 else str(values)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a student, a run's folder, or a teacher")
-    parser.add_argument(
-        "--output", type=Path, help="an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
-    )
+    output = "an .onnx, or a .pt for this repository (default: the checkpoint's name with .onnx)"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--seeds", help="score it on these episodes for the card, for example 1900-1999")
     arguments = parser.parse_args(argv)
     with one_line_errors(parser.prog):
@@ -173,11 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
-    """Write a checkpoint's policy and its card; see the command line.
-
-    Raises:
-        BadInput, BadFile, NoGLBackend, OSError: it cannot be.
-    """
+    """Write a checkpoint's policy and its card; see the command line."""
     output = output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
     from Enviroment.GL import choose_gl_backend
 
@@ -196,7 +168,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     if output.suffix == ".onnx":
         check_packages()
         policy.precision = "fp32"  # of what is exported
-    if output.suffix == ".pt" and not isinstance(policy, ActorCritic):
+    elif not isinstance(policy, ActorCritic):
         raise BadInput(f"{source}: a teacher is as small as it gets; --output to an .onnx is for it")
     if seeds_text:
         quality = card["render"]["quality"] if policy.images else "fast"

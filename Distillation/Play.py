@@ -2,12 +2,14 @@
 
 import argparse
 import json
-import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput, BadSetting
@@ -33,45 +35,31 @@ def score(
 
     Returns:
         The figures `[policy, teacher or zero][figure]` (see `Test_model.figures`), of the policy also
-        `action_accuracy_on_teacher_states`, of its mean actions; and the policy's episodes, the furthest behind the
-        teacher's first.
+        `action_accuracy_on_teacher_states`, of its mean actions; and the policy's episodes, first the furthest behind the
+        teacher's.
     """
     from Algorithm.Test_model import ZeroPolicy, evaluate, figures
     from Enviroment.Utils import make_world
 
-    sees = bool(policy.images)
-    world = make_world(task, min(len(seeds), 20), num_workers, frames=sees, render_quality=render_quality)
-    try:
+    places = min(len(seeds), 20), num_workers, bool(policy.images), render_quality
+    with closing(make_world(task, *places)) as world:
         own = evaluate(policy, world, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording)
         guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
         zero = evaluate(ZeroPolicy(world.action_space), world, task, seeds)
-        results = {"policy": own, "teacher": evaluate(teacher, world, task, seeds), "zero": zero}
-    finally:
-        world.close()
-    report = {name: figures(result, results["zero"], results["teacher"]) for name, result in results.items()}
+        best = evaluate(teacher, world, task, seeds)
+    results = {"policy": own, "teacher": best, "zero": zero}
+    report = {name: figures(result, zero, best) for name, result in results.items()}
     report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
-    episodes = [
-        {
-            "seed": seed,
-            "return": float(own.returns[i]),
-            "teacher_return": float(results["teacher"].returns[i]),
-            "success": bool(own.success[i]),
-            "final_distance": float(own.final_distance[i]),
-            "action_accuracy": float(own.action_accuracy[i]),
-        }
-        for i, seed in enumerate(own.seeds)
-    ]
+    columns = {"seed": own.seeds, "return": own.returns, "teacher_return": best.returns, "success": own.success}
+    columns |= {"final_distance": own.final_distance, "action_accuracy": own.action_accuracy}
+    episodes = [dict(zip(columns, row)) for row in zip(*(np.asarray(column).tolist() for column in columns.values()))]
     return report, sorted(episodes, key=lambda episode: episode["return"] - episode["teacher_return"])
 
 
 def watch(
     policy: "GaussianPolicy", task: "Task", seeds: Sequence[int], render_quality: Any, deterministic: bool
 ) -> None:
-    """Show the episodes in MuJoCo's viewer, in real time, until its window is closed.
-
-    Raises:
-        BadInput: there is no display.
-    """
+    """Show the episodes in MuJoCo's viewer, in real time, until its window is closed; `BadInput` without a display."""
     import glfw
     import mujoco.viewer
 
@@ -83,9 +71,8 @@ def watch(
         raise BadInput("--window needs a display, and none can be opened here; --video writes a file instead")
     env = make_env(task, bool(policy.images), render_quality)
     simulation: Any = env.unwrapped
-    with mujoco.viewer.launch_passive(
-        simulation.model, simulation.data, show_left_ui=False, show_right_ui=False
-    ) as viewer:
+    bare = {"show_left_ui": False, "show_right_ui": False}
+    with mujoco.viewer.launch_passive(simulation.model, simulation.data, **bare) as viewer:
         viewer.cam.lookat[:] = task.camera.lookat
         viewer.cam.distance, viewer.cam.azimuth, viewer.cam.elevation = task.camera.distance, task.camera.azimuth, -50
         for seed in seeds:
@@ -93,7 +80,7 @@ def watch(
             if not viewer.is_running():
                 break
     for thread in set(threading.enumerate()) - others:
-        thread.join(5)  # the viewer's own may still be drawing
+        thread.join(5)  # the viewer's thread may still be drawing
     env.close()
 
 
@@ -123,27 +110,21 @@ def main(argv: list[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a teacher, a student, or a run's folder")
     parser.add_argument("--seeds", default="1900-1999", help="for example 1900-1999 or 1900,1907 (default: 1900-1999)")
-    parser.add_argument(
-        "--video", type=Path, help="film the first episodes beside the teacher's: an .mp4, or a .gif below 1 MB"
-    )
+    video = "film the first episodes beside the teacher's: an .mp4, or a .gif below 1 MB"
+    parser.add_argument("--video", type=Path, help=video)
     parser.add_argument("--window", action="store_true", help="watch the episodes in MuJoCo's viewer instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
-    parser.add_argument("--teacher", type=Path, help="whom to compare with; the shipped teacher unless given")
+    parser.add_argument("--teacher", type=Path, help="teacher to compare with (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
     arguments = parser.parse_args(argv)
-
     with one_line_errors(parser.prog):
         evaluate_command(arguments)
 
 
 def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
-    """Check the command line; returns the seeds.
-
-    Raises:
-        BadInput: a value or a combination is wrong.
-    """
+    """Return the seeds; raises `BadInput` where a value or a combination of the command line is wrong."""
     from Algorithm.Test_model import parse_seeds
 
     if arguments.num_workers < 0:
@@ -178,36 +159,25 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if arguments.video:
         arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     recording = Recording() if arguments.video else None
-    report, episodes = score(
-        policy,
-        teacher,
-        task,
-        seeds,
-        render_quality=quality,
-        num_workers=arguments.num_workers,
-        deterministic=not arguments.stochastic,
-        recording=recording,
-    )
+    how = {"render_quality": quality, "num_workers": arguments.num_workers, "recording": recording}
+    report, episodes = score(policy, teacher, task, seeds, deterministic=not arguments.stochastic, **how)
     if recording is not None:
         alone = card.get("mode") == "teacher"
         name = "teacher" if alone else "student"
         write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
-    print_scores(arguments, seeds, report, episodes)
+    if arguments.json:
+        print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
+    else:
+        print_scores(arguments, report, episodes)
 
 
 def print_scores(
-    arguments: argparse.Namespace,
-    seeds: Sequence[int],
-    report: dict[str, dict[str, float]],
-    episodes: list[dict[str, float]],
+    arguments: argparse.Namespace, report: dict[str, dict[str, float]], episodes: list[dict[str, float]]
 ) -> None:
-    """Print a `score` as a table for people, or as JSON."""
+    """Print a `score` as a table for people."""
     from Algorithm.Test_model import table
 
-    if arguments.json:
-        print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
-        return
-    print(f"{len(seeds)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
+    print(f"{len(episodes)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
     row = report["policy"]
     print(
         f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
@@ -222,4 +192,4 @@ def print_scores(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

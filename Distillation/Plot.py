@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Distillation.Reports.Curves import WHAT, draw
+from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import Run, find_runs, references
 from Distillation.Reports.Tables import tables
 
@@ -18,30 +19,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or with runs below")
     parser.add_argument("--what", choices=WHAT, default="return", help="what to draw (default: return, and success)")
-    parser.add_argument(
-        "--output", type=Path, help="files to write, without the ending (default: curve in the folder given, or here)"
-    )
+    output = "files to write, without the ending (default: curve in the folder given, or here)"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one page that holds everything")
     arguments = parser.parse_args(argv)
-    if arguments.output and arguments.output.suffix in (".png", ".svg", ".md"):
-        arguments.output = arguments.output.with_suffix("")
-    base = arguments.output or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / (
-        "curve" if arguments.what == "return" else arguments.what
-    )
+    folder = arguments.runs[0] if len(arguments.runs) == 1 else Path()
+    base = arguments.output or folder / ("curve" if arguments.what == "return" else arguments.what)
+    base = base.with_suffix("") if base.suffix in (".png", ".svg", ".md") else base
     with one_line_errors(parser.prog):
         runs = find_runs(arguments.runs)
         picture = draw(runs, base, arguments.what)
         table = tables(runs)
         Path(f"{base}.md").write_text(table + "\n")
-        if arguments.html:
-            from Distillation.Reports.Page import write_page
-
-            write_page(runs, arguments.html)
+        pages = [write_page(runs, arguments.html)] if arguments.html else []
         if references(runs, Run.score) is None:
             print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)
-        print(f"{table}\n\n{picture}\n{picture.with_suffix('.svg')}\n{base}.md")
-        if arguments.html:
-            print(arguments.html)
+        print(f"{table}\n", picture, picture.with_suffix(".svg"), f"{base}.md", *pages, sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,58 +32,33 @@ NOT_COMPARED = ("versions", "before", "parent", "label")  # entries of config.js
 
 @dataclass(frozen=True)
 class Plan:
-    """The first rank's decisions, in plain values.
+    """The first rank's decisions, in plain values."""
 
-    Attributes:
-        job: the run's settings, those that DAgger inherits included.
-        description: the content of `config.json`.
-        folder: the run's.
-        resumes: whether the run continues from a checkpoint.
-        start: the student's file that DAgger begins with.
-        data: the folder of the dataset, of cloning and DAgger.
-        scores: the table of a run that has finished already.
-    """
-
-    job: Experiment
-    description: dict[str, Any]
-    folder: Path
-    resumes: bool
-    start: Path | None
-    data: Path | None
-    scores: str | None
+    job: Experiment  # with the settings that DAgger inherits
+    description: dict[str, Any]  # the content of `config.json`
+    folder: Path  # of the run
+    resumes: bool  # whether the run continues from a checkpoint
+    start: Path | None  # the student's file that DAgger begins with
+    data: Path | None  # the folder of the dataset, of cloning and DAgger
+    scores: str | None  # the table of a run that has finished already
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files that a run begins or continues with.
+    """The content of the files that a run begins or continues with."""
 
-    Attributes:
-        checkpoint: of a run that was cut off.
-        dataset: of cloning and DAgger.
-        student: that DAgger begins with.
-        priorities: of the dataset, as cloning left them to DAgger.
-    """
-
-    checkpoint: Checkpoint | None = None
-    dataset: Dataset | None = None
-    student: ActorCritic | None = None
-    priorities: dict[str, Any] | None = None
+    checkpoint: Checkpoint | None = None  # of a run that was cut off
+    dataset: Dataset | None = None  # of cloning and DAgger
+    student: ActorCritic | None = None  # DAgger begins with it
+    priorities: dict[str, Any] | None = None  # of the dataset, as cloning left them to DAgger
 
 
 def prepare(
     job: Experiment, task: Task, teacher_path: Path, resume: bool, overwrite: bool, open_things: ExitStack
 ) -> tuple[Plan, Inputs] | None:
-    """Check a run's settings and files, and create its folder; returns None if the run has finished already.
+    """Check a run's settings and files, and create and lock its folder; returns None if the run has finished already.
 
-    The first rank decides and writes, the others only load.
-
-    Args:
-        job: settings.
-        task: the task.
-        teacher_path: the teacher's file.
-        resume: whether to continue the run.
-        overwrite: whether to replace it.
-        open_things: gets the folder's lock.
+    The first rank decides and writes, the others only load. `open_things` gets the lock.
 
     Raises:
         BadInput, BadFile: before anything is written.
@@ -114,13 +90,12 @@ def decide(
     description["label"] = label(description)
     folder = task_folder(job) / job.folder / job.name
     resumes = check_folder(folder, resume, overwrite)
-    scores = None
+    scores = data = None
     if resumes:
         open_things.enter_context(locked(folder))
         checkpoint = Checkpoint.load(folder / LAST)
         check_settings(folder, checkpoint.settings, description, job.free())
         scores = finished_scores(folder, checkpoint, job.method.optimization_steps)
-    data = None
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
         data = find_or_collect(job, task, teacher_path)
     return Plan(job, description, folder, resumes, start, data, scores)
@@ -128,10 +103,9 @@ def decide(
 
 def load(plan: Plan, task: Task) -> Inputs:
     """Load the files that a run begins or continues with, and compare them with its settings."""
-    checkpoint = dataset = student = priorities = None
+    dataset = student = priorities = None
     job, description = plan.job, plan.description
-    if plan.resumes:
-        checkpoint = Checkpoint.load(plan.folder / LAST)
+    checkpoint = Checkpoint.load(plan.folder / LAST) if plan.resumes else None
     if plan.data is not None and isinstance(job, CloningExperiment | DAggerExperiment):
         dataset = open_matching(job, plan.data, description)
         description["data"] = {
@@ -157,7 +131,7 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
     folder = plan.folder
     if not plan.resumes:
         open_things.enter_context(locked(folder))
-        if folder.exists() and not overwrite and (folder / LAST).is_file():
+        if not overwrite and (folder / LAST).is_file():
             raise BadInput(f"{folder}: another process was faster")
         shutil.rmtree(folder, ignore_errors=True)
     (folder / SUMMARY).unlink(missing_ok=True)
@@ -165,29 +139,18 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Refuse to lose a run, or to continue one that does not exist; returns whether there is a checkpoint to resume from.
-
-    A run that was cut off before its first checkpoint begins again.
-
-    Raises:
-        BadInput: see the messages.
-    """
+    """Return whether there is a checkpoint to resume from; `BadInput` where a run would be lost, or there is none."""
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
     if resume and not (folder / "config.json").is_file():
         raise BadInput(f"--resume: nothing to resume in {folder}")
-    saved = (folder / LAST).is_file()
     if folder.exists() and not (resume or overwrite):
         raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
-    return resume and saved
+    return resume and (folder / LAST).is_file()
 
 
 def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int) -> str | None:
-    """Return the table of closing figures if a run has finished, page included.
-
-    Raises:
-        BadFile: `summary.json` is damaged.
-    """
+    """Return the table of closing figures if a run has finished, page included."""
     summary = folder / SUMMARY
     if checkpoint.updates < optimization_steps or not summary.is_file() or not (folder / PAGE).is_file():
         return None
@@ -198,25 +161,20 @@ def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: in
 
 
 def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: set[str]) -> None:
-    """Compare the settings of a run's checkpoint with those of its resumption; `free` ones may differ.
-
-    Raises:
-        BadInput: others differ.
-    """
+    """Raise `BadInput` where the settings of a run's checkpoint and of its resumption differ, other than `free` ones."""
     unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
     if unlike:
         raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
-        print(f"begun with other versions, so that numbers may differ: {versions}", file=sys.stderr)
+        print(f"the run began with other versions, and numbers may differ: {versions}", file=sys.stderr)
 
 
 def check_ranks(job: Job, teacher: str) -> None:
     """Raise `BadInput` unless all ranks have the same job and can share it evenly; `teacher` is its file's hash."""
-    count = Parallel.count()
+    count, device = Parallel.count(), torch.device(job.place.device)
     if count == 1:
         return
-    device = torch.device(job.place.device)
     alike = {"method": job.flag, **job.flat(), "teacher's SHA-256": teacher, "device": device.type}
     if isinstance(job, Experiment):
         alike["precision"] = resolve_precision(job.student.precision, device)
@@ -233,36 +191,31 @@ def check_ranks(job: Job, teacher: str) -> None:
 
 
 def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, Any]]:
-    """Take the settings that DAgger inherits from its run of behavioural cloning.
-
-    Returns:
-        The settings, the file of the student that it begins with, and what `config.json` says of its origin.
+    """Return the settings with those that DAgger inherits, the file of its first student, and entries of `config.json`.
 
     Raises:
-        BadInput: there is no such run.
-        BadFile: its checkpoint is damaged.
+        BadInput, BadFile: there is no such run of behavioural cloning, or it is damaged.
     """
     if job.data.folder_Dagger is None:
         raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
     folder = Path(job.data.folder_Dagger).expanduser().resolve()
-    parent = _parent(folder, job)
-    inherited = {name: parent[name] for name, field in job.settings().items() if field.metadata["inherited"]}
-    job = job.replace(folder_Dagger=str(folder), **inherited)
+    inherited = job.settings().keys() - job.flags().keys()
+    parent = _parent(folder, job, inherited)
+    job = job.replace(folder_Dagger=str(folder), **{name: parent[name] for name in inherited})
     try:
         job.check()
     except BadInput as error:
         raise BadInput(f"--folder_Dagger {folder}: its config.json is damaged ({error})") from None
     job.check_sight()
-    checkpoints = folder / "checkpoints"
-    for name in ("last", job.data.start):
-        if not (checkpoints / f"{name}.pt").is_file():
-            raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{name}.pt")
-    last = Checkpoint.load(checkpoints / "last.pt")
+    start = (folder / LAST).with_stem(job.data.start)
+    for file in (folder / LAST, start):
+        if not file.is_file():
+            raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{file.name}")
+    last = Checkpoint.load(folder / LAST)
     compared = last.settings.keys() - CloningExperiment.free() - set(NOT_COMPARED)
     unlike = differences(last.settings, parent, sorted(compared))
     if unlike or "priorities" not in last.trainer:
-        raise BadFile(f"{checkpoints / 'last.pt'}: not of the run it lies in: {unlike or 'no priorities'}")
-    start = checkpoints / f"{job.data.start}.pt"
+        raise BadFile(f"{folder / LAST}: not of the run it lies in: {unlike or 'no priorities'}")
     origin = {
         "start_sha256": file_hash(start),
         "before": {"x_axis/optimization_steps": last.updates, "time/elapsed_s": last.elapsed_s},
@@ -271,17 +224,16 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
     return job, start, origin
 
 
-def _parent(folder: Path, job: DAggerExperiment) -> dict[str, Any]:
+def _parent(folder: Path, job: DAggerExperiment, inherited: Set[str]) -> dict[str, Any]:
     """Return the `config.json` of the run of cloning that DAgger continues."""
     whose = f"--folder_Dagger {folder}"
     try:
         parent = read_json(folder / "config.json")
     except BadFile:
         raise BadInput(f"{whose}: no run of --BC_phase (no whole config.json)") from None
-    wanted = ["method", "task", *(name for name, field in job.settings().items() if field.metadata["inherited"])]
-    missing = [name for name in wanted if name not in parent]
+    missing = {"method", "task", *inherited} - parent.keys()
     if missing:
-        raise BadInput(f"{whose}: no run of --BC_phase (its config.json has no {missing[0]!r})")
+        raise BadInput(f"{whose}: no run of --BC_phase (its config.json has no {min(missing)!r})")
     if parent["method"] != CloningExperiment.flag:
         raise BadInput(f"{whose}: a run of --{parent['method']}; one of --BC_phase is needed")
     if parent["task"] != job.world.task:

@@ -16,13 +16,9 @@ HOW_TO_CONTINUE = "the same command continues a collection, and with --resume (a
 def parse(
     argv: Sequence[str] | None = None, parser_type: type[OneLineParser] = OneLineParser
 ) -> tuple[Job, argparse.Namespace]:
-    """Read the command line; bad input leaves with one line and status 2, unless the parser's `error` does otherwise."""
-    parser = parser_type(
-        description=__doc__,
-        usage="%(prog)s --METHOD [settings]",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
+    """Read the command line; bad input ends in the parser's `error`, by default with one line and status 2."""
+    usage = "%(prog)s --METHOD [settings]"
+    parser = parser_type(description=__doc__, usage=usage, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     method = parser.add_argument_group("method (exactly one)").add_mutually_exclusive_group(required=True)
     having: dict[str, dict[str, dataclasses.Field]] = {}  # [setting][method]
     for name, job_type in JOBS.items():
@@ -41,24 +37,15 @@ def parse(
     )
     arguments = parser.parse_args(argv)
     given = {name: value for name, value in vars(arguments).items() if name in having}
+    for name in given:
+        if arguments.method not in having[name]:
+            parser.error(f"--{name} is no setting of --{arguments.method}, but of {', '.join(having[name])}")
+    job = JOBS[arguments.method].of(given)
     try:
-        return _job(arguments.method, given, having), arguments
+        job.check()
+        return job.replace(task=find_task(job.world.task).reference), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
-
-
-def _job(method: str, given: dict[str, Any], having: dict[str, dict[str, dataclasses.Field]]) -> Job:
-    """Compose a method's settings from flags.
-
-    Raises:
-        BadInput: the method lacks one of them, a value violates its limits, or there is no such task.
-    """
-    for name in given:
-        if method not in having[name]:
-            raise BadInput(f"--{name} is no setting of --{method}, but of {', '.join(having[name])}")
-    job = JOBS[method].of(given)
-    job.check()
-    return job.replace(task=find_task(job.world.task).reference)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -6,8 +6,10 @@ from typing import Literal
 from Algorithm.Config import PPOConfig
 from Algorithm.seeds import RUN_INDICES
 from Common.Command_line import check_name
+from Common.Machine import PRECISIONS
 from Common.Settings import Settings, changed, setting
 
+MODES = ("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig")
 DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
 
 
@@ -16,9 +18,7 @@ class WorldSettings(Settings):
     """The environments."""
 
     task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
-    num_workers: int = setting(
-        0, "processes that step the environments; 0: one for each core", at_least=0, role="machine"
-    )
+    num_workers: int = setting(0, "processes of environments; 0: one for each core", at_least=0, role="machine")
     render_quality: Literal["fast", "full"] = setting(
         "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
     )
@@ -38,15 +38,11 @@ class PlaceSettings(Settings):
 class StudentSettings(Settings):
     """The student."""
 
-    mode: str = setting(
-        "State", "student", choices=("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig"), inherited=True
-    )
+    mode: str = setting("State", "student", choices=MODES, inherited=True)
     run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
-    precision: str = setting(
-        "auto", "of the backbone; auto: bf16 where the hardware has it", choices=("auto", "fp32", "bf16")
-    )
+    precision: str = setting("auto", "of the backbone; auto: bf16 where the hardware has it", choices=PRECISIONS)
     stack: int = setting(
-        4, "frames the student sees at once, of every second step", at_least=1, at_most=16, sees=True, inherited=True
+        4, "frames seen at once, of every second step", at_least=1, at_most=16, sees=True, inherited=True
     )
     grid: tuple[int, int] = setting(
         (4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64, sees=True, inherited=True
@@ -55,9 +51,9 @@ class StudentSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TestSettings(Settings):
-    """Tests while training, and at its end."""
+    """Tests while training and at its end."""
 
-    __test__ = False  # not pytest's
+    __test__ = False  # pytest does not collect it
 
     test_every: int = setting(
         1_000,
@@ -67,9 +63,7 @@ class TestSettings(Settings):
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
     final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
-    video_every: int = setting(
-        10_000, "updates between videos of a test, beside the closing one; 0: none", at_least=0, role="machine"
-    )
+    video_every: int = setting(10_000, "updates between videos, 0: only at the end", at_least=0, role="machine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +84,7 @@ class LogSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSettings(Settings):
-    """What cloning learns from."""
+    """The dataset of cloning."""
 
     dataset: str = setting("100k", "size of the dataset", choices=tuple(DATASET_SIZES), inherited=True)
     collect: bool = setting(False, "collect the dataset if it does not exist", role="machine")

@@ -1,5 +1,5 @@
-"""Run a study, a file of experiments: make the runs that are missing, then its table and plots. Stop it at any time; the same
-command continues it.
+"""Run a study, a file of experiments: make the runs that are missing, then its table and plots. It can be stopped at any
+time, and the same command continues it.
 
 The file has settings of all runs in `[common]`, of which each takes those that its method has, and experiments in `[[runs]]`:
 a `method` (a flag of Pusher.py, without the dashes), a `name`, its own settings, and `run_index`, a list ([0] unless given,
@@ -9,11 +9,12 @@ experiments, `[pictures]` asks for pictures of a few: `methods = ["PPD", "DAgger
 """
 
 import argparse
-import contextlib
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 from Common.Command_line import OneLineParser, one_line_errors
@@ -28,7 +29,7 @@ from Distillation.Studies.Jobs import missing_calls
 from Distillation.Studies.Runner import Runner
 
 STUDIES = Path(__file__).with_name("Studies")
-StartEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
+StartEngine = Callable[[], AbstractContextManager[Engine]]
 
 
 def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> None:
@@ -46,19 +47,14 @@ def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> N
         f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(study.runs)} runs: interquartile means over the runs of "
         f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"
     )
-    print(f"\n{table}\n")
-    for path in (*(file for picture in drawn for file in (picture, picture.with_suffix(".svg"))), folder / "table.md"):
-        print(path)
+    pictures = (file for picture in drawn for file in (picture, picture.with_suffix(".svg")))
+    print(f"\n{table}\n", *pictures, folder / "table.md", sep="\n")
 
 
 def run_study(study: Study, folder: Path, start_engine: StartEngine | None, dry_run: bool) -> bool:
-    """Make the missing runs on an engine, if there is one, and write the results; returns whether none failed.
-
-    Raises:
-        BadFile: another runner is at work in the folder.
-    """
+    """Make the missing runs on an engine, if there is one, and write the results; returns whether none failed."""
     start_engine = None if dry_run else start_engine
-    with locked(folder / "runs") if start_engine else contextlib.nullcontext():
+    with locked(folder / "runs") if start_engine else nullcontext():
         calls = missing_calls(study.runs)
         finished = _finished(study)
         print(f"{folder.name}: {len(finished)} of {len(study.runs)} runs finished")
@@ -82,43 +78,35 @@ def _finished(study: Study) -> list[StudyRun]:
 
 
 def choose_engine(arguments: argparse.Namespace, logs: Path) -> StartEngine | None:
-    """Return a function that starts the engine of the command line, None for `--jobs 0`.
-
-    Raises:
-        BadInput: the flags do not fit together, or a number is out of range.
-    """
+    """Return a function that starts the engine of the command line, None for `--jobs 0`."""
     if arguments.ray is None:
         jobs = 1 if arguments.jobs is None else arguments.jobs
         if arguments.cpus is not None or arguments.gpus is not None:
             raise BadInput("--cpus and --gpus are for --ray")
         if jobs < 0:
             raise BadInput(f"--jobs {jobs}: 0 or more is needed")
-        return (lambda: contextlib.nullcontext(Local(jobs, logs))) if jobs else None
-    from Distillation.Studies.Ray import Ray
-
+        return (lambda: nullcontext(Local(jobs, logs))) if jobs else None
     if arguments.jobs is not None:
         raise BadInput("--jobs is for this machine; with --ray, --cpus and --gpus of a run say how many run at once")
     cpus, gpus = 1 if arguments.cpus is None else arguments.cpus, arguments.gpus or 0.0
     whole = gpus == int(gpus) if abs(gpus) < 1000 else False
     if cpus < 1 or not ((whole and gpus >= 0) or 0.01 <= gpus < 1):
         raise BadInput("--cpus of 1 or more is needed, and as --gpus a whole number, or a share of one such as 0.25")
+    if find_spec("ray") is None:
+        raise BadInput("--ray needs Ray: pip install 'ray[default]'")
+    from Distillation.Studies.Ray import Ray
+
     return lambda: Ray.connected(arguments.ray, cpus, gpus, logs)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = OneLineParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("study", help="a name in Distillation/Studies, or a .toml file")
     parser.add_argument("--jobs", type=int, help="runs at once; 0: only draw what there is (default: 1)")
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const="local",
-        metavar="ADDRESS",
-        help="run on Ray instead: on the cluster at ADDRESS, whose machines share this folder, or on this machine",
-    )
+    ray = "run on Ray instead: on the cluster at ADDRESS, whose machines share this folder, or on this machine"
+    parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help=ray)
     parser.add_argument("--cpus", type=int, help="with --ray: cores of a run (default: 1)")
     parser.add_argument("--gpus", type=float, help="with --ray: GPUs of a run; half of one each: 0.5 (default: 0)")
     parser.add_argument("--dry_run", action="store_true", help="print the missing calls of Pusher.py")

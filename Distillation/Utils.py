@@ -1,37 +1,18 @@
-"""What an experiment is: groups of settings, a folder, and the trainer they make."""
+"""Experiments: groups of settings, a folder, and the trainer they make."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from Algorithm.Config import (
-    CloningConfig,
-    DAggerConfig,
-    OnlineDistillationConfig,
-    PPDConfig,
-    PPOConfig,
-    StudentDistillationConfig,
-    TeacherNoiseConfig,
-    TrainingConfig,
-    WandbSettings,
-)
+from Algorithm import Config
+from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.seeds import training_seed
 from Common.Errors import BadSetting
 from Common.Files import ROOT
 from Common.Settings import FREE, Composed
-from Distillation.Settings import (
-    CollectionSettings,
-    DatasetSettings,
-    LogSettings,
-    ParentSettings,
-    PlaceSettings,
-    StudentSettings,
-    TestSettings,
-    WorldSettings,
-)
+from Distillation import Settings
 from Enviroment.Tasks import find_task
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
@@ -47,42 +28,32 @@ AGGREGATED = "aggregated"  # folder of DAgger's rollouts, in the run's folder
 
 @dataclass(frozen=True)
 class Parts:
-    """What a trainer is made of.
+    """The parts of a trainer; cloning and DAgger have a dataset, DAgger also the priorities that cloning left to it."""
 
-    Attributes:
-        student: the network, on its device.
-        teacher: the teacher, likewise.
-        world: makes this rank's share of so many environments.
-        folder: the run's folder.
-        dataset: for cloning and DAgger.
-        priorities: of the dataset, as cloning left them to DAgger.
-    """
-
-    student: "ActorCritic"
+    student: "ActorCritic"  # on its device, as the teacher
     teacher: "Teacher"
-    world: Callable[[int], "World"]
-    folder: Path
+    world: Callable[[int], "World"]  # makes this rank's share of so many environments
+    folder: Path  # of the run
     dataset: "Dataset | None" = None
     priorities: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Composed):
-    """Whatever `Pusher.py` does."""
+    """One thing that `Pusher.py` does."""
 
     flag: ClassVar[str]  # the method's, without dashes
     title: ClassVar[str]  # for the command line's help
     inherits: ClassVar[bool] = False  # whether inherited settings come from another run and are no flags
 
-    world: WorldSettings
-    place: PlaceSettings
+    world: Settings.WorldSettings
+    place: Settings.PlaceSettings
 
     @classmethod
-    def flags(cls) -> dict[str, dataclasses.Field]:
+    def flags(cls) -> dict[str, Field]:
         """Return the settings that are flags."""
-        return {
-            name: field for name, field in cls.settings().items() if not (cls.inherits and field.metadata["inherited"])
-        }
+        every = cls.settings().items()
+        return {name: field for name, field in every if not (cls.inherits and field.metadata["inherited"])}
 
     @classmethod
     def free(cls) -> set[str]:
@@ -95,22 +66,24 @@ class Experiment(Job):
     """A run that trains a student."""
 
     called: ClassVar[str]  # in tables and plots
+    folders: ClassVar[str]  # pattern of the method's folder, in which settings are replaced by their values
+    names: ClassVar[str]  # likewise, of the run's folder in there
 
-    method: TrainingConfig
-    student: StudentSettings
-    test: TestSettings
-    log: LogSettings
-    wandb: WandbSettings
+    student: Settings.StudentSettings
+    method: Config.TrainingConfig
+    test: Settings.TestSettings
+    log: Settings.LogSettings
+    wandb: Config.WandbSettings
 
     @property
     def folder(self) -> str:
         """The method's folder."""
-        raise NotImplementedError
+        return self.folders.format(**self.flat())
 
     @property
     def default_name(self) -> str:
         """The run's folder in there, unless it is given a name."""
-        raise NotImplementedError
+        return self.names.format(**self.flat())
 
     @property
     def name(self) -> str:
@@ -143,7 +116,7 @@ class Experiment(Job):
 class OnPolicyExperiment(Experiment):
     """A run of a method that learns from rollouts."""
 
-    method: PPOConfig
+    method: Config.PPOConfig
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""
@@ -159,15 +132,11 @@ class OnPolicyExperiment(Experiment):
 class PPDExperiment(OnPolicyExperiment):
     """A run of proximal policy distillation."""
 
-    flag = called = folder = "PPD"
+    flag = called = folders = "PPD"
     title = "proximal policy distillation"
+    names = "lambda{PPD_parameter:g}_{mode}_run{run_index}"
 
-    method: PPDConfig
-
-    @property
-    def default_name(self) -> str:
-        """Named by lambda."""
-        return f"lambda{self.method.PPD_parameter:g}_{self.student.mode}_run{self.student.run_index}"
+    method: Config.PPDConfig
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return PPD."""
@@ -183,14 +152,10 @@ class StudentDistillationExperiment(OnPolicyExperiment):
     flag = "Sdistillation"
     title = "student distillation: the student drives"
     called = "student distillation"
-    folder = "StudentDistillation"
+    folders = "StudentDistillation"
+    names = "rl{rl_coef:g}_{mode}_run{run_index}"
 
-    method: StudentDistillationConfig
-
-    @property
-    def default_name(self) -> str:
-        """Named by the weight of the reward."""
-        return f"rl{self.method.rl_coef:g}_{self.student.mode}_run{self.student.run_index}"
+    method: Config.StudentDistillationConfig
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return student distillation."""
@@ -206,15 +171,11 @@ class TeacherDistillationExperiment(OnPolicyExperiment):
     flag = "Tdistillation"
     title = "teacher distillation: the teacher drives"
     called = "teacher distillation"
-    folder = "TeacherDistillation"
+    folders = "TeacherDistillation"
+    names = "noise{teacher_noise:g}_{mode}_run{run_index}"
 
-    method: OnlineDistillationConfig
+    method: Config.OnlineDistillationConfig
     noise: TeacherNoiseConfig
-
-    @property
-    def default_name(self) -> str:
-        """Named by the teacher's noise."""
-        return f"noise{self.noise.teacher_noise:g}_{self.student.mode}_run{self.student.run_index}"
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return teacher distillation, with the teacher's noise."""
@@ -230,15 +191,11 @@ class CloningExperiment(Experiment):
     flag = "BC_phase"
     title = "behavioural cloning of a dataset"
     called = "BC"
+    folders = "OurAlgorithm1_{loss_type}/Phase_One"
 
-    method: CloningConfig
-    data: DatasetSettings
+    method: Config.CloningConfig
+    data: Settings.DatasetSettings
     noise: TeacherNoiseConfig
-
-    @property
-    def folder(self) -> str:
-        """One folder for each loss."""
-        return f"OurAlgorithm1_{self.method.loss_type}/Phase_One"
 
     @property
     def default_name(self) -> str:
@@ -262,16 +219,12 @@ class DAggerExperiment(Experiment):
     flag = "Dagger_phase"
     title = "DAgger: continues a run of behavioural cloning"
     called = "DAgger"
+    folders = "OurAlgorithm1_{loss_type}/Phase_Two"
     inherits = True
 
-    method: DAggerConfig
-    data: ParentSettings
+    method: Config.DAggerConfig
+    data: Settings.ParentSettings
     noise: TeacherNoiseConfig
-
-    @property
-    def folder(self) -> str:
-        """One folder for each loss."""
-        return f"OurAlgorithm1_{self.method.loss_type}/Phase_Two"
 
     @property
     def default_name(self) -> str:
@@ -306,7 +259,7 @@ class Collection(Job):
     flag = "C_data"
     title = "collect a dataset"
 
-    collection: CollectionSettings
+    collection: Settings.CollectionSettings
     noise: TeacherNoiseConfig
 
 

@@ -1,4 +1,4 @@
-"""Curves of runs: return and success against updates, samples and time, or a method's own metrics."""
+"""Draws curves of runs: return and success against updates, samples and time, or a method's own metrics."""
 
 import itertools
 from collections import defaultdict
@@ -13,31 +13,22 @@ from Distillation.Reports.Runs import AXES, Group, Run, group_runs, references
 from Distillation.Reports.Statistics import aggregate
 from Distillation.Utils import EXPERIMENTS
 
-# Told apart by colour-blind eyes too.
+# Colours that colour-blind people can tell apart.
 COLOURS = dict(zip(EXPERIMENTS, ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#882E9E")))
 NEW_COLOURS = ("#56B4E9", "#CC79A7", "#8C6D31", "#555555")  # of methods that are not among these
 LINES = {"State": ":", "ImpaalaSmall": "--", "ImpaalaMid": "-", "ImpaalaBig": "-."}
 SHADES = (0.0, 0.45, -0.4, 0.65, -0.6)  # towards white or black, for experiments of one method and mode
 MARKERS = "osD^vP*X"  # likewise
 WHAT = ("return", "training", "buffer")
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "runs",  # the same runs make the same file
-}
+STYLE: dict[Any, Any] = {"font.size": 11, "axes.grid": True, "grid.alpha": 0.3}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
+STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "runs"}  # the same runs make the same file
 
 
 def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
-    """Draw runs into `base.png` and `base.svg`; returns the first.
+    """Draw runs into `base.png` and `base.svg`, whose folder is made; returns the first.
 
-    Args:
-        runs: from `find_runs`.
-        base: path without the ending; its folder is made.
-        what: `return` (and success), or all metrics of `training` or `buffer`.
+    `what` is `return` (and success), or all metrics of `training` or `buffer`.
 
     Raises:
         BadInput: none of the runs has these metrics.
@@ -87,20 +78,16 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     known = references(runs, Run.last_test)
     if known is not None:
         zero, teacher, _ = known
-        right = panels[0, -1].secondary_yaxis(
-            "right", (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
-        )
-        right.set_ylabel("return")
+        both_ways = (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
+        panels[0, -1].secondary_yaxis("right", both_ways).set_ylabel("return")
 
 
 def _limit_and_mark(panels: Any, runs: Sequence[Run], parts: Sequence[str]) -> None:
     """Choose the limits of returns (row 0) and successes (row 1), and draw the teacher and standing still."""
-    lowest = (
-        min(run.series(f"test/{part}/{metric}").min(initial=1) for run in runs for part in parts)
-        for metric in ("normalized_return", "success")
-    )
-    # From standing still up, unless all curves are far above it. Policies that flail fall below what is shown, and with
-    # a teacher that flails students rise above it.
+    # The axes begin at standing still, unless all curves are far above it. The worst policies fall below the picture, and
+    # with a bad teacher students rise above it.
+    columns = [[f"test/{part}/{metric}" for part in parts] for metric in ("normalized_return", "success")]
+    lowest = (min(run.series(name).min(initial=1) for run in runs for name in names) for names in columns)
     bottom, least = (low if low > 0.5 else min(low, 0) for low in lowest)
     dashed = {"color": "black", "linestyle": (0, (6, 3)), "linewidth": 1.2}
     for returns, successes in panels.T:
@@ -137,7 +124,7 @@ def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
 
 
 def _looks(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
-    """Return of each label how its line looks: colour for the method, its shade and marker for the experiment."""
+    """Return the look of each label's line: its colour is the method's, its shade and marker are the experiment's."""
     from matplotlib.colors import to_rgb
 
     alike = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What an experiment is called, and which settings make it another one."""
+"""Names experiments, and tells which settings make an experiment another one."""
 
 import functools
 import json
@@ -47,22 +47,15 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 def label(config: Mapping[str, Any]) -> str:
     """Return an experiment's name: method, mode, and a term for every setting that decides its result and is not the default.
 
-    The teacher's checksum is a term, too.
-
-    Args:
-        config: the run's `config.json`, which may be of an older version.
+    The teacher's checksum is a term, too. `config` is the run's `config.json`, which may be of an older version.
     """
     job = EXPERIMENTS.get(config["method"])
     if job is None:  # a method of other code; the rest is named anew, since defaults may change after a run has begun
         return config.get("label", f"{config['method']} {config['mode']}")
     task = config.get("task", DEFAULT_TASK)
     terms = _terms(config)
-    head = [
-        "" if task == DEFAULT_TASK else task.rpartition(":")[2],
-        job.called,
-        config["mode"],
-        terms.pop("dataset", ""),
-    ]
+    own_task = "" if task == DEFAULT_TASK else task.rpartition(":")[2]
+    head = [own_task, job.called, config["mode"], terms.pop("dataset", "")]
     parents = _terms(config["parent"]) if "parent" in config else {}
     own = job.flags().keys()  # DAgger inherits the others
     more = [f"parent's {term}" for key, term in parents.items() if key in own]

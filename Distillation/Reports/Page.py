@@ -4,6 +4,7 @@ import base64
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,21 @@ from Distillation.Reports.Runs import Run, group_runs
 from Distillation.Reports.Tables import LEARNING, learning, scores
 
 TITLES = {"return": "Return and success", "training": "Training", "buffer": "Replay buffer"}
-VIDEOS = 12  # at most so many experiments show a video, one each
+VIDEOS = 12  # so many experiments show a video, one each
 
 
 def write_page(runs: Sequence[Run], path: Path) -> Path:
-    """Write the page of some runs; returns its path.
-
-    Args:
-        runs: from `find_runs`.
-        path: file to write; its folder is made.
-    """
+    """Write the page of some runs and make its folder; returns its path."""
     experiments: list[dict[str, Any]] = []
     for group in group_runs(runs):
         videos = (run.folder / "videos" / "final_OD.mp4" for run in group.runs)
         video = next((video for video in videos if video.is_file()), None) if len(experiments) < VIDEOS else None
         experiments.append({"group": group, "video": video and _embed(video, "video/mp4")})
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        Path(__file__).with_name("page.html").read_text()
-    )
-    title = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
-    page = template.render(
-        title=title,
-        scores=scores(runs),
-        learning=learning(runs),
-        explained=LEARNING,
-        curves=_curves(runs),
-        experiments=experiments,
-        json=_pretty,
-    )
-    write_text(path, page)
+    content = {"scores": scores(runs), "learning": learning(runs), "explained": LEARNING, "curves": _curves(runs)}
+    content["title"] = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    write_text(path, template.render(content, experiments=experiments, json=partial(json.dumps, indent=2)))
     return path
 
 
@@ -59,7 +46,3 @@ def _curves(runs: Sequence[Run]) -> dict[str, str]:
 
 def _embed(path: Path, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2)

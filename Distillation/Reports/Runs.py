@@ -1,4 +1,4 @@
-"""Runs as they lie in their folders, read and grouped: runs that differ only in their seeds are one experiment."""
+"""Reads the folders of runs and groups them: runs that differ only in their seeds are one experiment."""
 
 import csv
 import sys
@@ -24,10 +24,9 @@ AXES = {  # [column of metrics.csv]: what a plot calls it, what its unit divides
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left in its folder.
+    """The files of a run's folder.
 
     Attributes:
-        folder: the folder.
         config: its `config.json`.
         metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it; DAgger's updates and
             seconds include those of the cloning before it.
@@ -99,12 +98,9 @@ def _number(text: str) -> float:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Read the runs in some folders, each a run's own or one with runs somewhere below.
+    """Read the runs in some folders, each a run's own or one with runs somewhere below; `BadInput` where one holds none.
 
-    Folders named `runs` below are skipped: of a study its released runs count, once.
-
-    Raises:
-        BadInput: a folder holds no run.
+    Folders named `runs` below are skipped: of a study only the released runs count.
     """
     runs: dict[Path, Run] = {}
     for path in paths:
@@ -131,7 +127,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put the runs of one experiment together, and name it so that the others are told from it; methods in their order."""
+    """Put the runs of each experiment together and give it a label of its own; methods are in their order."""
     experiments: dict[tuple[str, int], list[Run]] = {}
     times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
@@ -148,12 +144,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def references(runs: Sequence[Run], figure: Callable[[Run, str, str], float]) -> np.ndarray | None:
-    """Return the returns of standing still and of the teacher on OD seeds, and the teacher's success, [3], if runs agree.
-
-    Args:
-        runs: from `find_runs`.
-        figure: whose figures: `Run.last_test` or `Run.score`.
-    """
+    """Return the returns of standing still and of the teacher on OD seeds, and the teacher's success, [3], if runs agree."""
     wanted = (("return", "zero"), ("return", "teacher"), ("success", "teacher"))
     found = np.array([[figure(run, *one) for one in wanted] for run in runs])
     return found[0] if np.allclose(found, found[0], rtol=1e-3) else None  # other machines round otherwise; NaN: unknown

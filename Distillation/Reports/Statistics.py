@@ -1,4 +1,4 @@
-"""What runs have in common: interquartile means and their intervals, joined curves, how fast and how steadily they learnt.
+"""Statistics of runs: interquartile means and their intervals, joined curves, how fast and how steadily they learnt.
 
 The interquartile mean over the runs and its 95 % bootstrap interval are those of Agarwal et al. 2021
 (https://arxiv.org/abs/2108.13264).
@@ -26,9 +26,8 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle = interquartile_mean(values)
     if len(values) < 2:
         return middle, np.full_like(middle, np.nan), np.full_like(middle, np.nan)
-    limits = bootstrap(
-        (values,), interquartile_mean, axis=0, n_resamples=2000, method="percentile", vectorized=True, rng=0
-    ).confidence_interval
+    how = {"n_resamples": 2000, "method": "percentile", "vectorized": True, "rng": 0}
+    limits = bootstrap((values,), interquartile_mean, axis=0, **how).confidence_interval
     return middle, limits.low, limits.high
 
 

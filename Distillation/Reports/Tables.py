@@ -26,7 +26,7 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     """Return the table of final scores: its head, then each experiment, the best first, then the teacher.
 
     Each figure is the interquartile mean, with its interval, over the runs' closing figures, or their last tests' while
-    they are unfinished; on OD seeds unless it says ID. `episodes` is the number of episodes behind it.
+    they are unfinished. It is of OD seeds unless it says ID. `episodes` is the number of episodes behind it.
     """
     rows = []
     for group in group_runs(runs):
@@ -58,21 +58,14 @@ def _with_interval(figures: Sequence[float], digits: int) -> str:
 
 
 def learning(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the table of how fast and how steadily tests on OD seeds rose: its head, then each experiment, the fastest first.
-
-    Each experiment has a row for every one of `LEVELS`. Its first row also has the largest fall of a test below the best
-    one before it, the interquartile mean with its interval, and the standard deviation of the closing figures.
-    """
+    """Return the table that `LEARNING` explains: its head, then rows for each of `LEVELS` of each experiment, fastest first."""
     experiments = sorted((_learnt(group) for group in group_runs(runs)), key=lambda each: each[0])
     head = ["", "to", "came there", "updates", "samples", "minutes", "fell back by", "spread of seeds"]
     return [head, *(row for _, rows in experiments for row in rows)]
 
 
 def _learnt(group: Group) -> tuple[list[float], list[list[str]]]:
-    """Return the median updates to each of `LEVELS`, and the rows of an experiment.
-
-    The median of an even number of runs is the slower of the middle two. A run that never reaches a level takes for ever.
-    """
+    """Return the median updates to each of `LEVELS` (of an even number of runs the slower middle one), and the rows."""
     closing = np.array([run.score("normalized_return") for run in group.runs])
     falls = [largest_fall(run.series("test/OD/normalized_return")[0]) for run in group.runs]
     steadiness = [_with_interval(falls, 3), f"{closing.std(ddof=1):.3f}" if len(closing) > 1 else ""]

@@ -25,23 +25,14 @@ PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
 
 @dataclass(frozen=True, eq=False)
 class StudyRun:
-    """One run of a study.
+    """One run of a study."""
 
-    Attributes:
-        entry: its experiment's name.
-        command: its arguments for Pusher.py.
-        job: its settings, those that DAgger inherits included.
-        parent: the run of cloning that a run of DAgger continues.
-        released: folder of the part that is worth committing.
-        wanted: what the run's `config.json` must hold: the study's settings, and the defaults that decide its result.
-    """
-
-    entry: str
-    command: list[str]
-    job: Experiment
-    parent: "StudyRun | None"
-    released: Path
-    wanted: dict[str, Any]
+    entry: str  # its experiment's name
+    command: list[str]  # its arguments for Pusher.py
+    job: Experiment  # with the settings that DAgger inherits
+    parent: "StudyRun | None"  # the run of cloning that a run of DAgger continues
+    released: Path  # folder of the part that is worth committing
+    wanted: dict[str, Any]  # needed in `config.json`: the study's settings, and the defaults that decide the result
 
     @property
     def name(self) -> str:
@@ -54,7 +45,7 @@ class StudyRun:
         return task_folder(self.job) / self.job.folder / self.name
 
     def unlike(self, folder: Path) -> list[str]:
-        """Say where a run's folder differs from what is wanted."""
+        """Return the differences of a run's folder from this run."""
         try:
             return list(_unlike(self.wanted, read_json(folder / "config.json")))
         except BadFile:
@@ -70,15 +61,13 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """The content of a study's file.
-
-    Attributes:
-        runs: its runs.
-        pictures: names of files, and for each the experiments that are drawn into it.
-    """
+    """The content of a study's file."""
 
     runs: list[StudyRun]
-    pictures: dict[str, set[str]]
+    pictures: dict[str, set[str]]  # the experiments of each picture, by its name
+
+
+Runs = dict[tuple[str, int], StudyRun]  # by experiment and index
 
 
 def _unlike(wanted: dict[str, Any], config: Mapping[str, Any], whose: str = "") -> Iterator[str]:
@@ -91,21 +80,17 @@ def _unlike(wanted: dict[str, Any], config: Mapping[str, Any], whose: str = "") 
 
 
 def read_study(path: Path, results: Path) -> Study:
-    """Read a study and check every setting of every run.
+    """Read a study's file and check every setting of every run.
 
-    Args:
-        path: its file.
-        results: the study's folder; runs go into `runs` there, their released parts into `<entry>/run<k>`.
+    Runs go into `runs` in the folder `results`, their released parts into `<entry>/run<k>`.
 
     Raises:
         BadInput: the file is missing or not TOML, or a setting is wrong; the message says where.
     """
     try:
         content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
     common, entries, pictures = content.pop("common", {}), content.pop("runs", []), content.pop("pictures", {})
     tables = [common, *entries] if isinstance(entries, list) and entries else [None]
     if content or not all(isinstance(table, dict) for table in tables):
@@ -117,11 +102,9 @@ def read_study(path: Path, results: Path) -> Study:
         raise BadInput(f"{path}: pictures: {error}") from None
 
 
-def _runs(
-    path: Path, common: dict[str, Any], entries: list[dict[str, Any]], results: Path
-) -> dict[tuple[str, int], StudyRun]:
-    """Return the runs of all entries by experiment and index."""
-    runs: dict[tuple[str, int], StudyRun] = {}
+def _runs(path: Path, common: dict[str, Any], entries: list[dict[str, Any]], results: Path) -> Runs:
+    """Return the runs of all entries."""
+    runs: Runs = {}
     experiments: dict[str, str] = {}
     unused = set(common) - {"method"}
     for number, entry in enumerate(entries, 1):
@@ -153,17 +136,16 @@ def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
             raise BadInput(f"{name}: another name than curve is needed, of letters, digits, _ and -")
         if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise BadInput(f"{name}: a list of names of experiments is needed")
-        found[name] = set()
+        matching = {pattern: fnmatch.filter(experiments, pattern) for pattern in patterns}
         for pattern in patterns:
-            matching = fnmatch.filter(experiments, pattern)
-            if not matching:
+            if not matching[pattern]:
                 raise BadInput(f"{name}: {pattern}: no such experiment")
-            found[name].update(matching)
+        found[name] = set().union(*matching.values())
     return found
 
 
 def _settable(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
-    """Return the settings that an entry may have; the index, which DAgger's parent shares, is among them."""
+    """Return the settings that an entry may have, among them the index, which DAgger's parent shares."""
     job = EXPERIMENTS.get(str(entry.get("method")))
     if job is None:
         raise BadInput(f"method {entry.get('method')}: one of {', '.join(EXPERIMENTS)} is needed")
@@ -172,10 +154,7 @@ def _settable(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
 
 
 def _expand(
-    entry: dict[str, Any],
-    settable: dict[str, dataclasses.Field],
-    results: Path,
-    earlier: dict[tuple[str, int], StudyRun],
+    entry: dict[str, Any], settable: dict[str, dataclasses.Field], results: Path, earlier: Runs
 ) -> Iterator[StudyRun]:
     """Yield the runs of an entry: of every point of its grid every index."""
     settings = dict(entry)
@@ -198,15 +177,10 @@ def _expand(
         chosen = dict(zip(grid, point))
         point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
         for index in indices:
-            above = None if parent is None else _parent(str(parent), index, earlier)
+            above = None if parent is None else earlier.get((str(parent), index))
+            if parent is not None and not (above and isinstance(above.job, CloningExperiment)):
+                raise BadInput(f"parent {parent}: no run {index} of --BC_phase of that name further up")
             yield _run(point_name, index, method, settings | chosen, results, above)
-
-
-def _parent(entry: str, index: int, earlier: dict[tuple[str, int], StudyRun]) -> StudyRun:
-    parent = earlier.get((entry, index))
-    if parent is None or not isinstance(parent.job, CloningExperiment):
-        raise BadInput(f"parent {entry}: no run {index} of --BC_phase of that name further up")
-    return parent
 
 
 class _Parser(OneLineParser):
@@ -248,7 +222,7 @@ def as_flags(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _experiment(run: StudyRun) -> str:
-    """Return everything that all indices of an experiment have in common."""
+    """Return the settings that all indices of an experiment share, as one comparable text."""
     deciding = run.job.named("result")
     settings = {key: value for key, value in run.job.flat().items() if key in deciding}
     return json.dumps([run.wanted["method"], run.wanted["teacher_sha256"], run.parent and run.parent.entry, settings])

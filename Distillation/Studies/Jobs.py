@@ -11,19 +11,12 @@ from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, datase
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A call of Pusher.py.
+    """A call of Pusher.py."""
 
-    Attributes:
-        name: of the run or dataset that it makes.
-        arguments: its arguments.
-        needs: calls that come before it.
-        run: the run, unless it collects a dataset.
-    """
-
-    name: str
+    name: str  # of the run or dataset that it makes
     arguments: list[str]
-    needs: list["Call"]
-    run: StudyRun | None = None
+    needs: list["Call"]  # calls that come before it
+    run: StudyRun | None = None  # None where it collects a dataset
 
     @property
     def command(self) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from Common.Errors import BadInput, brief
 from Distillation.Studies.Engines import POLL_S, Process
 from Distillation.Studies.Jobs import Call
@@ -30,12 +32,12 @@ def make(call: Call, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
     """Make a call on the machine that Ray has chosen, from its last checkpoint if there is one; returns status and seconds.
 
     Raises:
-        Killed: its process was killed, or told to stop by somebody else, as when a machine is taken away.
+        Killed: its process was killed, or stopped by somebody else, as when a machine is taken away.
         FileNotFoundError: this machine does not see the study's folder.
     """
     if not logs.is_dir():
         raise FileNotFoundError(f"{socket.gethostname()} does not see {logs}: the machines have to share it")
-    # Ray cancels by SIGINT, which is ignored in whatever was started in the background of a script.
+    # Ray cancels by SIGINT, which processes ignore that were started in the background of a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(call, logs, cpus, gpus)
     try:
@@ -53,7 +55,7 @@ def make(call: Call, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
 
 
 class RayCall:
-    """A call that was handed to Ray."""
+    """A call that was handed to Ray, with the methods of a `Process`."""
 
     def __init__(self, reference: Any):
         self._reference = reference
@@ -61,8 +63,6 @@ class RayCall:
 
     def poll(self) -> int | None:
         """Return its exit status, None before it ends."""
-        import ray
-
         if not ray.wait([self._reference], timeout=0)[0]:
             return None
         try:
@@ -74,34 +74,21 @@ class RayCall:
 
     def terminate(self) -> None:
         """Tell it to save and stop."""
-        import ray
-
         ray.cancel(self._reference)
 
     def wait(self) -> None:
         """Wait until it has ended."""
-        import ray
-
         ray.wait([self._reference], timeout=60)
 
 
 class Ray:
-    """Ray as an engine: it chooses the machine of every call, and repeats calls that were lost.
-
-    Args:
-        cpus: cores of a run.
-        gpus: GPUs of a run.
-        logs: folder for their output.
-    """
+    """Ray as an engine: it chooses a machine with `cpus` and `gpus` for every call, and repeats calls that were lost."""
 
     slots = 10**6  # calls wait in Ray until they fit
 
     def __init__(self, cpus: int, gpus: float, logs: Path):
-        import ray
-
-        machines = [
-            (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]
-        ]
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = [(each.get("CPU", 0), each.get("GPU", 0)) for each in resources]
         self.at_once = sum(int(min(c / cpus, g / gpus if gpus else c / cpus)) for c, g in machines)
         if not self.at_once:
             there = ", ".join(f"{c:g} cores and {g:g} GPUs" for c, g in machines)
@@ -117,12 +104,8 @@ class Ray:
         """Connect to the cluster at `address`; `local` starts Ray on this machine.
 
         Raises:
-            BadInput: Ray is not installed, does not answer, or lacks the cores or GPUs of a run.
+            BadInput: Ray does not answer, or lacks the cores or GPUs of a run.
         """
-        try:
-            import ray
-        except ImportError:
-            raise BadInput("--ray needs Ray: pip install 'ray[default]'") from None
         logs.mkdir(parents=True, exist_ok=True)
         stop = signal.getsignal(signal.SIGTERM)
         try:

@@ -9,23 +9,19 @@ from typing import Any
 import numpy as np
 
 from Common.Files import read_json, write_json
-from Distillation.Studies.Engines import POLL_S, Engine, Handle
+from Distillation.Studies.Engines import POLL_S, Engine
 from Distillation.Studies.File import PLACES, StudyRun
 from Distillation.Studies.Jobs import Call
 
 
 class Runner:
-    """Makes the calls of a study.
+    """Makes the calls of a study on an engine, which writes their output into `logs`.
 
-    Args:
-        calls: from `missing_calls`.
-        engine: runs them.
-        logs: folder for their output.
-        finished: runs that are released, from which the time that is left is estimated.
+    The seconds that released runs took, `finished`, are a first estimate of the time that is left.
     """
 
     def __init__(self, calls: Sequence[Call], engine: Engine, logs: Path, finished: Sequence[StudyRun]):
-        self._waiting, self._running, self._done = list(calls), dict[Call, Handle](), set[Call]()
+        self._waiting, self._running, self._done = list(calls), dict[Call, Any](), set[Call]()  # processes that run
         self._engine, self._logs = engine, logs
         self._spent: dict[Any, list[float]] = {}  # seconds of finished runs, [method, mode]
         for run in finished:
@@ -76,7 +72,7 @@ class Runner:
         print(f"{call.name:<30}{_clock(seconds):>8}  {scores}{self._left()}", flush=True)
 
     def _left(self) -> str:
-        """Say how many calls are left, and about how long they take."""
+        """Return how many calls are left, and about how long they take."""
         calls = [*self._waiting, *self._running]
         every = [seconds for each in self._spent.values() for seconds in each]
         if not calls or not every:
