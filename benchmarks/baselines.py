@@ -1,39 +1,45 @@
 """The same work as one writes it first: what the benchmarks compare with."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import cv2
 import gymnasium as gym
 import numpy as np
 import torch
 
+from Algorithm.Dataset import episode_ages, open_dataset
 from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Minibatch, Rollout
-from Algorithm.Utils import episode_ages, open_dataset
 from Common.Machine import resolve_precision
-from Distillation import Utils
+from Distillation.Utils import PPDExperiment
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
-from Models.Base_Model import ActorCritic, Observation, SquashedGaussian
+from Enviroment.World import Step
+from Models.Base_Model import ActorCritic, SquashedGaussian
+from Models.Memory import FrameStack, Observation
 from Models.Model_Pusher import get_Teacher_model, make_student
-from Models.Utils import FrameStacker, stack_ages
 
 
 def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCritic:
     """Return a student on a device, in the precision it trains in there."""
-    teacher = get_Teacher_model()
-    with gym.make(task.env_id) as env:
+    with closing(task.make()) as env:
         state, actions = env.observation_space.shape, env.action_space
     assert state is not None
     assert isinstance(actions, gym.spaces.Box)
     space = observation_space(task, state[0], frames=mode != "State")
-    student = make_student(mode, space, actions, task.proprioception, teacher.statistics, task.stack).to(device)
+    statistics = get_Teacher_model().statistics
+    student = make_student(
+        mode, space, actions, task.proprioception, statistics, task.stack, stride=task.stack_stride
+    ).to(device)
     student.precision = resolve_precision("auto", device)
     return student
 
@@ -52,7 +58,7 @@ class DefaultStudent(ActorCritic):
         vector = (obs[self._vector] - self.vector_mean) / self.vector_std
         if self.backbone is None:
             return vector
-        seen = self.backbone((obs["Frame"].float() - self.background) / 64)
+        seen = self.backbone((obs[self.images[0]].float() - self.background) / 64)
         return torch.cat([seen, self.lift(vector)], dim=1)
 
 
@@ -75,7 +81,7 @@ class StockFrames(gym.ObservationWrapper):
 
 
 class StockVectorEnv(gym.vector.SyncVectorEnv):
-    """Stock environments one after the other, and what PPO asks of a vector environment."""
+    """Stock environments with frames, one after the other."""
 
     def __init__(self, task: Task, num_envs: int):
         camera = task.camera
@@ -95,104 +101,122 @@ class StockVectorEnv(gym.vector.SyncVectorEnv):
 
         super().__init__([make] * num_envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
 
-    def step(self, actions: np.ndarray) -> Any:
-        """Step; `final_obs` as a dictionary of arrays."""
-        obs, reward, terminated, truncated, info = super().step(actions)
+
+class StockWorld:
+    """A `StockVectorEnv` with the part of a `World` that a rollout needs."""
+
+    def __init__(self, task: Task, num_envs: int):
+        self._env = StockVectorEnv(task, num_envs)
+        self.spaces, self.action_space = self._env.single_observation_space, self._env.single_action_space
+        self.num_envs, self.device = num_envs, torch.device("cpu")
+
+    def reset(self, seeds: Sequence[int]) -> Observation:
+        """Start a new episode in every environment."""
+        return _tensors(self._env.reset(seed=list(seeds))[0])
+
+    def step(self, actions: torch.Tensor) -> Step:
+        """Step every environment."""
+        obs, reward, terminated, truncated, info = self._env.step(actions.numpy())
+        last = obs
         if "final_obs" in info:
-            last = [final or {key: value[0] for key, value in obs.items()} for final in info["final_obs"]]
-            info["final_obs"] = {key: np.stack([final[key] for final in last]) for key in obs}
-        return obs, reward, terminated, truncated, info
+            rows = [final or {key: value[0] for key, value in obs.items()} for final in info["final_obs"]]
+            last = {key: np.stack([row[key] for row in rows]) for key in obs}
+        ends = torch.from_numpy(terminated), torch.from_numpy(truncated)
+        return Step(_tensors(obs), torch.from_numpy(reward), *ends, _tensors(last))
 
     def stagger(self, first: int, total: int) -> None:
         """Leave the episodes in step: it does not change what a step costs."""
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._env.close()
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> Observation:
+    return {key: torch.from_numpy(values) for key, values in arrays.items()}
 
 
 class StockRollout(Rollout):
     """Keeps every stack, in float32."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        assert self.frames is not None
-        shape = (self.steps + 1, self.num_envs, self.stack, *self.frames.shape[2:])
-        self.stacks = torch.zeros(shape, device=self.device)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        shape = self.steps + 1, self.num_envs, self._stack.length
+        self._kept = {
+            key: torch.zeros((*shape, *frames.shape[2:]), device=self.device) for key, frames in self.frames.items()
+        }
 
-    def write_observation(self, t: int, obs: dict[str, np.ndarray], first: np.ndarray) -> None:
+    def write_observation(self, t: int, obs: Observation, first: torch.Tensor) -> None:
         """Keep the stacks that step t begins with."""
         super().write_observation(t, obs, first)
-        self.stacks[t] = super().observation(t)["Frame"].float()
+        stacked = super().observation(t)
+        for key, stacks in self._kept.items():
+            stacks[t] = stacked[key].float()
 
     def observation(self, t: int) -> Observation:
         """Return the stacks kept."""
-        return {key: vector[t] for key, vector in self.vectors.items()} | {"Frame": self.stacks[t]}
+        return {key: kept[t] for key, kept in (self.vectors | self._kept).items()}
 
     def minibatch(self, indices: torch.Tensor) -> Minibatch:
         """Gather samples."""
         batch = super().minibatch(indices)
-        batch.obs["Frame"] = self.stacks.flatten(0, 1)[indices]
+        for key, stacks in self._kept.items():
+            batch.obs[key] = stacks.flatten(0, 1)[indices]
         return batch
 
     def carry_over(self) -> None:
         """Begin the next rollout where this one ended."""
         super().carry_over()
-        self.stacks[0] = self.stacks[-1]
+        for stacks in self._kept.values():
+            stacks[0] = stacks[-1]
 
 
 class StockPPD(PPD):
     """PPD over `StockRollout`, with plain Adam."""
 
     def __init__(self, *arguments: Any, **named: Any):
-        super().__init__(*arguments, **named)
-        old = self.rollout
-        self.rollout = StockRollout(
-            old.space, old.action_size, old.steps, old.num_envs, old.stack, old.stride, old.device
+        with patch("Algorithm.PPO.Rollout", StockRollout):
+            super().__init__(*arguments, **named)
+        self.learner.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.config.learning_rate, eps=1e-5)
+
+
+class Stacked(gym.Wrapper):
+    """What a student sees, stacked."""
+
+    def __init__(self, env: gym.Env, task: Task):
+        super().__init__(env)
+        assert isinstance(env.observation_space, gym.spaces.Dict)
+        self._stride = task.stack_stride
+        self._frames: deque[np.ndarray] = deque(maxlen=FrameStack(task.stack, task.stack_stride).history + 1)
+        frame = gym.spaces.Box(0, 255, (task.stack, *task.frame_size), np.uint8)
+        self.observation_space = gym.spaces.Dict(
+            {"PartialState": env.observation_space["PartialState"], "Frame": frame}
         )
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.config.learning_rate, eps=1e-5)
+
+    def reset(self, **named: Any) -> Any:
+        """Fill the stack with the first frame."""
+        obs, info = self.env.reset(**named)
+        self._frames += [obs["Frame"]] * (self._frames.maxlen or 0)
+        return self._seen(obs), info
+
+    def step(self, action: np.ndarray) -> Any:
+        """Add a frame."""
+        obs, *rest = self.env.step(action)
+        self._frames.append(obs["Frame"])
+        return self._seen(obs), *rest
+
+    def _seen(self, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"PartialState": obs["PartialState"], "Frame": np.stack([*self._frames][:: self._stride])}
 
 
-def sb3_ppo(open_things: ExitStack, config: Utils.PPD) -> Callable[[], dict[str, Any]]:
+def sb3_ppo(open_things: ExitStack, experiment: PPDExperiment) -> Callable[[], dict[str, Any]]:
     """Return what makes one rollout and its updates with Stable-Baselines3's PPO: same frames, network and batches."""
     from stable_baselines3 import PPO
-    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    task = TASKS["Pusher"]
-    student = untrained_student(task, config.mode, torch.device("cpu"))
-    assert student.backbone is not None
-
-    class Seen(gym.Wrapper):
-        """What the student sees, stacked."""
-
-        def __init__(self, env: gym.Env):
-            super().__init__(env)
-            self._stacker = FrameStacker(task.stack, task.stack_stride)
-            spaces = env.observation_space
-            frame = gym.spaces.Box(0, 255, (task.stack, *task.frame_size), np.uint8)
-            self.observation_space = gym.spaces.Dict({"PartialState": spaces["PartialState"], "Frame": frame})  # type: ignore[index]
-
-        def reset(self, **named: Any) -> Any:
-            obs, info = self.env.reset(**named)
-            return self._seen(obs, self._stacker.reset(obs["Frame"][None])), info
-
-        def step(self, action: np.ndarray) -> Any:
-            obs, *rest = self.env.step(action)
-            return self._seen(obs, self._stacker.push(obs["Frame"][None], np.zeros(1, bool))), *rest
-
-        @staticmethod
-        def _seen(obs: dict[str, np.ndarray], stack: np.ndarray) -> dict[str, np.ndarray]:
-            return {"PartialState": obs["PartialState"], "Frame": stack[0]}
-
-    class Features(BaseFeaturesExtractor):
-        """The student's backbone and lift."""
-
-        def __init__(self, space: gym.spaces.Dict):
-            super().__init__(space, student.actor[0].in_features)  # type: ignore[arg-type]
-            self.backbone = student.backbone.to(memory_format=torch.contiguous_format)  # type: ignore[union-attr, call-overload]
-            self.lift = student.lift
-
-        def forward(self, obs: Observation) -> torch.Tensor:
-            return torch.cat([self.backbone(obs["Frame"]), self.lift(obs["PartialState"])], dim=1)
-
-    env = DummyVecEnv([lambda: Seen(make_env(task))] * config.num_envs)
+    task, config = TASKS["Pusher"], experiment.method
+    student = untrained_student(task, experiment.student.mode, torch.device("cpu"))
+    env = DummyVecEnv([lambda: Stacked(make_env(task), task)] * config.num_envs)
     open_things.callback(env.close)
     hidden: int = student.arguments["hidden"]
     model = PPO(
@@ -204,9 +228,9 @@ def sb3_ppo(open_things: ExitStack, config: Utils.PPD) -> Callable[[], dict[str,
         clip_range=config.clip,
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
-        device=config.device,
+        device=experiment.place.device,
         policy_kwargs={
-            "features_extractor_class": Features,
+            "features_extractor_class": _sb3_features(student),
             "net_arch": [hidden, hidden],
             "activation_fn": torch.nn.SiLU,
         },
@@ -219,6 +243,24 @@ def sb3_ppo(open_things: ExitStack, config: Utils.PPD) -> Callable[[], dict[str,
     return call
 
 
+def _sb3_features(student: ActorCritic) -> type:
+    """Return a student's backbone and lift as Stable-Baselines3 wants them."""
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+    assert student.backbone is not None
+    backbone = student.backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    class Features(BaseFeaturesExtractor):
+        def __init__(self, space: gym.spaces.Dict):
+            super().__init__(space, student.actor[0].in_features)  # type: ignore[arg-type]
+            self.backbone, self.lift = backbone, student.lift
+
+        def forward(self, obs: Observation) -> torch.Tensor:
+            return torch.cat([self.backbone(obs["Frame"]), self.lift(obs["PartialState"])], dim=1)
+
+    return Features
+
+
 def dataloader_cloning(
     _: ExitStack, mode: str, device: str, folder: Path, minibatch_size: int, updates: int
 ) -> Callable[[], dict[str, Any]]:
@@ -227,7 +269,7 @@ def dataloader_cloning(
     where = torch.device(device)
     data = open_dataset(folder).fields
     index = torch.arange(len(data["seed"]))
-    rows = index[:, None] - stack_ages(episode_ages(data["episode_start"]), task.stack, task.stack_stride)
+    rows = index[:, None] - FrameStack(task.stack, task.stack_stride).steps_back(episode_ages(data["episode_start"]))
     samples = torch.utils.data.TensorDataset(
         torch.from_numpy(data["frame"])[rows].float(),
         *(torch.from_numpy(data[name]) for name in ("proprioception", "mean", "log_std")),
@@ -235,16 +277,10 @@ def dataloader_cloning(
     loader = torch.utils.data.DataLoader(samples, minibatch_size, shuffle=True, drop_last=True)
     student = DefaultStudent.of(task, mode, where)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=1e-4)
-    batches = iter(loader)
+    batches = chain.from_iterable(repeat(loader))  # epoch after epoch
 
     def call() -> dict[str, Any]:
-        nonlocal batches
-        for _ in range(updates):
-            try:
-                batch = next(batches)
-            except StopIteration:
-                batches = iter(loader)
-                batch = next(batches)
+        for batch in islice(batches, updates):
             frame, proprioception, mean, log_std = (part.to(where) for part in batch)
             policy = student.distribution({"Frame": frame, "PartialState": proprioception})
             teacher = SquashedGaussian(mean, log_std, student.scale, student.shift)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from Common.Machine import cores, keep_freed_memory
+
 
 class Apart:
     """A candidate in a process of its own, until the context ends: calling it makes one call there.
@@ -43,8 +45,6 @@ class Apart:
 
 def _serve(connection: Any, build: Callable[..., Callable[..., Any]], arguments: Sequence[Any], stock: bool) -> None:
     if not stock:
-        from Common.Machine import keep_freed_memory
-
         keep_freed_memory()
     with ExitStack() as open_things:
         call = build(open_things, *arguments)
@@ -84,7 +84,7 @@ def machine() -> dict[str, Any]:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "mujoco": mujoco.__version__,

@@ -66,6 +66,11 @@ class Scenario:
     kills: dict[str, int] = field(default_factory=lambda: {"run": 0, "worker": 0})
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def killed(self) -> int:
+        """How many kills there were."""
+        return sum(self.kills.values())
+
 
 def start(command: Sequence[str], results: Path, log: Path) -> subprocess.Popen:
     """Start `Pusher.py`, its output added to a file."""
@@ -207,30 +212,31 @@ def spell(scenario: Scenario, results: Path, log: Path, moment: float, worker: b
 
 def crash(scenarios: dict[str, Scenario], place: Path, kills: int, tell: Callable[[str], object]) -> None:
     """Kill and go on until there were `kills` kills and every run that was begun has finished."""
-    total = lambda: sum(sum(scenario.kills.values()) for scenario in scenarios.values())  # noqa: E731
+
+    def total() -> int:
+        return sum(scenario.killed for scenario in scenarios.values())
+
     turns: Iterator[tuple[str, Scenario]] = cycle(scenarios.items())
     while total() < kills:
         name, scenario = next(turns)
         results = link(place / f"{name}_{scenario.runs}", place / "shared")
         log = place / f"{name}_{scenario.runs}.log"
         scenario.runs += 1
-        before = sum(scenario.kills.values())
+        before = scenario.killed
         status = -1
         while status:
-            enough = total() >= kills or sum(scenario.kills.values()) - before >= 6  # let it come to an end
+            enough = total() >= kills or scenario.killed - before >= 6  # let it come to an end
             moment = 600.0 if enough else random.uniform(0.0, 1.1 * scenario.seconds)
-            was = sum(scenario.kills.values())
+            was = scenario.killed
             status = spell(scenario, results, log, moment, worker=random.random() < 0.4)
-            if status and sum(scenario.kills.values()) == was:
+            if status and scenario.killed == was:
                 scenario.problems.append(f"exit status {status}: {log.read_text().splitlines()[-1]}")
                 break
         if not status and same(outcome(results), scenario.expected):
             scenario.equal += 1
         else:
             scenario.problems.append(f"run {scenario.runs - 1} differs")
-        tell(
-            f"{name}: {sum(scenario.kills.values()) - before} kills, {'equal' if not status else 'failed'}; {total()} in all"
-        )
+        tell(f"{name}: {scenario.killed - before} kills, {'failed' if status else 'ended'}; {total()} in all")
 
 
 def main() -> None:
@@ -259,7 +265,7 @@ def main() -> None:
         }
         for name, s in scenarios.items()
     }
-    kills = sum(sum(s.kills.values()) for s in scenarios.values())
+    kills = sum(s.killed for s in scenarios.values())
     print(
         json.dumps({"machine": machine(), "kills": kills, "left_in_shared_memory": left, "methods": report}, indent=2)
     )

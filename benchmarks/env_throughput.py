@@ -8,9 +8,8 @@ ours alone over numbers of environments and workers, and the parts of a step. Pr
 import argparse
 import functools
 import json
-import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from typing import Any
 
 import gymnasium as gym
@@ -18,13 +17,14 @@ import numpy as np
 from baselines import StockVectorEnv
 from common import in_turn, machine
 
+from Common.Machine import cores
 from Enviroment.GL import choose_gl_backend
 from Enviroment.Renderer import FrameRenderer
-from Enviroment.Tasks import TASKS, Task
+from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_vector_env
 
 
-def stepper(env: Any, steps: int) -> Any:
+def stepper(env: Any, steps: int) -> Callable[[], None]:
     """Return what makes so many steps."""
     random = np.random.default_rng(0)
     env.reset(seed=0)
@@ -37,39 +37,75 @@ def stepper(env: Any, steps: int) -> Any:
     return call
 
 
-def rates(envs: dict[str, Any], steps: dict[str, int], repeats: int) -> dict[str, float]:
-    """Return environment steps a second of each vector environment."""
-    seconds = in_turn({name: stepper(env, steps[name]) for name, env in envs.items()}, repeats)
-    return {name: round(steps[name] * env.num_envs / seconds[name], 1) for name, env in envs.items()}
+def rates(envs: dict[str, Any], steps: Mapping[str, int], repeats: int) -> dict[str, float]:
+    """Return environment steps a second of each vector environment, and close it."""
+    with ExitStack() as open_things:
+        for env in envs.values():
+            open_things.callback(env.close)
+        seconds = in_turn({name: stepper(env, steps[name]) for name, env in envs.items()}, repeats)
+        return {name: round(steps[name] * env.num_envs / seconds[name], 1) for name, env in envs.items()}
+
+
+def with_frames(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float]:
+    """Return the rates of n environments with frames."""
+    envs = {
+        "stock": StockVectorEnv(task, n),
+        "async": gym.vector.AsyncVectorEnv([functools.partial(make_env, task)] * n, context="spawn"),
+        "ours": make_vector_env(task, n),
+    }
+    return rates(envs, dict(zip(envs, (3, 60, 120) if quick else (10, 200, 400))), repeats)
+
+
+def state_only(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float]:
+    """Return the rates of n environments without frames."""
+    plain = functools.partial(gym.make, task.env_id, disable_env_checker=True)
+    envs: dict[str, Any] = {
+        "sync": gym.vector.SyncVectorEnv([plain] * n),
+        "ours": make_vector_env(task, n, frames=False),
+    }
+    if not quick:
+        envs["async"] = gym.vector.AsyncVectorEnv([plain] * n, context="spawn")
+    return rates(envs, dict.fromkeys(envs, 200 if quick else 1_000), repeats)
+
+
+def scaling(task: Task, n: int, repeats: int, quick: bool) -> list[dict[str, Any]]:
+    """Return our rates, with frames and without, over numbers of environments and workers."""
+    every = [(count, workers) for workers in sorted({1, cores(), 2 * cores()}) for count in (1, n, 64, 256)]
+    rows = []
+    for count, workers in [(64, cores())] if quick else every:
+        if workers > count:
+            continue
+        row: dict[str, Any] = {"num_envs": count, "num_workers": workers}
+        for name, frames in (("frames", True), ("state", False)):
+            env = make_vector_env(task, count, workers, frames=frames)
+            row |= rates({name: env}, {name: max(10, (2_000 if quick else 8_000) // count)}, repeats)
+        rows.append(row)
+    return rows
 
 
 def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int) -> dict[str, float]:
     """Return what a step with a frame consists of, in microseconds of a core, given the rates with and without frames."""
-    env = gym.make(task.env_id, disable_env_checker=True)
-    env.reset(seed=0)
-    simulation: Any = env.unwrapped
-    renderer = FrameRenderer(simulation.model, task.camera, task.frame_size)
     random = np.random.default_rng(0)
+    with ExitStack() as open_things:
+        env = open_things.enter_context(closing(task.make()))
+        env.reset(seed=0)
+        simulation: Any = env.unwrapped
+        renderer = FrameRenderer(simulation.model, task.camera, task.frame_size)
+        open_things.callback(renderer.close)
 
-    def action() -> np.ndarray:
-        return random.uniform(-1, 1, env.action_space.shape or ())
+        def action() -> np.ndarray:
+            return random.uniform(-1, 1, env.action_space.shape or ())
 
-    def render() -> None:
-        simulation.step(action())
-        renderer.frame(simulation.data)
-
-    candidates: dict[str, Callable[[], Any]] = {
-        "nothing": action,
-        "physics": lambda: simulation.do_simulation(action(), simulation.frame_skip),
-        "step": lambda: simulation.step(action()),
-        "render": render,
-    }
-    seconds = in_turn(candidates, repeats, 500)
-    renderer.close()
-    env.close()
+        candidates: dict[str, Callable[[], Any]] = {
+            "nothing": action,
+            "physics": lambda: simulation.do_simulation(action(), simulation.frame_skip),
+            "step": lambda: simulation.step(action()),
+            "render": lambda: (simulation.step(action()), renderer.frame(simulation.data)),
+        }
+        seconds = in_turn(candidates, repeats, 500)
     step = seconds["step"] - seconds["nothing"]
     rendered = seconds["render"] - seconds["step"]
-    workers = min(num_envs, len(os.sched_getaffinity(0)))
+    workers = min(num_envs, cores())
     microseconds = {
         "physics": seconds["physics"] - seconds["nothing"],
         "observation, reward": seconds["step"] - seconds["physics"],
@@ -83,59 +119,23 @@ def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=TASKS, default=next(iter(TASKS)))
+    parser.add_argument("--task", default="Pusher")
     parser.add_argument("--num_envs", type=int, default=18)
     parser.add_argument("--quick", action="store_true", help="fewer steps and sizes, under a minute")
     arguments = parser.parse_args()
-    task, n, quick = TASKS[arguments.task], arguments.num_envs, arguments.quick
     gl = choose_gl_backend()
+    task, n, quick = find_task(arguments.task), arguments.num_envs, arguments.quick
     repeats = 1 if quick else 3
-    cores = len(os.sched_getaffinity(0))
-
-    with ExitStack() as open_things:
-        envs = {
-            "stock": StockVectorEnv(task, n),
-            "async": gym.vector.AsyncVectorEnv([functools.partial(make_env, task)] * n, context="spawn"),
-            "ours": make_vector_env(task, n),
-        }
-        for env in envs.values():
-            open_things.callback(env.close)
-        steps = {"stock": 3, "async": 60, "ours": 120} if quick else {"stock": 10, "async": 200, "ours": 400}
-        frames = rates(envs, steps, repeats)
-    with ExitStack() as open_things:
-        plain = functools.partial(gym.make, task.env_id, disable_env_checker=True)
-        envs = {
-            "sync": gym.vector.SyncVectorEnv([plain] * n),
-            "ours": make_vector_env(task, n, frames=False),
-        }
-        if not quick:
-            envs["async"] = gym.vector.AsyncVectorEnv([plain] * n, context="spawn")
-        for env in envs.values():
-            open_things.callback(env.close)
-        state = rates(envs, dict.fromkeys(envs, 200 if quick else 1_000), repeats)
-
-    scaling = []
-    sizes = [(64, cores)] if quick else [(e, w) for w in sorted({1, cores, 2 * cores}) for e in (1, n, 64, 256)]
-    for count, workers in sizes:
-        if workers > count:
-            continue
-        row: dict[str, Any] = {"num_envs": count, "num_workers": workers}
-        for seen in (True, False):
-            env = make_vector_env(task, count, workers, frames=seen)
-            calls = max(10, (2_000 if quick else 8_000) // count)
-            row |= {"frames" if seen else "state": rates({"": env}, {"": calls}, repeats)[""]}
-            env.close()
-        scaling.append(row)
-
+    frames, state = with_frames(task, n, repeats, quick), state_only(task, n, repeats, quick)
     result = {
         "what": f"environment steps a second, {task.env_id}, {n} environments",
         "machine": machine(),
         "gl": gl,
         "frames": frames,
-        "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in ("stock", "async")},
+        "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in frames if name != "ours"},
         "state_only": state,
         "state_only_over": {name: round(state["ours"] / state[name], 2) for name in state if name != "ours"},
-        "scaling": scaling,
+        "scaling": scaling(task, n, repeats, quick),
         "microseconds_of_a_core": parts(task, n, {"frames": frames["ours"], "state": state["ours"]}, repeats),
     }
     print(json.dumps(result, indent=2))

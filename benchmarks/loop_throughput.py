@@ -19,45 +19,56 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
-import numpy as np
+import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import torch
-from baselines import DefaultStudent, StockPPD, StockVectorEnv, dataloader_cloning, sb3_ppo, untrained_student
+from baselines import DefaultStudent, StockPPD, StockWorld, dataloader_cloning, sb3_ppo, untrained_student
 from common import Apart, in_turn, machine
 
-from Algorithm import BehaviouralCloning
-from Algorithm.Checkpoint import save_checkpoint
+from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Config import CloningConfig
+from Algorithm.Dataset import open_dataset
 from Algorithm.Logger import AXES, RunLogger
 from Algorithm.PPO import PPO
-from Algorithm.Recorded import recorded
 from Algorithm.Rollout import Rollout
 from Algorithm.Test_model import StudentTest
-from Algorithm.Utils import Priorities, Samples, open_dataset
+from Algorithm.Training import Loop
+from Algorithm.Utils import Priorities, Samples
 from Common.Machine import resolve_device
-from Distillation import Utils
-from Distillation.Experiment import make_trainer
+from Distillation.Experiment import seed_sets
+from Distillation.Utils import (
+    CloningExperiment,
+    DAggerExperiment,
+    Experiment,
+    Parts,
+    PPDExperiment,
+    StudentDistillationExperiment,
+    TeacherDistillationExperiment,
+)
 from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
-from Enviroment.Vector_env import WorkerVectorEnv
+from Enviroment.Utils import make_world
+from Enviroment.Vector_env import WorkerWorld
+from Enviroment.World import World
 from Models.Model_Pusher import get_Teacher_model
 
 MODE = "ImpaalaMid"
+ONE_BY_ONE = "kernel by kernel"
 # What is timed, and under which name; time within another part counts there alone.
 PARTS: list[tuple[Any, str, str]] = [
-    (PPO, "collect", "inference"),
-    (PPO, "prepare", "targets"),
+    (PPO, "collect_rollout", "inference"),
+    (PPO, "compute_targets", "targets"),
     (Rollout, "ask", "targets"),
-    (PPO, "update", "update"),
-    (BehaviouralCloning.DAgger, "collect", "inference"),
-    (BehaviouralCloning.BehaviouralCloning, "update", "update"),
-    (WorkerVectorEnv, "step", "environments"),
-    (WorkerVectorEnv, "reset", "environments"),
+    (PPO, "learn", "update"),
+    (DAgger, "aggregate", "inference"),
+    (BehaviouralCloning, "update", "update"),
+    (WorkerWorld, "step", "environments"),
+    (WorkerWorld, "reset", "environments"),
     *[
         (Rollout, name, "gather")
         for name in ("write_observation", "observation", "final_observation", "minibatch", "carry_over")
@@ -93,95 +104,123 @@ class Profile:
         return timed
 
 
-def launched_one_by_one(module: torch.nn.Module, _: torch.device, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what trainers call in place of a recording where there is none."""
-    return recorded(module, torch.device("cpu"), function)
+class Method:
+    """A method's trainer, as a run makes it or the stock way.
+
+    Args:
+        open_things: closes its environments.
+        experiment: the method and its settings.
+        data: the folder of the dataset, for cloning and DAgger.
+        how: ours, stock, or kernel by kernel: without CUDA graphs.
+    """
+
+    def __init__(self, open_things: ExitStack, experiment: Experiment, data: Path, how: str):
+        self.experiment, self.task, self.profile = experiment, TASKS["Pusher"], Profile()
+        self._open_things = open_things
+        device = torch.device(experiment.place.device)
+        self.teacher = get_Teacher_model(device=device)
+        self.folder = Path(open_things.enter_context(tempfile.TemporaryDirectory()))
+        if how != "ours":
+            for module in ("PPO", "Learner"):
+                open_things.enter_context(patch(f"Algorithm.{module}.graphed", lambda _, __, function: function))
+        if how == "stock":
+            assert isinstance(experiment, PPDExperiment)
+            config, world = experiment.method, StockWorld(self.task, experiment.method.num_envs)
+            open_things.callback(world.close)
+            student = DefaultStudent.of(self.task, MODE, device)
+            self.trainer: Any = StockPPD(student, world, config, experiment.seed(), teacher=self.teacher)
+        else:
+            self.trainer = experiment.trainer(self._parts(device, data))
+        self.trainer.start()
+
+    def _parts(self, device: torch.device, data: Path) -> Parts:
+        parts = Parts(untrained_student(self.task, MODE, device), self.teacher, self.world, self.folder)
+        method = self.experiment.method
+        if not isinstance(method, CloningConfig):
+            return parts
+        dataset = open_dataset(data)
+        priorities = Priorities(len(dataset), method.alpha, method.beta).state_dict()
+        return replace(parts, dataset=dataset, priorities=priorities)
+
+    def world(self, num_envs: int) -> World:
+        """Make environments."""
+        world = make_world(self.task, num_envs)
+        self._open_things.callback(world.close)
+        return world
+
+    def train(self, updates: int) -> dict[str, Any]:
+        """Make so many updates, with their rollouts; returns counts and seconds."""
+        trainer = self.trainer
+        before, collected, seen = trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen
+        self.profile.seconds.clear()
+        started, steps = time.perf_counter(), 0
+        while trainer.optimization_steps < before + updates:
+            trainer.step(before + updates - trainer.optimization_steps)
+            steps += 1
+        parts = dict(self.profile.seconds)
+        parts["other"] = time.perf_counter() - started - sum(parts.values())
+        return {
+            "updates": trainer.optimization_steps - before,
+            "collected": trainer.samples_collected - collected,
+            "seen": trainer.samples_seen - seen,
+            "steps": steps,
+            "parts": parts,
+        }
+
+    def beside(self) -> dict[str, float]:
+        """Return the seconds of what goes on beside training: a test, a row of metrics and a checkpoint."""
+        experiment, spent = self.experiment, {}
+
+        @contextmanager
+        def timed(part: str) -> Iterator[None]:
+            started = time.perf_counter()
+            yield
+            spent[part] = time.perf_counter() - started
+
+        test = StudentTest(
+            self.world(2 * experiment.test.episodes), self.task, self.teacher, seed_sets(experiment.test)
+        )
+        with closing(RunLogger(self.folder, 1, quiet=True)) as logger:
+            loop = Loop(
+                self.trainer,
+                self.folder,
+                card={},
+                settings={},
+                optimization_steps=experiment.method.optimization_steps,
+                test_every=experiment.test.test_every,
+                checkpoint_every=experiment.log.checkpoint_every,
+                logger=logger,
+            )
+            with timed("test"):
+                row = test(self.trainer.student)
+            for _ in range(2):  # the first brings the columns
+                with timed("row"):
+                    logger.log({**dict.fromkeys(AXES, 0), **row})
+            with timed("checkpoint"):
+                loop.save()
+        return spent
 
 
 def build(
-    open_things: ExitStack, config: Utils.ExperimentConfig, folder: Path, updates: int, how: str
+    open_things: ExitStack, experiment: Experiment, data: Path, updates: int, how: str
 ) -> Callable[..., dict[str, Any]]:
-    """Return what makes `updates` updates, with their rollouts, and returns counts and seconds.
-
-    `how` is ours, stock, or kernel by kernel: without CUDA graphs. Called with `True` it instead measures what goes on beside
-    training: a test, a row of metrics and a checkpoint.
-    """
-    profile, stock = Profile(), how == "stock"
-    if how != "ours":
-        for name in ("PPO", "BehaviouralCloning"):
-            open_things.enter_context(patch(f"Algorithm.{name}.recorded", launched_one_by_one))
-    task, device = TASKS["Pusher"], torch.device(config.device)
-    teacher = get_Teacher_model(device=device)
-    dataset = None
-    priorities = None
-    if isinstance(config, Utils.Cloning | Utils.DAgger):
-        dataset = open_dataset(folder)
-        priorities = Priorities(len(dataset), config.alpha, config.beta).state_dict()
-    student = DefaultStudent.of(task, MODE, device) if stock else untrained_student(task, MODE, device)
-
-    def environments(count: int) -> WorkerVectorEnv:
-        env: Any = StockVectorEnv(task, count) if stock else make_vector_env(task, count)
-        open_things.callback(env.close)
-        return env
-
-    own = Path(open_things.enter_context(tempfile.TemporaryDirectory()))
-    if stock:
-        assert isinstance(config, Utils.PPD)
-        trainer: Any = StockPPD(student, environments(config.num_envs), task, config, 0, teacher=teacher)
-    else:
-        trainer = make_trainer(config, task, student, teacher, dataset, priorities, environments, own)
-    trainer.start()
-
-    def beside() -> dict[str, Any]:
-        seeds = {"ID": range(config.episodes), "OD": range(config.episodes, 2 * config.episodes)}
-        with closing(RunLogger(own, 1)) as logger:
-            test = StudentTest(environments(2 * config.episodes), task, teacher, seeds)
-            spent = {"test": 0.0, "row": 0.0, "checkpoint": 0.0}
-
-            @contextmanager
-            def timed(part: str) -> Iterator[None]:
-                started = time.perf_counter()
-                yield
-                spent[part] = time.perf_counter() - started
-
-            with timed("test"):
-                row = test(student)
-            for _ in range(2):  # the first brings the columns
-                with timed("row"), redirect_stdout(sys.stderr):
-                    logger.log({**dict.fromkeys(AXES, 0), **row})
-            with timed("checkpoint"):
-                save_checkpoint(own / "last.pt", {"trainer": trainer.state_dict(), "rows": 0})
-        return spent
-
-    def call(measure_beside: bool = False) -> dict[str, Any]:
-        if measure_beside:
-            return beside()
-        before = np.array([trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen])
-        end = before[0] + updates
-        profile.seconds.clear()
-        started, steps = time.perf_counter(), 0
-        while trainer.optimization_steps < end:
-            trainer.step(int(end) - trainer.optimization_steps)
-            steps += 1
-        seconds = time.perf_counter() - started
-        after = np.array([trainer.optimization_steps, trainer.samples_collected, trainer.samples_seen])
-        made, collected, seen = (after - before).tolist()
-        parts = dict(profile.seconds)
-        parts["other"] = seconds - sum(parts.values())
-        return {"updates": made, "collected": collected, "seen": seen, "steps": steps, "parts": parts}
-
-    return call
+    """Return what makes `updates` updates of a `Method`, or, called with `True`, measures what goes on beside them."""
+    method = Method(open_things, experiment, data, how)
+    return lambda beside=False: method.beside() if beside else method.train(updates)
 
 
-def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float, test_every: int) -> dict[str, Any]:
+def describe(
+    counts: dict[str, Any], beside: dict[str, float], seconds: float, experiment: Experiment
+) -> dict[str, Any]:
     """Put the measurements of a method in relation to the updates from one test to the next."""
+    test_every = experiment.test.test_every
     scale = test_every / counts["updates"]
     training = scale * seconds
     total = sum(counts["parts"].values())
     shares = {part: training * value / total for part, value in counts["parts"].items()}
     shares["evaluation"] = beside["test"]
     shares["logging"] = scale * counts["steps"] * beside["row"]
-    shares["checkpoints"] = training / Utils.PPD.checkpoint_every * beside["checkpoint"]
+    shares["checkpoints"] = training / experiment.log.checkpoint_every * beside["checkpoint"]
     whole = sum(shares.values())
     return {
         "env_steps_per_s": round(counts["collected"] * scale / whole, 1),
@@ -191,6 +230,61 @@ def describe(counts: dict[str, Any], beside: dict[str, float], seconds: float, t
     }
 
 
+def methods(device: str, quick: bool, repeats: int, updates: int) -> dict[str, tuple[Experiment, int]]:
+    """Return the methods by name, and how many updates are a call of each."""
+    common = {"mode": MODE, "device": device}
+    ppd = PPDExperiment.of(common | ({"rollout_steps": 3, "minibatch_size": 54} if quick else {}))
+    config = ppd.method
+    cycle = config.epochs * -(-config.rollout_steps * config.num_envs // config.minibatch_size)  # of a rollout
+    common["loss_type"] = "KL"
+    found: dict[str, tuple[Experiment, int]] = {"PPD": (ppd, cycle), "BC": (CloningExperiment.of(common), updates)}
+    if quick:
+        return found
+    rollout = 3 * updates
+    dagger = {"rollout_updates": rollout, "optimization_steps": rollout * (repeats + 2)}
+    return found | {
+        "student distillation": (StudentDistillationExperiment.of(common), updates),
+        "teacher distillation": (TeacherDistillationExperiment.of(common), updates),
+        "BC, batches of 256": (CloningExperiment.of(common | {"minibatch_size": 256}), updates // 4),
+        "BC, alpha 0.6": (CloningExperiment.of(common | {"alpha": 0.6}), updates),
+        f"DAgger, {rollout} updates after 2,500 samples": (DAggerExperiment.of(common | dagger), rollout),
+    }
+
+
+def baselines(experiment: Experiment, data: Path, updates: int) -> dict[str, tuple[Any, ...]]:
+    """Return what a method is compared with: for each baseline what builds it, and its arguments."""
+    device = experiment.place.device
+    if isinstance(experiment, PPDExperiment):
+        found: dict[str, tuple[Any, ...]] = {
+            "stock": (build, experiment, data, updates, "stock"),
+            "Stable-Baselines3 PPO": (sb3_ppo, experiment),
+        }
+    elif isinstance(experiment, CloningExperiment) and experiment.method.alpha == 0:
+        size = experiment.method.minibatch_size
+        found = {"DataLoader": (dataloader_cloning, MODE, device, data, size, updates)}
+    else:
+        found = {}
+    if device.startswith("cuda"):
+        found[ONE_BY_ONE] = (build, experiment, data, updates, ONE_BY_ONE)
+    return found
+
+
+def measure(name: str, experiment: Experiment, data: Path, updates: int, repeats: int) -> dict[str, Any]:
+    """Return the rates of a method, where its time goes, and how much faster it is than its baselines."""
+    print(name, file=sys.stderr)
+    counts: dict[str, Any] = {}
+    with ExitStack() as processes:
+        ours = processes.enter_context(Apart(build, experiment, data, updates, "ours"))
+        others = {
+            other: processes.enter_context(Apart(*candidate, stock=other != ONE_BY_ONE))
+            for other, candidate in baselines(experiment, data, updates).items()
+        }
+        seconds = in_turn({"ours": lambda: counts.update(ours()), **others}, repeats)
+        beside = ours(True)
+    ratios = {f"over {other}": round(seconds[other] / seconds["ours"], 2) for other in others}
+    return describe(counts, beside, seconds["ours"], experiment) | ratios
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -198,60 +292,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="PPD and BC alone, short rollouts: under a minute")
     arguments = parser.parse_args()
     device, quick = str(resolve_device(arguments.device)), arguments.quick
-    common: dict[str, Any] = {"mode": MODE, "device": device, "loss_type": "KL"}
-    ppo: dict[str, Any] = {"mode": MODE, "device": device} | (
-        {"rollout_steps": 3, "minibatch_size": 54} if quick else {}
-    )
     repeats, updates = (1, 10) if quick else (3, 100)
-    ppd = Utils.PPD(**ppo)
-    rollout_updates = ppd.epochs * -(-ppd.rollout_steps * ppd.num_envs // ppd.minibatch_size)
-    dagger = Utils.DAgger(**common, rollout_updates=3 * updates, optimization_steps=3 * updates * (repeats + 2))
-    methods: dict[str, tuple[Utils.ExperimentConfig, int]] = {
-        "PPD": (ppd, rollout_updates),
-        "student distillation": (Utils.StudentDistillation(mode=MODE, device=device), updates),
-        "teacher distillation": (Utils.TeacherDistillation(mode=MODE, device=device), updates),
-        "BC": (Utils.Cloning(**common), updates),
-        "BC, batches of 256": (Utils.Cloning(**common, minibatch_size=256), updates // 4),
-        "BC, alpha 0.6": (Utils.Cloning(**common, alpha=0.6), updates),
-        "DAgger, 300 updates after 2,500 samples": (dagger, dagger.rollout_updates),
-    }
-    if quick:
-        methods = {name: methods[name] for name in ("PPD", "BC")}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "dataset"
-        task = TASKS["Pusher"]
-        samples = 1_000 if quick else 10_000
-        with closing(make_vector_env(task, 10 if quick else 50)) as env:
-            collect_dataset(folder, env, get_Teacher_model(), samples)
-        baselines: dict[str, dict[str, tuple[Any, ...]]] = {
-            "PPD": {
-                "stock": (build, ppd, folder, rollout_updates, "stock"),
-                "Stable-Baselines3 PPO": (sb3_ppo, ppd),
-            },
-            "BC": {"DataLoader": (dataloader_cloning, MODE, device, folder, 64, updates)},
-            "BC, batches of 256": {"DataLoader": (dataloader_cloning, MODE, device, folder, 256, updates // 4)},
+        data = Path(temporary) / "dataset"
+        with closing(make_world(TASKS["Pusher"], 10 if quick else 50)) as world:
+            collect_dataset(data, world, get_Teacher_model(), 1_000 if quick else 10_000)
+        results = {
+            name: measure(name, experiment, data, cycle, repeats)
+            for name, (experiment, cycle) in methods(device, quick, repeats, updates).items()
         }
-        results: dict[str, Any] = {}
-        for name, (config, cycle) in methods.items():
-            print(name, file=sys.stderr)
-            with ExitStack() as processes:
-                counts: dict[str, Any] = {}
-                ours = processes.enter_context(Apart(build, config, folder, cycle, "ours"))
-
-                def call(ours: Apart = ours, counts: dict[str, Any] = counts) -> None:
-                    counts.update(ours())
-
-                others = {
-                    other: processes.enter_context(Apart(*candidate, stock=True))
-                    for other, candidate in baselines.get(name, {}).items()
-                }
-                if device.startswith("cuda"):
-                    how = "kernel by kernel"
-                    others[how] = processes.enter_context(Apart(build, config, folder, cycle, how))
-                seconds = in_turn({"ours": call, **others}, repeats)
-                results[name] = describe(counts, ours(True), seconds["ours"], config.test_every)
-                for other in others:
-                    results[name][f"over {other}"] = round(seconds[other] / seconds["ours"], 2)
     result = {"what": f"training {MODE} from end to end", "device": device, "machine": machine()}
     print(json.dumps(result | {"methods": results}, indent=2))
 

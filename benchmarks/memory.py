@@ -13,19 +13,18 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import numpy as np
 import torch
 from baselines import untrained_student
 from common import Apart, machine
 
 from Algorithm.BehaviouralCloning import BehaviouralCloning
-from Algorithm.CollectDataset import SampleWriter
+from Algorithm.Config import CloningConfig, PPDConfig
+from Algorithm.Dataset import DATASET_VERSION, SampleWriter, open_dataset
 from Algorithm.PPD import PPD
-from Algorithm.Utils import DATASET_VERSION, open_dataset
-from Distillation import Utils
 from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import get_Teacher_model
 
 MIB = 2**20
@@ -67,8 +66,7 @@ def write_dataset(folder: Path, samples: int) -> None:
 def cloning(_: ExitStack, folder: Path, alpha: float) -> Callable[[int], dict[str, float]]:
     """Return what makes so many updates of cloning and returns the memory after them."""
     student = untrained_student(TASKS["Pusher"], "ImpaalaMid", torch.device("cpu"))
-    config = Utils.Cloning(mode="ImpaalaMid", alpha=alpha)
-    trainer = BehaviouralCloning(student, open_dataset(folder).fields, TASKS["Pusher"], config, 0)
+    trainer = BehaviouralCloning(student, open_dataset(folder).fields, CloningConfig(alpha=alpha), seed=0)
     trainer.start()
 
     def call(updates: int) -> dict[str, float]:
@@ -87,9 +85,9 @@ def distillation(open_things: ExitStack) -> Callable[[int], dict[str, float]]:
     """
     task = TASKS["Pusher"]
     student = untrained_student(task, "ImpaalaMid", torch.device("cpu"))
-    config = Utils.PPD(mode="ImpaalaMid")
-    env = open_things.enter_context(closing(make_vector_env(task, config.num_envs)))
-    trainer = PPD(student, env, task, config, 0, teacher=get_Teacher_model())
+    config = PPDConfig()
+    world = open_things.enter_context(closing(make_world(task, config.num_envs)))
+    trainer = PPD(student, world, config, seed=0, teacher=get_Teacher_model())
     trainer.start()
 
     def call(rollouts: int) -> dict[str, float]:
@@ -97,10 +95,43 @@ def distillation(open_things: ExitStack) -> Callable[[int], dict[str, float]]:
             trainer.step(1)
         rollout = trainer.rollout
         tensors = [value for value in vars(rollout).values() if isinstance(value, torch.Tensor)]
-        size = sum(tensor.nbytes for tensor in [*tensors, *rollout.vectors.values()])
+        size = sum(tensor.nbytes for tensor in [*tensors, *rollout.vectors.values(), *rollout.frames.values()])
         return resident() | {"rollout_bytes": size, "samples": rollout.steps * rollout.num_envs}
 
     return call
+
+
+def summary(series: list[dict[str, float]], each: str) -> dict[str, Any]:
+    """Describe the memory of a process at several moments, and at the last."""
+    return {
+        f"own_MiB, every {each}": [round(row["own"]) for row in series],
+        "with_files_MiB": round(series[-1]["with_files"]),
+        "peak_MiB": round(series[-1]["peak"]),
+    }
+
+
+def cloned(samples: int, rounds: int, updates: int) -> dict[str, Any]:
+    """Describe a dataset of so many samples, and the memory of cloning it."""
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=".") as temporary:  # not in /tmp, which may lie in memory
+        folder = Path(temporary) / "dataset"
+        write_dataset(folder, samples)
+        on_disk = sum(path.stat().st_size for path in folder.iterdir())
+        for alpha in (0.0, 0.6):
+            with Apart(cloning, folder, alpha) as process:
+                series = [process(updates) for _ in range(rounds)]
+            above = {"peak_over_dataset_MiB": round(series[-1]["peak"] - on_disk / MIB)}
+            report[f"alpha {alpha}"] = summary(series, f"{updates} updates") | above
+    size = {"samples": samples, "MiB": round(on_disk / MIB), "bytes_per_sample": round(on_disk / samples)}
+    return {"dataset": size, "BC": report}
+
+
+def distilled(rounds: int, rollouts: int) -> dict[str, Any]:
+    """Describe the size of a rollout, and the memory of PPD."""
+    with Apart(distillation) as process:
+        series = [process(rollouts) for _ in range(rounds)]
+    size = {"bytes_per_sample": round(series[-1]["rollout_bytes"] / series[-1]["samples"])}
+    return {"rollout": size, "PPD": summary(series, f"{rollouts} rollouts")}
 
 
 def main() -> None:
@@ -112,47 +143,12 @@ def main() -> None:
     samples = arguments.samples or (10_000 if arguments.quick else 100_000)
     rounds, updates, rollouts = (3, 40, 2) if arguments.quick else (6, 200, 5)
     task = TASKS["Pusher"]
-    stacked = 4 * (task.stack * task.frame_size[0] * task.frame_size[1])
-
-    # Not in /tmp, which may lie in memory.
-    with tempfile.TemporaryDirectory(dir=".") as temporary:
-        folder = Path(temporary) / "dataset"
-        write_dataset(folder, samples)
-        on_disk = sum(path.stat().st_size for path in folder.iterdir())
-        cloned: dict[str, Any] = {}
-        for alpha in (0.0, 0.6):
-            with Apart(cloning, folder, alpha) as process:
-                cloned[f"alpha {alpha}"] = [process(updates) for _ in range(rounds)]
-    with Apart(distillation) as process:
-        distilled = [process(rollouts) for _ in range(rounds)]
-    last = distilled[-1]
-
-    def summary(series: list[dict[str, float]], each: int, what: str) -> dict[str, Any]:
-        return {
-            f"own_MiB, every {each} {what}": [round(row["own"]) for row in series],
-            "with_files_MiB": round(series[-1]["with_files"]),
-            "peak_MiB": round(series[-1]["peak"]),
-        }
-
     result = {
         "what": "memory of ImpaalaMid's training",
         "machine": machine(),
-        "dataset": {
-            "samples": samples,
-            "MiB": round(on_disk / MIB),
-            "bytes_per_sample": round(on_disk / samples),
-            "stacked float32 would be": stacked,
-        },
-        "BC": {
-            name: summary(series, updates, "updates")
-            | {"peak_over_dataset_MiB": round(series[-1]["peak"] - on_disk / MIB)}
-            for name, series in cloned.items()
-        },
-        "rollout": {
-            "bytes_per_sample": round(last["rollout_bytes"] / last["samples"]),
-            "stacked float32 would be": stacked,
-        },
-        "PPD": summary(distilled, rollouts, "rollouts"),
+        "bytes of a sample in stacked float32": 4 * task.stack * task.frame_size[0] * task.frame_size[1],
+        **cloned(samples, rounds, updates),
+        **distilled(rounds, rollouts),
     }
     print(json.dumps(result, indent=2))
 

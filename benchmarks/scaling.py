@@ -50,27 +50,21 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--methods", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     arguments = parser.parse_args()
     n = arguments.ranks
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
-        collect = [
-            sys.executable,
-            str(ROOT / "Distillation" / "Pusher.py"),
-            "--C_data",
-            "--num_data",
-            "5000",
-            "--quiet",
-        ]
-        subprocess.run([*collect, "--results_dir", place], check=True)
-        for name, command in COMMANDS.items():
+        collection = ["--C_data", "--num_data", "5000", "--quiet", "--results_dir"]
+        subprocess.run([sys.executable, str(ROOT / "Distillation" / "Pusher.py"), *collection, place], check=True)
+        for name in arguments.methods:
             rates: dict[str, list[float]] = {}
             for _ in range(arguments.repeats):
                 for candidate, (ranks, cores) in CANDIDATES.items():
                     # 256 samples take four times as long as 64
                     updates = arguments.updates // (4 if "256" in name else 1)
                     found = rate(
-                        command, max(updates, 200 if "BC" in name else 32), ranks or n, cores or n, Path(place)
+                        COMMANDS[name], max(updates, 200 if "BC" in name else 32), ranks or n, cores or n, Path(place)
                     )
                     rates.setdefault(candidate.format(n=n), []).append(found)
             medians = {candidate: statistics.median(values) for candidate, values in rates.items()}

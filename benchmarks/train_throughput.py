@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
-import Algorithm  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import torch
 from baselines import DefaultStudent, untrained_student
 from common import Apart, in_turn, machine
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from Common.Machine import resolve_device
 from Enviroment.Tasks import TASKS
-from Models.Base_Model import Observation
+from Models.Memory import Observation
 from Models.Model_Pusher import FILTERS
 
 
@@ -54,9 +54,10 @@ def build(_: ExitStack, mode: str, precision: str, device: torch.device) -> Call
         if batch not in batches:
             batches.clear()
             batches[batch] = {
-                "State": torch.randn(batch, 23, device=device),
-                "PartialState": torch.randn(batch, 17, device=device),
-                "Frame": torch.randint(0, 256, (batch, task.stack, *task.frame_size), dtype=torch.uint8, device=device),
+                key: torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, device=device)
+                if key in student.images
+                else torch.randn(batch, *shape, device=device)
+                for key, shape in student.input_shapes.items()
             }
         with FlopCounterMode(display=False) if count else nullcontext() as counter:
             run(batch, what)
