@@ -7,15 +7,7 @@ import pytest
 import torch
 
 from Enviroment.Tasks import TASKS
-from Models.Model_Pusher import StateStatistics, Teacher, make_student
-
-
-def student_for(env, task, statistics, mode="ImpaalaSmall"):
-    """An untrained student of the environments' shapes, the same each time."""
-    torch.manual_seed(0)
-    return make_student(
-        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
-    )
+from Models.Model_Pusher import StateStatistics, Teacher
 
 
 @pytest.fixture

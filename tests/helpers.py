@@ -1,0 +1,179 @@
+"""What tests of several rooms need: commands, their folders, students, bad input."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from hypothesis import HealthCheck
+from hypothesis import strategies as st
+
+from Algorithm.Checkpoint import load_checkpoint
+from Distillation.Utils import METHODS
+from Models.Model_Pusher import make_student
+
+
+def student_for(env, task, statistics, mode="ImpaalaSmall"):
+    """An untrained student of the environments' shapes, the same each time."""
+    torch.manual_seed(0)
+    return make_student(
+        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
+    )
+
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+SMALL = {
+    "mode": "ImpaalaSmall",
+    "optimization_steps": 4,
+    "test_every": 2,
+    "episodes": 1,
+    "final_episodes": 1,
+    "num_workers": 1,
+    "minibatch_size": 8,
+    "device": "cpu",
+    "wandb_mode": "disabled",
+}
+ONLINE = {**SMALL, "num_envs": 2, "rollout_steps": 8, "epochs": 1}
+
+
+def flags(method, settings, **changes):
+    settings = settings | changes
+    return [f"--{method}", *(str(word) for name, value in settings.items() for word in (f"--{name}", value))]
+
+
+TINY = flags("PPD", ONLINE)
+
+
+def pusher(*arguments, cwd=ROOT, env=None, script="Distillation/Pusher.py"):
+    return subprocess.run(
+        [sys.executable, ROOT / script, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+KILL = """
+import os, sys
+import Algorithm.Training as training
+import Distillation.Pusher as pusher
+
+save = training.save_checkpoint
+
+
+def cut(path, content):
+    save(path, content)
+    if content["trainer"]["counters"][0] == {at}:
+        os._exit(9)
+
+
+training.save_checkpoint, training.CHECKPOINTS_SHARE = cut, float("inf")  # whatever they cost
+if __name__ == "__main__":
+    pusher.main(sys.argv[1:])
+"""
+
+
+def pusher_cut_at(place, update, *arguments):
+    """Run, and die right after the checkpoint of an update."""
+    script = place / "kill.py"
+    script.write_text(KILL.format(at=update))
+    run = pusher(*arguments, "--checkpoint_every", 0, script=script)
+    assert run.returncode == 9, run.stderr
+
+
+class Accepted(Exception):
+    """Everything was checked, and training, which other tests do, would begin."""
+
+
+def outcome(call, *arguments):
+    """What a program says: its status, None if it got as far as training, and stderr."""
+    errors = io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            call(*arguments)
+        status = 0
+    except Accepted:
+        status = None
+    except SystemExit as end:
+        status = end.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status, errors.getvalue()
+
+
+def metrics(folder):
+    """The rows without what no two runs share: how long things took."""
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+
+
+def run_folder(results):
+    (config,) = results.rglob("config.json")
+    return config.parent
+
+
+def until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def weights(folder):
+    return load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["student"]
+
+
+# The same examples each time.
+TRIES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+def check(status, errors):
+    if status in (0, None):
+        assert "Traceback" not in errors
+    else:
+        assert status == 2, errors
+        assert errors.count("\n") == 1, errors
+
+
+FIELDS = {name: {f.name: f for f in dataclasses.fields(c)} for name, c in METHODS.items()}
+NUMBERS = ("0", "-1", "1", "2.5", "1e-3", "nan", "inf", "-inf", "1e999", "0x10", "1_000", "१", "99999999999999999999")
+WORDS = (
+    "",
+    " ",
+    "State",
+    "ImpaalaMid",
+    "NLL",
+    "auto",
+    "10k",
+    "--PPD",
+    "../..",
+    "a\nb",
+    "ä",
+    "\x00",
+    "None",
+    "True",
+    "-",
+)
+VALUES = st.one_of(st.sampled_from(NUMBERS + WORDS), st.text(max_size=6), st.integers(-3, 10**6).map(str))
+
+
+def spoil(value, random):
+    """Replace something somewhere in a JSON value by something of another kind."""
+    inner = [k for k in (value if isinstance(value, dict) else range(len(value))) if value[k] not in ({}, [])]
+    key = inner[int(random.integers(len(inner)))]
+    if isinstance(value[key], dict | list) and random.random() < 0.7:
+        value[key] = spoil(value[key], random)
+    else:
+        value[key] = [None, -1, "x", [], {}, 1e999, True, [1, "a"]][int(random.integers(8))]
+    return value
