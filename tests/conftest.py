@@ -8,6 +8,13 @@ import torch
 
 from Enviroment.Tasks import TASKS
 from Models.Model_Pusher import StateStatistics, Teacher
+from tests import warm
+
+
+def pytest_configure(config):
+    """Start the server of forks, once for all workers."""
+    if not hasattr(config, "workerinput"):
+        warm.start()
 
 
 @pytest.fixture

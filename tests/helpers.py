@@ -4,20 +4,24 @@ import contextlib
 import csv
 import dataclasses
 import io
+import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 from Algorithm.Checkpoint import load_checkpoint
+from Distillation import Experiment
 from Distillation.Utils import METHODS
 from Models.Model_Pusher import make_student
+from tests import warm
 
 
 def student_for(env, task, statistics, mode="ImpaalaSmall"):
@@ -52,42 +56,51 @@ def flags(method, settings, **changes):
 TINY = flags("PPD", ONLINE)
 
 
-def pusher(*arguments, cwd=ROOT, env=None, script="Distillation/Pusher.py"):
-    return subprocess.run(
-        [sys.executable, ROOT / script, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+PICTURES = [(Experiment, name) for name in ("write_video", "draw", "write_page")]  # more than half of a tiny run
+
+
+def pusher(*arguments, cwd=ROOT, script="Distillation/Pusher.py", without=PICTURES, **settings):
+    """Run a script to its end; a run leaves no pictures unless it is `without` nothing."""
+    return warm.run([sys.executable, ROOT / script, *arguments], cwd=cwd, without=without, **settings)
+
+
+def shared(tmp_path_factory, name, make):
+    """Return a folder that `make` has filled, once for all processes of pytest, and what that returned, a plain value."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    place = tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent
+    folder, done = place / name, place / f"{name}.json"
+    with FileLock(place / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            done.write_text(json.dumps(make(folder)))
+    return folder, json.loads(done.read_text())
 
 
 KILL = """
 import os, sys
-import Algorithm.Training as training
-import Distillation.Pusher as pusher
 
-save = training.save_checkpoint
+if __name__ == "__main__":  # environment workers import this file too
+    import Algorithm.Training as training
+    import Distillation.Pusher as pusher
 
+    save = training.save_checkpoint
 
-def cut(path, content):
-    save(path, content)
-    if content["trainer"]["counters"][0] == {at}:
-        os._exit(9)
+    def cut(path, content):
+        save(path, content)
+        if content["trainer"]["counters"][0] == {at}:
+            os._exit(9)
 
-
-training.save_checkpoint, training.CHECKPOINTS_SHARE = cut, float("inf")  # whatever they cost
-if __name__ == "__main__":
+    training.save_checkpoint, training.CHECKPOINTS_SHARE = cut, float("inf")  # whatever they cost
     pusher.main(sys.argv[1:])
 """
 
 
-def pusher_cut_at(place, update, *arguments):
+def pusher_cut_at(place, update, *arguments, **settings):
     """Run, and die right after the checkpoint of an update."""
     script = place / "kill.py"
     script.write_text(KILL.format(at=update))
-    run = pusher(*arguments, "--checkpoint_every", 0, script=script)
+    run = pusher(*arguments, "--checkpoint_every", 0, script=script, **settings)
     assert run.returncode == 9, run.stderr
 
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 
-from tests.helpers import ROOT
+from tests import warm
+from tests.helpers import PICTURES, ROOT
 
 SCRIPT = ROOT / "Distillation" / "Study.py"
 TINY = """
@@ -42,7 +43,8 @@ num_envs = 1
 
 def start(results):
     command = [sys.executable, SCRIPT, results / "study.toml", "--results_dir", results]
-    return subprocess.Popen(command, cwd=results, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return warm.Popen(command, cwd=results, text=True, without=PICTURES, **pipes)  # of runs, not of the study
 
 
 def finish(results):

@@ -1,31 +1,14 @@
 """Datasets of the command line."""
 
 import json
-import subprocess
-import sys
+import shutil
 
-import pytest
-
-from tests.helpers import ROOT, SMALL, flags, pusher
+from tests.helpers import SMALL, flags, pusher
 
 
-@pytest.fixture
-def results(collected, tmp_path):
-    """A folder of results with a dataset in it and no run."""
-    (tmp_path / "Pusher").mkdir()
-    (tmp_path / "Pusher" / "Teacher").symlink_to(collected / "Pusher" / "Teacher")
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    results = tmp_path_factory.mktemp("collected")
-    run = pusher("--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results)
-    assert run.returncode == 0, run.stderr
-    return results
-
-
-def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
+def test_a_dataset_with_other_settings_is_refused(collected, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(collected / "Pusher" / "Teacher", results / "Pusher" / "Teacher")
     settings = SMALL | {"dataset": "5k", "results_dir": results}
     other_render = pusher(*flags("BC_phase", settings), "--render_quality", "full")
     meta = results / "Pusher" / "Teacher" / "dataset_5k" / "meta.json"
@@ -50,20 +33,7 @@ def test_a_dataset_with_other_settings_is_refused(results, tmp_path):
 def test_a_full_disk_leaves_no_dataset(tmp_path):
     """No file may grow beyond 1 MB."""
     collect = ["--C_data", "--num_data", "200", "--num_envs", "2", "--num_workers", "1", "--results_dir", str(tmp_path)]
-    run = subprocess.run(
-        [
-            "bash",
-            "-c",
-            'ulimit -f 1000; exec "$@"',
-            "bash",
-            sys.executable,
-            str(ROOT / "Distillation/Pusher.py"),
-            *collect,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    run = pusher(*collect, file_size=1000 * 1024)
     assert run.returncode == 2, run.stderr
     assert "File too large" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr

@@ -29,26 +29,10 @@ METHODS = {
 }
 
 
-@pytest.fixture
-def results(collected, tmp_path):
-    """A folder of results with a dataset in it and no run."""
-    (tmp_path / "Pusher").mkdir()
-    (tmp_path / "Pusher" / "Teacher").symlink_to(collected / "Pusher" / "Teacher")
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    results = tmp_path_factory.mktemp("collected")
-    run = pusher("--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results)
-    assert run.returncode == 0, run.stderr
-    return results
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(method, results, tmp_path):
     settings, name = METHODS[method]
-    run = pusher(*flags(method, settings, results_dir=results))
+    run = pusher(*flags(method, settings, results_dir=results), without=())
     assert run.returncode == 0, run.stderr
     folder = results / "Pusher" / name
     config = json.loads((folder / "config.json").read_text())
@@ -141,7 +125,7 @@ def test_dagger_of_a_student_that_sees(results):
     phases = results / "Pusher" / "OurAlgorithm1_NLL"
     settings = {name: value for name, value in SMALL.items() if name != "mode"}
     settings |= {"num_envs": 2, "rollout_samples": 200, "rollout_updates": 4, "beta_mix": 0.5, "results_dir": results}
-    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"))
+    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"), without=())
     assert run.returncode == 0, run.stderr
     rows = metrics(phases / "Phase_Two" / "parent_alpha0_classic")
     assert rows[-1]["x_axis/samples_collected"] == "5200"

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -26,14 +28,6 @@ from tests.helpers import (
     pusher,
     pusher_cut_at,
 )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    results = tmp_path_factory.mktemp("results")
-    run = pusher(*TINY, "--results_dir", results, cwd=results)  # from a folder that is not the repository's
-    assert run.returncode == 0, run.stderr
-    return results, run
 
 
 def test_a_tiny_run_leaves_the_promised_folder(finished):
@@ -108,6 +102,7 @@ def test_a_run_on_a_gpu_comes_to_its_end(tmp_path):
     assert json.loads((summary.parent / "config.json").read_text())["device"] == "cuda:0"
 
 
+SCRIPT = ROOT / "Distillation" / "Pusher.py"
 BAD = {
     "no method": (["--mode", "State"], "required"),
     "two methods": (["--PPD", "--BC_phase"], "not allowed with"),
@@ -162,7 +157,8 @@ def test_bad_input_is_one_line_status_2_and_nothing_written(case, tmp_path):
 
 @pytest.mark.parametrize("what", ["--C_data", "--PPD"])
 def test_a_folder_that_cannot_be_is_one_line(what):
-    run = pusher(what, "--results_dir", SHIPPED_TEACHER)
+    words = [sys.executable, SCRIPT, what, "--results_dir", SHIPPED_TEACHER]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
     assert "Not a directory" in run.stderr
 
@@ -170,7 +166,8 @@ def test_a_folder_that_cannot_be_is_one_line(what):
 @pytest.mark.parametrize(("backend", "mode", "hint"), [("glfw", "ImpaalaSmall", "libegl1"), ("foo", "State", "egl")])
 def test_no_gl_backend_is_one_line(tmp_path, backend, mode, hint):
     environment = {"MUJOCO_GL": backend, "DISPLAY": ""}
-    run = pusher("--PPD", "--mode", mode, "--results_dir", tmp_path / "results", env=environment)
+    words = [sys.executable, SCRIPT, "--PPD", "--mode", mode, "--results_dir", tmp_path / "results"]
+    run = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1, run.stderr
     assert hint in run.stderr

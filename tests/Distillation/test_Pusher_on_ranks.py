@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from Algorithm.Checkpoint import load_checkpoint
-from tests.helpers import ROOT, TORCHRUN, flags, metrics, pusher, run_folder, weights
+from tests import warm
+from tests.helpers import PICTURES, ROOT, TORCHRUN, flags, metrics, pusher, run_folder, shared, weights
 
 STATE = {
     "mode": "State",
@@ -25,10 +26,10 @@ STATE = {
 ONLINE = STATE | {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "optimization_steps": 16}
 
 
-def ranks(*arguments):
+def ranks(*arguments, without=PICTURES):
     """Run `Pusher.py` on two ranks; returns it and what it said itself on stderr."""
     words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *map(str, arguments)]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    run = warm.run(words, without=without)
     return run, [line for line in run.stderr.splitlines() if line.startswith("Pusher.py")]
 
 
@@ -39,15 +40,17 @@ def wait_for_rows(folder, job):
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cloned(tmp_path_factory):
     """A dataset, and one run of cloning on one rank and on two."""
-    results = tmp_path_factory.mktemp("cloned")
-    settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
-    for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
-        run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
-        assert run.returncode == 0, run.stderr
-    return results
+
+    def make(results):
+        settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
+        for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
+            run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
+            assert run.returncode == 0, run.stderr
+
+    return shared(tmp_path_factory, "cloned", make)[0]
 
 
 def test_cloning_on_two_ranks_draws_the_same_samples_and_learns_the_same(cloned):
@@ -92,7 +95,7 @@ def test_rollouts_on_two_ranks_count_and_learn_as_on_one(tmp_path):
 
 @pytest.mark.parametrize("method", ["Sdistillation", "Tdistillation"])
 def test_the_other_methods_run_on_two_ranks(method, tmp_path):
-    run, _ = ranks(*flags(method, ONLINE, results_dir=tmp_path))
+    run, _ = ranks(*flags(method, ONLINE, results_dir=tmp_path), without=() if method == "Sdistillation" else PICTURES)
     assert run.returncode == 0, run.stderr
     counts = [metrics(run_folder(tmp_path))[-1][f"x_axis/{what}"] for what in ("samples_collected", "samples_seen")]
     assert counts == ["128", "512"]
@@ -104,7 +107,7 @@ def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "Pusher" / "PPD" / "cut"
     words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *command, "--run_name", "cut"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+    with warm.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
         wait_for_rows(folder, job)
         children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         for pid in (*map(int, children), job.pid):  # as a batch system does; torchrun then tells the ranks once more
@@ -166,7 +169,7 @@ def test_ranks_with_different_settings_are_refused(tmp_path):
         "if __name__ == '__main__':\n    main([*sys.argv[1:], '--clip', f\"0.{1 + int(os.environ['RANK'])}\"])\n"
     )
     words = [*TORCHRUN, script, *flags("PPD", ONLINE, results_dir=tmp_path / "results")]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    run = warm.run(words)
     said = [line for line in run.stderr.splitlines() if "error: rank" in line]
     assert len(said) == 1, run.stderr
     assert "ranks 1 and 0 have other settings: clip is 0.2, not 0.1" in said[0]

@@ -15,15 +15,6 @@ from Distillation.Runs import find_runs, group_runs
 from tests.Distillation.studies import SCRIPT, TINY, finish, released, start, wait_for
 
 
-@pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    results = tmp_path_factory.mktemp("uncut")
-    (results / "study.toml").write_text(TINY)
-    status, out, err = finish(results)
-    assert (status, err) == (0, ""), out + err
-    return results, out
-
-
 def test_what_is_printed_may_be_cut_short():
     command = [sys.executable, SCRIPT, "main", "--dry_run"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
@@ -54,11 +45,10 @@ def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path,
     for picture in ("curve.png", "curve.svg", "cloning.png", "cloning.svg"):
         assert (folder / picture).stat().st_size > 10_000
     # A setting of the parent changes: all that depends on it counts as missing.
-    study = results / "study.toml"
+    study = tmp_path / "study.toml"
     study.write_text(TINY.replace('"5k"', '"5k"\nweight_decay = 0.1'))
     with pytest.raises(SystemExit) as end:
         Study.main([str(study), "--results_dir", str(results), "--dry_run"])
-    study.write_text(TINY)
     lines = capsys.readouterr().out.splitlines()
     assert end.value.code == 0
     assert "DAgger_run0 counts as missing: its parent's weight_decay was 0.0001" in lines

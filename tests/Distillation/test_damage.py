@@ -19,12 +19,12 @@ from tests.helpers import ONLINE, SMALL, TRIES, Accepted, check, flags, outcome,
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(collected, tmp_path_factory):
     """A dataset, a run of cloning, one of PPD, and one that was cut off."""
     results = tmp_path_factory.mktemp("whole")
+    shutil.copytree(collected, results, copy_function=os.link, dirs_exist_ok=True)  # nothing writes into a file of it
     tiny = {"results_dir": results, "mode": "State", "video_every": 0}
     for arguments in (
-        ["--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results],
         flags("BC_phase", SMALL | tiny, dataset="5k", alpha=0.6, run_name="parent"),
         flags("PPD", ONLINE | tiny, run_name="finished"),
     ):

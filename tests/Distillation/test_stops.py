@@ -12,33 +12,35 @@ import torch
 from Algorithm.Checkpoint import load_checkpoint
 from Models.Files import BadFile, load_tensors, locked, save_tensors
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
-from tests.helpers import ONLINE, ROOT, flags, metrics, pusher, pusher_cut_at, run_folder, until
+from tests import warm
+from tests.helpers import ONLINE, PICTURES, ROOT, flags, metrics, pusher, pusher_cut_at, run_folder, shared, until
 
 STATE = {**ONLINE, "mode": "State", "optimization_steps": 400, "test_every": 400, "num_workers": 2, "video_every": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unbroken(tmp_path_factory):
-    results = tmp_path_factory.mktemp("unbroken")
-    run = pusher(*flags("PPD", STATE, results_dir=results))
-    assert run.returncode == 0, run.stderr
-    return run_folder(results)
+    def make(results):
+        run = pusher(*flags("PPD", STATE, results_dir=results))
+        assert run.returncode == 0, run.stderr
+
+    return run_folder(shared(tmp_path_factory, "unbroken", make)[0])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cut(tmp_path_factory):
-    results = tmp_path_factory.mktemp("cut")
-    pusher_cut_at(results, 200, *flags("PPD", STATE, results_dir=results))
-    return run_folder(results)
+    def make(results):
+        pusher_cut_at(results, 200, *flags("PPD", STATE, results_dir=results))
+
+    return run_folder(shared(tmp_path_factory, "cut", make)[0])
 
 
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(unbroken, tmp_path):
     """SIGTERM to the run and its workers, as a batch system sends it; then Ctrl-C; then to the end."""
     command = [sys.executable, ROOT / "Distillation/Pusher.py", *flags("PPD", STATE, results_dir=tmp_path)]
     for number, extra in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
-        run = subprocess.Popen(
-            [*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        run = warm.Popen([*command, *extra], text=True, start_new_session=True, without=PICTURES, **pipes)
         rows = tmp_path / "Pusher" / "PPD" / "lambda5_State_run0" / "metrics.csv"
         began = len(rows.read_text().splitlines()) if rows.exists() else 1
         until(lambda: rows.exists() and len(rows.read_text().splitlines()) > began + 3)  # noqa: B023
@@ -79,13 +81,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(cut, tmp_path):
     last = folder / "checkpoints" / "last.pt"
     before = last.read_bytes()
     command = flags("PPD", STATE, results_dir=tmp_path, checkpoint_every=0)
-    limit = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$@"', "bash"]
-    run = subprocess.run(
-        [*limit, sys.executable, ROOT / "Distillation/Pusher.py", *command, "--resume"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    run = pusher(*command, "--resume", file_size=len(before) // 2)
     assert run.returncode == 2, run.stderr
     assert run.stderr.count("\n") == 1, run.stderr
     assert "File too large" in run.stderr
@@ -141,12 +137,12 @@ def test_a_run_that_was_cut_before_anything_was_saved_or_after_its_figures_is_ma
     begun = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
     (begun / "checkpoints" / "last.pt").unlink()
     (begun / "metrics.csv").unlink()
-    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
+    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume", without=PICTURES[:1])
     assert run.returncode == 0, run.stderr
     assert metrics(begun) == metrics(unbroken)
     (begun / "page.html").unlink()  # it comes last
     (begun / "curve.png").unlink()
-    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
+    run = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume", without=PICTURES[:1])
     assert run.returncode == 0, run.stderr
     assert (begun / "page.html").is_file()
     assert (begun / "curve.png").is_file()

@@ -3,7 +3,6 @@
 import multiprocessing as mp
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,6 +12,7 @@ import pytest
 import Enviroment.Vector_env as vector_env
 from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerError
+from tests import warm
 
 
 def test_a_dead_worker_is_an_error_that_names_it(task):
@@ -55,7 +55,7 @@ def test_nothing_is_left_behind_however_the_program_ends(ending, tmp_path):
         f"    {ending}\n"
     )
     before = set(os.listdir("/dev/shm"))
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    result = warm.run([sys.executable, script])
     pids = [int(pid) for pid in result.stdout.split()]
     assert len(pids) == 2
     deadline = time.monotonic() + 20

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import Train_Teacher_Pusher.Mujoco_main as mujoco_main
+from tests import warm
 from tests.helpers import ROOT, TRIES, VALUES, check, outcome, pusher
 
 
@@ -61,7 +62,7 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     assert steps == sorted(set(steps))
     assert steps[-1] == 400
     command = [sys.executable, ROOT / train, "--total-timesteps", "100000", *tiny, *map(str, output), "--resume"]
-    endless = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    endless = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while "timesteps 500" not in endless.stdout.readline():
         assert endless.poll() is None
     endless.send_signal(signal.SIGTERM)

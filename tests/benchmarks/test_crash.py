@@ -1,15 +1,15 @@
 """Runs killed at random moments."""
 
 import json
-import subprocess
 import sys
 
+from tests import warm
 from tests.helpers import ROOT
 
 
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been():
     script = [sys.executable, ROOT / "benchmarks" / "crash.py", "--kills", "2", "--methods", "Dagger_phase", "C_data"]
-    run = subprocess.run(script, capture_output=True, text=True, timeout=280)
+    run = warm.run(script)
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads(run.stdout)
     assert report["kills"] >= 2

@@ -2,15 +2,15 @@
 
 import json
 import signal
-import subprocess
 import sys
 
+from tests import warm
 from tests.helpers import ROOT
 
 
 def test_a_long_run_needs_no_more_files_and_threads_as_it_goes():
     script = [sys.executable, ROOT / "benchmarks" / "soak.py", "--minutes", "0.3", "--commands", "PPD"]
-    run = subprocess.run(script, capture_output=True, text=True, timeout=200)
+    run = warm.run(script)
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads(run.stdout)["commands"]["PPD"]
     assert report["exit_status"] == 128 + signal.SIGTERM, report

@@ -9,17 +9,7 @@ from pathlib import Path
 import pytest
 
 from Distillation import Study
-from tests.Distillation.studies import SCRIPT, TINY, finish, released, wait_for
-
-
-@pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    results = tmp_path_factory.mktemp("uncut")
-    (results / "study.toml").write_text(TINY)
-    status, out, err = finish(results)
-    assert (status, err) == (0, ""), out + err
-    return results, out
-
+from tests.Distillation.studies import SCRIPT, TINY, released, wait_for
 
 SIX = TINY.replace("run_index = [0, 1]", "run_index = [0, 1, 2, 3]").replace(
     "run_index = [0]\n", "run_index = [0, 1]\n"
