@@ -14,7 +14,7 @@ from tests import warm
 def pytest_configure(config):
     """Start the server of forks, once for all workers."""
     if not hasattr(config, "workerinput"):
-        warm.start()
+        config.add_cleanup(warm.start())
 
 
 @pytest.fixture

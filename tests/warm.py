@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,14 +43,14 @@ GL = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
 # The tests' side
 
 
-def start() -> None:
-    """Start the server, which ends with this process."""
+def start() -> Callable[[], None]:
+    """Start the server, which ends with this process; returns what ends it before."""
     listener = socket.socket(socket.AF_UNIX)
     name = f"policy-tests-{os.getpid()}-{time.time_ns()}"
     listener.bind(f"\0{name}")
     listener.listen(64)  # who asks before it is ready waits
     lifeline, ours = os.pipe()
-    subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, __file__, str(listener.fileno())],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
@@ -62,6 +63,12 @@ def start() -> None:
     os.set_inheritable(ours, False)
     listener.close()
     os.environ[ADDRESS] = name
+
+    def stop() -> None:
+        os.close(ours)
+        server.wait()
+
+    return stop
 
 
 class Popen(subprocess.Popen):
@@ -197,6 +204,7 @@ def _serve(listener: socket.socket) -> dict | None:
                 _take(files)
                 for each in (listener, connection, *children.values()):
                     each.detach()  # it is closed already
+                weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # such as temporary folders of modules
                 return request
             for file in files:
                 os.close(file)

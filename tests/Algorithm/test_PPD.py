@@ -12,8 +12,7 @@ from Algorithm.PPO import PPO
 from Algorithm.Test_model import evaluate
 from Enviroment.Utils import make_vector_env
 from Models.Model_Pusher import make_student
-from tests.Algorithm.trainers import SIZES, SMALL_PPD, build, needs_cuda
-from tests.helpers import SMALL
+from tests.Algorithm.trainers import SIZES, SMALL, SMALL_PPD, build, needs_cuda
 
 
 def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics, teacher):

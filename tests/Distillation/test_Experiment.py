@@ -125,7 +125,7 @@ def test_dagger_of_a_student_that_sees(results):
     phases = results / "Pusher" / "OurAlgorithm1_NLL"
     settings = {name: value for name, value in SMALL.items() if name != "mode"}
     settings |= {"num_envs": 2, "rollout_samples": 200, "rollout_updates": 4, "beta_mix": 0.5, "results_dir": results}
-    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"), without=())
+    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"))
     assert run.returncode == 0, run.stderr
     rows = metrics(phases / "Phase_Two" / "parent_alpha0_classic")
     assert rows[-1]["x_axis/samples_collected"] == "5200"

@@ -6,15 +6,15 @@ import pytest
 
 from Distillation import Play
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
-from tests.helpers import ONLINE, flags, pusher, run_folder
+from tests.helpers import ONLINE, PICTURES, flags, pusher, run_folder
 
 
 def test_play_scores_students_checkpoints_and_teachers(finished, tmp_path):
     folder = finished[0] / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0"
     summary = json.loads((folder / "summary.json").read_text())
     video = tmp_path / "video.mp4"
-    for file in ("last.pt", "best_ID.pt"):
-        options = ["--seeds", "1900", "--json", "--device", "cpu", "--num_workers", 1, "--video", video]
+    for file, more in (("last.pt", []), ("best_ID.pt", ["--video", video])):
+        options = ["--seeds", "1900", "--json", "--device", "cpu", "--num_workers", 1, *more]
         play = pusher(folder / "checkpoints" / file, *options, script="Distillation/Play.py")
         assert play.returncode == 0, play.stderr
         report = json.loads(play.stdout)
@@ -42,7 +42,7 @@ def test_play_names_the_episodes_furthest_behind_the_teacher(finished, capsys):
 
 
 def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
-    run = pusher(*flags("PPD", ONLINE, stack=1, results_dir=tmp_path), without=())
+    run = pusher(*flags("PPD", ONLINE, stack=1, results_dir=tmp_path), without=PICTURES[1:])
     assert run.returncode == 0, run.stderr
     folder = run_folder(tmp_path)
     student = load_student(folder / "checkpoints" / "best_ID.pt")
