@@ -3,14 +3,14 @@ import pytest
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Dataset import open_dataset
 from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
-from tests.Algorithm.trainers import META
+from Enviroment.Utils import make_world
+from tests.Algorithm.trainers import META, NOISE
 
 
 @pytest.fixture
 def env(task):
     """Two environments, new for each test."""
-    env = make_vector_env(task, 2, 1, seed=0)
+    env = make_world(task, 2, 1)
     yield env
     env.close()
 
@@ -18,7 +18,7 @@ def env(task):
 @pytest.fixture(scope="module")
 def envs():
     """Three environments."""
-    envs = make_vector_env(TASKS["Pusher"], 3, 1)
+    envs = make_world(TASKS["Pusher"], 3, 1)
     yield envs
     envs.close()
 
@@ -26,5 +26,5 @@ def envs():
 @pytest.fixture
 def dataset(envs, teacher, tmp_path):
     """Five episodes."""
-    collect_dataset(tmp_path / "dataset_500", envs, teacher, 500, 1.0, 0.5, META)
+    collect_dataset(tmp_path / "dataset_500", envs, teacher, 500, NOISE, META)
     return open_dataset(tmp_path / "dataset_500")

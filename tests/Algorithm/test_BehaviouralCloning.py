@@ -18,7 +18,7 @@ from tests.helpers import student_for
 
 def test_a_schedule_of_the_whole_phase_reaches_its_ends(envs, task, statistics, dataset):
     config = CloningConfig(optimization_steps=200, minibatch_size=4, mode_alpha="linear", learning_rate_end=1e-6)
-    trainer = BehaviouralCloning(student_for(envs, task, statistics, "State"), dataset.fields, task, config, 0)
+    trainer = BehaviouralCloning(student_for(envs, task, statistics, "State"), dataset.fields, config, 0)
     trainer.start()
     first = trainer.step(1)
     assert first["buffer/alpha"] == pytest.approx(0.2)
@@ -27,13 +27,13 @@ def test_a_schedule_of_the_whole_phase_reaches_its_ends(envs, task, statistics, 
         last = trainer.step(200)
     assert last["buffer/alpha"] == pytest.approx(0.6)
     assert last["buffer/beta"] == pytest.approx(1.0)
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)
+    assert trainer.learner.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize("loss_type", ["NLL", "KL"])
 def test_the_loss_falls_and_five_episodes_are_learned_by_heart(envs, task, statistics, teacher, dataset, loss_type):
     config = CloningConfig(optimization_steps=2000, loss_type=loss_type, learning_rate=3e-3)
-    trainer = BehaviouralCloning(student_for(envs, task, statistics, "State"), dataset.fields, task, config, 0)
+    trainer = BehaviouralCloning(student_for(envs, task, statistics, "State"), dataset.fields, config, 0)
     trainer.start()
     first = trainer.step(100)
     while trainer.optimization_steps < 2000:
@@ -46,9 +46,7 @@ def test_the_loss_falls_and_five_episodes_are_learned_by_heart(envs, task, stati
 def test_an_update_changes_every_kind_of_student(envs, task, statistics, dataset, mode):
     student = student_for(envs, task, statistics, mode)
     before = {name: value.clone() for name, value in student.named_parameters()}
-    trainer = BehaviouralCloning(
-        student, dataset.fields, task, CloningConfig(optimization_steps=2, minibatch_size=4), 0
-    )
+    trainer = BehaviouralCloning(student, dataset.fields, CloningConfig(optimization_steps=2, minibatch_size=4), 0)
     trainer.start()
     assert math.isfinite(trainer.step(2)["training/loss"])
     unchanged = {name for name, value in student.named_parameters() if torch.equal(value, before[name])}
@@ -56,7 +54,7 @@ def test_an_update_changes_every_kind_of_student(envs, task, statistics, dataset
 
 
 def test_samples_are_stacked_as_the_environment_would(envs, task, statistics, dataset):
-    trainer = BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, task, CloningConfig(), 0)
+    trainer = BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, CloningConfig(), 0)
     obs, teacher = trainer.samples.gather(np.array([0, 3, 100, 101, 499]))
     frame = dataset.fields["frame"]
     for stack, rows in zip(
@@ -69,7 +67,7 @@ def test_samples_are_stacked_as_the_environment_would(envs, task, statistics, da
 
 def test_priorities_are_the_losses_of_the_samples_just_trained_on(envs, task, statistics, dataset):
     config = CloningConfig(alpha=0.6, loss_type="KL", minibatch_size=8)
-    trainer = BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, task, config, 0)
+    trainer = BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, config, 0)
     trainer.start()
     before = copy.deepcopy(trainer.student)
     trainer.update()
@@ -87,10 +85,9 @@ def dagger(envs, task, statistics, teacher, dataset, folder, **settings):
     return DAgger(
         student,
         dataset.fields,
-        task,
         DAggerConfig(**settings),
         800_000,
-        env=envs,
+        world=envs,
         teacher=teacher,
         priorities=Priorities(len(dataset), 0.0, 1.0).state_dict(),
         folder=folder,
@@ -127,12 +124,12 @@ def test_dagger_labels_are_the_teachers_own_output_on_the_students_states(
 
 def test_dagger_lets_the_teacher_act_as_often_as_beta_mix_says(envs, task, statistics, teacher, dataset, tmp_path):
     trainer = dagger(envs, task, statistics, teacher, dataset, tmp_path / "aggregated", beta_mix=1.0)
-    obs = {key: np.repeat(values[:1], 400, 0) for key, values in envs.reset(seed=1)[0].items()}
-    obs["Frame"] = np.repeat(obs["Frame"][:, None], 4, 1)
+    obs = {key: values[:1].repeat_interleave(400, 0) for key, values in envs.reset([1, 2, 3]).items()}
+    obs["Frame"] = obs["Frame"][:, None].repeat_interleave(4, 1)
     expected = teacher.act(obs)
     np.testing.assert_allclose(trainer.act(obs)[0], expected)
-    trainer.optimization_steps = 4  # halfway
-    share = (np.abs(trainer.act(obs)[0] - expected) < 1e-6).all(-1).mean()
+    trainer.learner.updates = 4  # halfway
+    share = (np.abs(trainer.act(obs)[0].numpy() - expected) < 1e-6).all(-1).mean()
     assert share == pytest.approx(0.5, abs=0.1)
 
 
@@ -175,7 +172,7 @@ def test_a_resumed_run_equals_an_unbroken_one(envs, task, statistics, teacher, d
 
     def cloning(folder):
         config = CloningConfig(optimization_steps=8, minibatch_size=8, alpha=0.6, frame_noise=2, random_shift=2)
-        return BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, task, config, 700_000)
+        return BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, config, 700_000)
 
     for make in (cloning, dagger_in):
         (stats, weights), (again, same) = run(f"{make.__name__}1", make, False), run(f"{make.__name__}2", make, True)
@@ -193,10 +190,9 @@ def test_dagger_steps_and_resumes_on_cuda(envs, task, statistics, teacher, datas
         return DAgger(
             student,
             dataset.fields,
-            task,
             config,
             800_000,
-            env=envs,
+            world=envs,
             teacher=teacher.to("cuda"),
             priorities=Priorities(len(dataset), 0.0, 1.0).state_dict(),
             folder=tmp_path / "aggregated",
@@ -210,8 +206,8 @@ def test_dagger_steps_and_resumes_on_cuda(envs, task, statistics, teacher, datas
     assert math.isfinite(after["training/loss"])
     obs, labels = trainer.samples.gather(np.arange(config.minibatch_size))
     batch = {"mean": labels.mean, "log_std": labels.log_std, "weights": torch.ones_like(labels.mean[:, 0])} | obs
-    by_kernels = trainer.gradients(**batch)
-    torch.testing.assert_close(trainer._gradients(**batch), by_kernels, rtol=0.05, atol=1e-2)
+    by_kernels = trainer.learner._gradients(**batch)
+    torch.testing.assert_close(trainer.learner._graphed(**batch), by_kernels, rtol=0.05, atol=1e-2)
     trainer = build()
     trainer.load_state_dict(state)
     assert trainer.step(100)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from Algorithm.CollectDataset import collect_dataset
+from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Dataset import SampleWriter, open_dataset, read_samples
 from Common.Errors import BadFile
 from Enviroment.Utils import make_vector_env
-from tests.Algorithm.trainers import META
+from tests.Algorithm.trainers import META, NOISE
 
 
 def test_a_dataset_holds_what_the_environment_showed_and_the_teacher_said(envs, task, teacher, dataset, tmp_path):
@@ -55,7 +56,7 @@ def test_a_cut_collection_is_no_dataset_and_goes_on_to_the_same_one(envs, teache
 
     monkeypatch.setattr(envs, "step", cut)
     with pytest.raises(Cut):
-        collect_dataset(folder, envs, teacher, 500, 1.0, 0.5, META)
+        collect_dataset(folder, envs, teacher, 500, NOISE, META)
     assert not folder.exists()
     partial = tmp_path / "again.partial"
     assert json.loads((partial / "meta.json").read_text())["samples"] == 300
@@ -66,7 +67,7 @@ def test_a_cut_collection_is_no_dataset_and_goes_on_to_the_same_one(envs, teache
     with (partial / "reward.npy").open("ab") as file:
         file.write(b"cut in the middle of a write")
     steps = -1000
-    collect_dataset(folder, envs, teacher, 500, 1.0, 0.5, META)
+    collect_dataset(folder, envs, teacher, 500, NOISE, META)
     assert steps == -1000 + 100  # the first round was not run again
     assert not partial.exists()
     for file in dataset.folder.glob("*.npy"):
@@ -91,15 +92,16 @@ def test_a_write_that_was_cut_leaves_what_was_there(dataset, tmp_path, monkeypat
 
 def test_a_cut_collection_with_other_settings_or_damage_is_not_gone_on_with(envs, teacher, dataset, tmp_path):
     folder = tmp_path / "mixed"
-    collect_dataset(folder, envs, teacher, 300, 0.0, 0.5, META)
+    other = TeacherNoiseConfig(teacher_noise=0.0, noise_correlation=0.5)
+    collect_dataset(folder, envs, teacher, 300, other, META)
     partial = folder.rename(tmp_path / "mixed.partial")
     with pytest.raises(BadFile, match=r"teacher_noise is 0\.0, not 1\.0"):
-        collect_dataset(folder, envs, teacher, 500, 1.0, 0.5, META)
-    collect_dataset(folder, envs, teacher, 500, 1.0, 0.5, META, overwrite=True)
+        collect_dataset(folder, envs, teacher, 500, NOISE, META)
+    collect_dataset(folder, envs, teacher, 500, NOISE, META, overwrite=True)
     np.testing.assert_array_equal(open_dataset(folder).fields["action"], dataset.fields["action"])
     folder.rename(partial)
     content = bytearray((partial / "action.npy").read_bytes())
     content[1000] ^= 1
     (partial / "action.npy").write_bytes(content)
-    with pytest.raises(BadFile, match=r"action\.npy is not what was written"):
-        collect_dataset(folder, envs, teacher, 500, 1.0, 0.5, META)
+    with pytest.raises(BadFile, match=r"action\.npy was altered"):
+        collect_dataset(folder, envs, teacher, 500, NOISE, META)

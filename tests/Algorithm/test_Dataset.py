@@ -8,7 +8,7 @@ import pytest
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Dataset import find_dataset, open_dataset
 from Common.Errors import BadFile
-from tests.Algorithm.trainers import META
+from tests.Algorithm.trainers import META, NOISE
 
 
 def test_a_smaller_dataset_is_a_prefix_and_needs_no_second_collection(envs, teacher, dataset, tmp_path):
@@ -16,7 +16,7 @@ def test_a_smaller_dataset_is_a_prefix_and_needs_no_second_collection(envs, teac
     assert find_dataset(folder, 250, {"teacher_noise": 1.0}) == dataset.folder
     assert find_dataset(folder, 250, {"teacher_noise": 2.0}) is None
     assert find_dataset(folder, 501, {}) is None
-    collect_dataset(folder, envs, teacher, 250, 1.0, 0.5, META)
+    collect_dataset(folder, envs, teacher, 250, NOISE, META)
     assert find_dataset(folder, 250, {}) == folder
     smaller, prefix = open_dataset(folder), dataset.prefix(250)
     assert len(smaller) == len(prefix) == 300  # whole episodes

@@ -1,19 +1,18 @@
 """Whole episodes."""
 
-import numpy as np
+import torch
 
-from Algorithm.CollectDataset import collect
+from Algorithm.CollectDataset import sample_rounds
 from Algorithm.Dataset import episode_ends
-from Models.Memory import FrameStacker
 
 
 def test_collect_reaches_the_samples_asked_for_in_whole_episodes(envs):
     seeds, count = [], 0
 
-    def act(obs):
-        return np.zeros((3, 7), np.float32), {}
+    def act(obs, first):
+        return torch.zeros(3, 7), {}
 
-    for part in collect(envs, 5, 401, act, FrameStacker(4, 2)):
+    for part in sample_rounds(envs, 5, 401, act):
         seeds += sorted(set(part["seed"].tolist()))
         count += len(part["seed"])
         assert episode_ends(part["episode_start"])[-1] == len(part["seed"])

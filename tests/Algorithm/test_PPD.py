@@ -10,7 +10,7 @@ from Algorithm.Config import PPDConfig
 from Algorithm.PPD import PPD
 from Algorithm.PPO import PPO
 from Algorithm.Test_model import evaluate
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import make_student
 from tests.Algorithm.trainers import SIZES, SMALL, SMALL_PPD, build, needs_cuda
 
@@ -29,29 +29,29 @@ def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics
 
 def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
     trainer = build(env, task, statistics, PPD, config=PPDConfig(**SIZES, PPD_parameter=0), teacher=teacher)
-    trainer.collect()
-    trainer.prepare()
+    trainer.collect_rollout()
+    trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(16))
     torch.manual_seed(1)
-    with_term, _ = trainer.loss(batch)
-    plain = PPO(trainer.student, env, task, SMALL, 0)
+    with_term = trainer.loss(batch).total
+    plain = PPO(trainer.student, env, SMALL, 0)
     torch.manual_seed(1)
-    without, _ = plain.loss(batch)
+    without = plain.loss(batch).total
     assert with_term.item() == without.item()
     trainer.config = SMALL_PPD
-    assert trainer.loss(batch)[0].item() > without.item()
+    assert trainer.loss(batch).total.item() > without.item()
 
 
 def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher):
     def run(interrupted):
-        env = make_vector_env(task, 2, 1 + interrupted, seed=0)
+        env = make_world(task, 2, 1 + interrupted)
         trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
         stats = [trainer.step(10) for _ in range(2)]
         if interrupted:
             state = copy.deepcopy(trainer.state_dict())
             env.close()
             torch.manual_seed(123)
-            env = make_vector_env(task, 2, 1)
+            env = make_world(task, 2, 1)
             trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
             trainer.load_state_dict(state)
         stats += [trainer.step(10) for _ in range(2)]
@@ -67,14 +67,14 @@ def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistic
 def test_a_step_a_checkpoint_and_an_evaluation_on_cuda(env, task, statistics, teacher):
     student = make_student(
         "ImpaalaSmall",
-        env.single_observation_space,
-        env.single_action_space,
+        env.spaces,
+        env.action_space,
         task.proprioception,
         statistics,
         task.stack,
     ).to("cuda")
     student.precision = "bf16"
-    trainer = PPD(student, env, task, SMALL_PPD, 0, teacher=teacher.to("cuda"))
+    trainer = PPD(student, env, SMALL_PPD, 0, teacher=teacher.to("cuda"))
     trainer.start()
     stats = trainer.step(budget=10)
     assert np.isfinite(stats["training/loss"])

@@ -11,7 +11,7 @@ from tests.Algorithm.trainers import build
 def test_the_first_minibatch_has_a_ratio_of_one(env, task, statistics, precision, tolerance):
     trainer = build(env, task, statistics, mode="ImpaalaMid")
     trainer.student.precision = precision
-    trainer.collect()
+    trainer.collect_rollout()
     batch = trainer.rollout.minibatch(torch.randperm(16))
     with torch.no_grad():
         ratio = (trainer.student.distribution(batch.obs).log_prob(batch.u) - batch.log_prob).exp()
@@ -20,12 +20,12 @@ def test_the_first_minibatch_has_a_ratio_of_one(env, task, statistics, precision
 
 def test_a_ratio_that_underflows_leaves_every_scalar_finite(env, task, statistics):
     trainer = build(env, task, statistics, mode="State")
-    trainer.collect()
-    trainer.prepare()
+    trainer.collect_rollout()
+    trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(16))
     policy, value = trainer.student(batch.obs)
-    loss, scalars = trainer.ppo_loss(batch, policy, value, torch.zeros(16))
-    assert all(torch.isfinite(scalar) for scalar in (loss, *scalars.values()))
+    loss = trainer.ppo_loss(batch, policy, value, torch.zeros(16))
+    assert all(torch.isfinite(scalar) for scalar in (loss.total, *loss.scalars.values()))
 
 
 def test_the_budget_of_updates_is_kept(env, task, statistics):

@@ -14,21 +14,21 @@ from tests.Algorithm.trainers import SMALL_PPD, build, needs_cuda
 
 def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env, task, statistics, monkeypatch):
     """112 steps in rollouts of 8: over two time limits, which the final observations belong to as well."""
-    trainer = build(env, task, statistics, mode="State")
-    rollout = trainer.rollout
-    frames, first, last = [rollout.frames[rollout.history].numpy().copy()], [np.ones(2, bool)], {}
+    trainer = build(env, task, statistics)
+    rollout, history = trainer.rollout, trainer.student.stack.history
+    frames, first, last = [rollout.frames["Frame"][history].numpy().copy()], [np.ones(2, bool)], {}
     step, final_observation = env.step, rollout.final_observation
 
     def watched_step(actions):
-        obs, reward, terminated, truncated, info = step(actions)
-        frames.append(obs["Frame"].copy())
-        first.append(terminated | truncated)
-        return obs, reward, terminated, truncated, info
+        result = step(actions)
+        frames.append(result.obs["Frame"].numpy().copy())
+        first.append(result.done.numpy())
+        return result
 
     def watched_final_observation(t, final, ended):
         obs = final_observation(t, final, ended)
         for row, n in enumerate(ended):
-            last[len(frames) - 2, n] = obs["Frame"][row].numpy().copy(), final["Frame"][n].copy()
+            last[len(frames) - 2, int(n)] = obs["Frame"][row].numpy().copy(), final["Frame"][n].numpy().copy()
         return obs
 
     monkeypatch.setattr(env, "step", watched_step)
@@ -42,7 +42,7 @@ def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env,
         return np.stack([final if time > t else frames[time][n] for time in times])
 
     for number in range(14):
-        trainer.collect()
+        trainer.collect_rollout()
         for t in range(8):
             stacks = rollout.observation(t)["Frame"].numpy()
             for n in range(2):
@@ -55,7 +55,7 @@ def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env,
 
 def test_a_truncated_step_bootstraps_from_its_own_last_observation(env, task, statistics):
     trainer = build(env, task, statistics, mode="State", config=PPOConfig(rollout_steps=101))
-    trainer.collect()
+    trainer.collect_rollout()
     rollout = trainer.rollout
     assert rollout.done.nonzero().tolist() == [[49, 1], [99, 0]]
     assert not rollout.terminated.any()
@@ -84,14 +84,15 @@ def test_a_rollout_written_on_another_device_gives_the_same_stacks_and_gradients
     env, task, statistics, teacher, device
 ):
     here = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
-    here.collect()
-    here.prepare()
+    here.collect_rollout()
+    here.compute_targets()
     student = copy.deepcopy(here.student).to(device)
-    there = PPD(student, env, task, SMALL_PPD, 0, teacher=copy.deepcopy(teacher).to(device))
+    there = PPD(student, env, SMALL_PPD, 0, teacher=copy.deepcopy(teacher).to(device))
     old, new = here.rollout, there.rollout
     for t in range(old.steps + 1):
-        obs = {key: vector[t].numpy() for key, vector in old.vectors.items()}
-        new.write_observation(t, obs | {"Frame": old.frames[old.history + t].numpy()}, old.age[t].numpy() == 0)
+        obs = {key: vector[t] for key, vector in old.vectors.items()}
+        obs["Frame"] = old.frames["Frame"][here.student.stack.history + t]
+        new.write_observation(t, obs, old.age[t] == 0)
         if device == "cuda":
             torch.cuda.synchronize()  # as reading a step's actions back does
     for name in ("u", "log_prob", "value", "advantage", "returns"):
@@ -100,7 +101,7 @@ def test_a_rollout_written_on_another_device_gives_the_same_stacks_and_gradients
     losses = {}
     for trainer in (here, there):
         batch = trainer.rollout.minibatch(torch.arange(16, device=trainer.device))
-        losses[trainer], _ = trainer.loss(batch)
+        losses[trainer] = trainer.loss(batch).total
         losses[trainer].backward()
         stacks = old.minibatch(torch.arange(16)).obs["Frame"]
         assert torch.equal(batch.obs["Frame"].cpu(), stacks)

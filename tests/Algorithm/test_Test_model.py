@@ -4,15 +4,32 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Test_model import RandomPolicy, Recording, ZeroPolicy, evaluate, normalized_return, parse_seeds
+from Algorithm.Test_model import Recording, ZeroPolicy, evaluate, normalized_return, parse_seeds
+from Models.Memory import NoMemory
 from tests.Algorithm.trainers import build
 
 
+class RandomPolicy:
+    """Acts uniformly within the bounds."""
+
+    inputs = images = ()
+
+    def __init__(self, action_space):
+        self._low, self._high = action_space.low, action_space.high
+        self._random = np.random.default_rng(0)
+
+    def memory(self, num_envs):
+        return NoMemory()
+
+    def act(self, obs, deterministic=True):
+        return self._random.uniform(self._low, self._high, (len(obs["State"]), len(self._low))).astype(np.float32)
+
+
 def test_evaluation_repeats_itself_and_knows_its_figures(env, task, teacher):
-    zero = evaluate(ZeroPolicy(env.single_action_space), env, task, [1900, 1901, 1902])
-    again = evaluate(ZeroPolicy(env.single_action_space), env, task, [1902])
+    zero = evaluate(ZeroPolicy(env.action_space), env, task, [1900, 1901, 1902])
+    again = evaluate(ZeroPolicy(env.action_space), env, task, [1902])
     assert again.returns[0] == zero.returns[2]  # whatever the round and the neighbours
-    random = evaluate(RandomPolicy(env.single_action_space), env, task, [1900, 1901, 1902], teacher=teacher)
+    random = evaluate(RandomPolicy(env.action_space), env, task, [1900, 1901, 1902], teacher=teacher)
     assert random.returns.mean() < zero.returns.mean() < -30
     assert normalized_return(zero, zero, random) == 0
     assert normalized_return(random, zero, random) == 1
@@ -21,7 +38,7 @@ def test_evaluation_repeats_itself_and_knows_its_figures(env, task, teacher):
     perfect = evaluate(teacher, env, task, [1900, 1901], teacher=teacher, recording=recording)
     np.testing.assert_allclose(perfect.action_accuracy, 1)
     assert (len(recording.actions), len(recording.stacks)) == (100, 0)  # it sees no frames, and none were rendered
-    guided = evaluate(RandomPolicy(env.single_action_space), env, task, [1900, 1901], teacher=teacher, driver=teacher)
+    guided = evaluate(RandomPolicy(env.action_space), env, task, [1900, 1901], teacher=teacher, driver=teacher)
     np.testing.assert_array_equal(guided.returns, perfect.returns)
     assert (guided.action_accuracy < 1).all()
 

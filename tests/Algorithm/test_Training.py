@@ -3,13 +3,13 @@
 import torch
 
 from Algorithm.Training import CollapseWatch
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import make_student
 
 
 def test_a_collapsed_policy_is_noticed_once(task, statistics):
-    env = make_vector_env(task, 1, 1, frames=False)
-    student = make_student("State", env.single_observation_space, env.single_action_space, (), statistics, 4)
+    env = make_world(task, 1, 1, frames=False)
+    student = make_student("State", env.spaces, env.action_space, (), statistics, 4)
     env.close()
     student.actor[-1].bias.data[7:] = -100.0  # every log_std at its smallest
     policy = student.distribution({"State": torch.zeros(512, 23)})

@@ -6,7 +6,7 @@ from PIL import Image
 
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import GIF_BYTES, write_video
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import get_Teacher_model
 from tests.helpers import student_for
 
@@ -17,7 +17,7 @@ def env_and_recording():
     from Models.Model_Pusher import StateStatistics
 
     task = TASKS["Pusher"]
-    env = make_vector_env(task, 2, 1)
+    env = make_world(task, 2, 1)
     student = student_for(env, task, StateStatistics(np.zeros(23), np.ones(23)))
     recording = Recording()
     result = evaluate(student, env, task, [1900, 1901], recording=recording)

@@ -4,26 +4,28 @@ import glob
 
 import torch
 
-from Algorithm.Config import PPDConfig, TeacherDistillationConfig
+from Algorithm.Config import OnlineDistillationConfig, PPDConfig, TeacherNoiseConfig
 from Algorithm.PPD import PPD
 from Algorithm.StudentTeacher_distillation import TeacherDistillation
 from Common import Parallel
 from Enviroment.Tasks import TASKS
-from Enviroment.Utils import make_vector_env
+from Enviroment.Utils import make_world
 from Models.Model_Pusher import get_Teacher_model
 from tests.helpers import student_for
 
 CONFIGS = {
     PPD: PPDConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
-    TeacherDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
+    TeacherDistillation: OnlineDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
 }
 
 
 def build(method, count=2):
     """A trainer with this rank's share of 4 environments."""
     task, teacher = TASKS["Pusher"], get_Teacher_model()
-    env = make_vector_env(task, 4 // count, 1)
-    trainer = method(student_for(env, task, teacher.statistics), env, task, CONFIGS[method], 600_000, teacher=teacher)
+    env = make_world(task, 4 // count, 1)
+    noise = {"noise": TeacherNoiseConfig()} if method is TeacherDistillation else {}
+    student = student_for(env, task, teacher.statistics)
+    trainer = method(student, env, CONFIGS[method], 600_000, teacher=teacher, **noise)
     trainer.start()
     return trainer
 
@@ -36,18 +38,17 @@ def threads():
 def differentiate(method, place):
     """Write this rank's batch and the gradient of both ranks."""
     trainer = build(method)
-    trainer.collect()
-    trainer.prepare()
+    trainer.collect_rollout()
+    trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(Parallel.rank(), 16, 2))
     torch.manual_seed(1)
-    loss, _ = trainer._loss(batch)
-    loss.backward()
+    trainer.learner._loss(batch).total.backward()
     gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
     content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
     content["batch"]["teacher"] = vars(batch.teacher)
     content["scaled"] = trainer.normalizer.state_dict()["moments"]
     torch.save(content, f"{place}/{method.__name__}{Parallel.rank()}.pt")
-    trainer.env.close()
+    trainer.world.close()
 
 
 def main(place):

@@ -37,8 +37,8 @@ def test_nothing_that_could_run_foreign_code_is_called():
     """Pickles are read by the teacher's tools alone, which say so; nothing is evaluated, no shell is asked."""
     forbidden = ("eval(", "exec(", "pickle", "os.system", "shell=True", "allow_pickle=True", "weights_only=False")
     allowed = {("Train_Teacher_Pusher/SaveWeights.py", "pickle"), ("Train_Teacher_Pusher/Mujoco_main.py", "pickle")}
-    for folder in ("Algorithm", "Models", "Enviroment", "Distillation", "Train_Teacher_Pusher"):
-        for path in (ROOT / folder).glob("*.py"):
+    for folder in ("Common", "Algorithm", "Models", "Enviroment", "Distillation", "Train_Teacher_Pusher"):
+        for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text().replace("allow_pickle=False", "")
             found = {(f"{folder}/{path.name}", word) for word in forbidden if word in text.replace(".eval(", "")}
             assert found <= allowed

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import torch
 
-from Algorithm.Rollout import Minibatch
+from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
 from Models.Base_Model import SquashedGaussian
 from tests.Common.ranks import CONFIGS, build
@@ -39,7 +39,7 @@ def test_the_gradient_of_two_ranks_is_that_of_one_process_on_the_joined_batch(me
     assert ranks[0]["scaled"] == ranks[1]["scaled"]
 
     alone = build(method, count=1)  # all four environments
-    alone.env.close()
+    alone.world.close()
     assert torch.equal(alone.student.background, ranks[0]["background"])
     parts = [rank["batch"] for rank in ranks]
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name not in ("obs", "teacher")}
@@ -47,8 +47,7 @@ def test_the_gradient_of_two_ranks_is_that_of_one_process_on_the_joined_batch(me
     mean, log_std = (torch.cat([part["teacher"][name] for part in parts]) for name in ("mean", "log_std"))
     joined["teacher"] = SquashedGaussian(mean, log_std, alone.student.scale, alone.student.shift)
     assert len({tuple(state.tolist()) for state in joined["obs"]["State"]}) == 16  # each rank has its own environments
-    loss, _ = alone.loss(Minibatch(**joined))
-    loss.backward()
+    alone.loss(GuidedMinibatch(**joined)).total.backward()
     for name, weight in alone.student.named_parameters():
         torch.testing.assert_close(ranks[0]["gradients"][name], weight.grad, rtol=1e-3, atol=1e-5, msg=name)
 

@@ -6,7 +6,7 @@ import sys
 
 
 def test_without_a_gl_backend_one_line_says_what_to_install():
-    code = "from Enviroment.GL import choose_gl_backend as c\ntry: c()\nexcept RuntimeError as e: print(e)"
+    code = "from Enviroment.GL import choose_gl_backend as c\ntry: c()\nexcept ValueError as e: print(e)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

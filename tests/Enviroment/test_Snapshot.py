@@ -12,10 +12,10 @@ def test_a_snapshot_goes_on_bit_for_bit(task):
     env.reset()
     for t in range(60):
         env.step(actions[t])
-    snapshots = env.get_state()
+    snapshots = env.world.state()
     straight = [env.step(actions[t]) for t in range(60, 130)]
     other = make_vector_env(task, 2, 2, frames=False)
-    other.set_state(snapshots)
+    other.world.restore(snapshots)
     for t in range(60, 130):
         obs, reward, _, truncated, _ = other.step(actions[t])
         np.testing.assert_array_equal(obs["State"], straight[t - 60][0]["State"])

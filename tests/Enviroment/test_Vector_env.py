@@ -1,22 +1,19 @@
+"""The vector environment is Gymnasium's environments side by side; workers that die, fail or hang are named."""
+
 import multiprocessing as mp
 import os
 import signal
 import sys
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from Enviroment.Utils import make_vector_env
+from Common.Errors import NonFinite
+from Enviroment.Utils import make_env, make_vector_env
 from Enviroment.Workers import WorkerError
 from tests import warm
-
-"""The vector environment is Gymnasium's environments side by side."""
-
-import gymnasium as gym
-
-from Common.Errors import NonFinite
-from Enviroment.Utils import make_env
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -68,7 +65,7 @@ def test_without_rendering_all_but_the_frames_is_the_same(task):
     try:
         seen = [env.reset(seed=3)[0], env.step(np.ones((2, 7), np.float32))[0]]
         env.reset(seed=5)
-        with env.rendering(False):
+        with env.world.rendering(False):
             unseen = [env.reset(seed=3)[0], env.step(np.ones((2, 7), np.float32))[0]]
         for a, b in zip(seen, unseen):
             np.testing.assert_array_equal(a["State"], b["State"])
@@ -98,14 +95,13 @@ def test_actions_and_states_that_are_not_finite_are_named(task, monkeypatch):
     actions[1, 2] = np.nan
     with pytest.raises(NonFinite, match="action of environment 1"):
         env.step(actions)
-    call = env._call
+    step = env.world.workers.step
 
-    def spoilt(*arguments):
-        result = call(*arguments)
-        env._arrays["State"][2, 5] = np.inf
-        return result
+    def spoilt():
+        step()
+        env.world._arrays["State"][2, 5] = np.inf
 
-    monkeypatch.setattr(env, "_call", spoilt)
+    monkeypatch.setattr(env.world.workers, "step", spoilt)
     with pytest.raises(NonFinite, match="State of environment 2"):
         env.step(np.zeros((3, 7), np.float32))
     env.close()
@@ -114,7 +110,7 @@ def test_actions_and_states_that_are_not_finite_are_named(task, monkeypatch):
 def test_a_dead_worker_is_an_error_that_names_it(task):
     env = make_vector_env(task, 2, 2, frames=False)
     env.reset(seed=0)
-    os.kill(env._workers[1].pid, signal.SIGKILL)
+    os.kill(env.world.workers.processes[1].pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match="worker 1 died"):
         env.step(np.zeros((2, 7), np.float32))
     assert not mp.active_children()
@@ -122,19 +118,20 @@ def test_a_dead_worker_is_an_error_that_names_it(task):
 
 def test_an_exception_in_a_worker_arrives(task):
     env = make_vector_env(task, 1, 1, frames=False)
-    with pytest.raises(WorkerError, match="ResetNeeded"):
+    with pytest.raises(WorkerError, match="worker 0 failed") as error:
         env.step(np.zeros((1, 7), np.float32))
+    assert "ResetNeeded" in error.value.details
     assert not mp.active_children()
 
 
 def test_a_worker_that_dies_while_it_starts_is_named_and_closing_at_once_leaves_none(task):
     env = make_vector_env(task, 2, 2)
-    os.kill(env._workers[1].pid, signal.SIGKILL)
+    os.kill(env.world.workers.processes[1].pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match="worker 1 died"):
         env.reset(seed=0)
     starting = make_vector_env(task, 2, 2)
     starting.close()
-    assert not any(worker.is_alive() for worker in env._workers + starting._workers)
+    assert not any(worker.is_alive() for worker in env.world.workers.processes + starting.world.workers.processes)
 
 
 @pytest.mark.parametrize("ending", ["raise RuntimeError", "os.kill(os.getpid(), 2)", "os.kill(os.getpid(), 9)", "pass"])
@@ -147,7 +144,7 @@ def test_nothing_is_left_behind_however_the_program_ends(ending, tmp_path):
         "if __name__ == '__main__':\n"
         "    env = make_vector_env(TASKS['Pusher'], 2, 2)\n"
         "    env.reset(seed=0)\n"
-        "    print(*(worker.pid for worker in env._workers), flush=True)\n"
+        "    print(*(worker.pid for worker in env.world.workers.processes), flush=True)\n"
         f"    {ending}\n"
     )
     before = set(os.listdir("/dev/shm"))
@@ -162,14 +159,14 @@ def test_nothing_is_left_behind_however_the_program_ends(ending, tmp_path):
 
 
 def test_a_worker_that_hangs_is_named_and_given_up(task, monkeypatch, capfd):
-    monkeypatch.setattr(vector_env, "SLOW_S", 0.2)
-    monkeypatch.setattr(vector_env, "HUNG_S", 0.6)
+    monkeypatch.setattr(module, "SLOW_S", 0.2)
+    monkeypatch.setattr(module, "HUNG_S", 0.6)
     env = make_vector_env(task, 2, 2, frames=False)
     env.reset(seed=0)
-    os.kill(env._workers[1].pid, signal.SIGSTOP)
+    os.kill(env.world.workers.processes[1].pid, signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(WorkerError, match="worker 1 hangs"):
         env.step(np.zeros((2, 7), np.float32))
     assert time.monotonic() - started < 20
     assert "worker 1 has not answered for 0.2 s" in capfd.readouterr().err
-    assert not any(worker.is_alive() for worker in env._workers)
+    assert not any(worker.is_alive() for worker in env.world.workers.processes)

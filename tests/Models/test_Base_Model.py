@@ -1,4 +1,4 @@
-"""The squashed Gaussian, and noise that lasts."""
+"""The squashed Gaussian, and correlated noise."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from Models.Base_Model import LastingNoise, SquashedGaussian
+from Models.Base_Model import CorrelatedNoise, SquashedGaussian
 
 SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
 
@@ -32,9 +32,9 @@ def test_log_prob_against_a_change_of_variables():
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
-def test_lasting_noise_has_the_scale_and_the_correlation_asked_for(correlation):
+def test_correlated_noise_has_the_scale_and_the_correlation_asked_for(correlation):
     torch.manual_seed(0)
-    policy, noise = gaussian(5, batch=200), LastingNoise(2.0, correlation)
+    policy, noise = gaussian(5, batch=200), CorrelatedNoise(2.0, correlation)
     drawn = torch.stack([noise.sample(policy) for _ in range(50)])
     e = (drawn - policy.mean) / policy.log_std.exp()
     torch.testing.assert_close(e[0].std(), e[-1].std(), rtol=0.1, atol=0)  # it neither grows nor fades
