@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -17,19 +16,17 @@ from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Checkpoint import Checkpoint
 from Distillation import Experiment
-from Distillation.Utils import METHODS
+from Distillation.Utils import JOBS
 from Models.Model_Pusher import make_student
 from tests import warm
 
 
-def student_for(env, task, statistics, mode="ImpaalaSmall"):
-    """An untrained student of the environments' shapes, the same each time."""
+def student_for(world, task, statistics, mode="ImpaalaSmall"):
+    """An untrained student of a world's shapes, the same each time."""
     torch.manual_seed(0)
-    return make_student(
-        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
-    )
+    return make_student(mode, world.spaces, world.action_space, task.proprioception, statistics, task.stack)
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,14 +81,13 @@ if __name__ == "__main__":  # environment workers import this file too
     import Algorithm.Training as training
     import Distillation.Pusher as pusher
 
-    save = training.save_checkpoint
+    class Cut(training.Checkpoint):
+        def save(self, path):
+            super().save(path)
+            if self.updates == {at}:
+                os._exit(9)
 
-    def cut(path, content):
-        save(path, content)
-        if content["trainer"]["counters"][0] == {at}:
-            os._exit(9)
-
-    training.save_checkpoint, training.CHECKPOINTS_SHARE = cut, float("inf")  # whatever they cost
+    training.Checkpoint, training.CHECKPOINTS_SHARE = Cut, float("inf")  # whatever they cost
     pusher.main(sys.argv[1:])
 """
 
@@ -144,7 +140,7 @@ def until(condition, seconds=90):
 
 
 def weights(folder):
-    return load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["student"]
+    return Checkpoint.load(folder / "checkpoints" / "last.pt").trainer["student"]
 
 
 # The same examples each time.
@@ -159,7 +155,7 @@ def check(status, errors):
         assert errors.count("\n") == 1, errors
 
 
-FIELDS = {name: {f.name: f for f in dataclasses.fields(c)} for name, c in METHODS.items()}
+FIELDS = {name: job.settings() for name, job in JOBS.items()}
 NUMBERS = ("0", "-1", "1", "2.5", "1e-3", "nan", "inf", "-inf", "1e999", "0x10", "1_000", "१", "99999999999999999999")
 WORDS = (
     "",

@@ -11,7 +11,6 @@ import torch
 
 from Distillation import Export
 from Enviroment.Utils import make_env
-from Models.Memory import FrameStacker
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
 from tests.helpers import ROOT
 
@@ -78,16 +77,15 @@ np.save("frames.npy", np.stack(frames))
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    env, stacker, total, done = make_env(task), FrameStacker(task.stack, task.stack_stride), 0.0, False
+    env, memory, total, done, kept = make_env(task), student.memory(1), 0.0, False, []
     obs, _ = env.reset(seed=1900)
-    kept = [obs["Frame"].copy()]
-    stack = stacker.reset(obs["Frame"][None])
     while not done:
-        action = student.act({**{key: value[None] for key, value in obs.items()}, "Frame": stack})
-        obs, reward, _, done, _ = env.step(action[0])
+        first = torch.tensor([not kept])
         kept.append(obs["Frame"].copy())
-        stack = stacker.push(obs["Frame"][None], np.zeros(1, bool))
+        seen = memory.see({key: torch.as_tensor(value)[None] for key, value in obs.items()}, first)
+        obs, reward, _, done, _ = env.step(student.act(seen)[0])
         total += float(reward)
+    kept.append(obs["Frame"].copy())
     env.close()
     assert float(run.stdout.split()[-1]) == pytest.approx(total, abs=0.05)
     difference = np.abs(np.load(tmp_path / "frames.npy").astype(int) - np.stack(kept[-7:]))

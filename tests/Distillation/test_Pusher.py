@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from Distillation.Pusher import main, parse
-from Distillation.Utils import METHODS
+from Distillation.Utils import JOBS
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 from tests.helpers import (
     FIELDS,
@@ -129,7 +129,7 @@ BAD = {
         "even",
     ),
     "eyes for the blind": (["--BC_phase", "--random_shift", "2"], "students that see"),
-    "a collection resumed": (["--C_data", "--num_data", "200", "--resume"], "goes on"),
+    "a collection resumed": (["--C_data", "--num_data", "200", "--resume"], "continues"),
     "unknown flag": (["--PPD", "--lamda", "5"], "--lamda"),
     "abbreviated flag": (["--PPD", "--optim", "5"], "--optim"),
     "missing teacher": (["--PPD", "--teacher", "nowhere.pt"], "nowhere.pt"),
@@ -202,7 +202,7 @@ def test_a_finished_run_resumed_says_so_and_keeps_its_figures(finished):
 
 @st.composite
 def command_lines(draw):
-    method = draw(st.sampled_from(sorted(METHODS)))
+    method = draw(st.sampled_from(sorted(JOBS)))
     names = sorted({name for fields in FIELDS.values() for name in fields} | {"resume", "lamda"})
     own = sorted(FIELDS[method])
     given = draw(st.lists(st.tuples(st.sampled_from(own) | st.sampled_from(names), VALUES), min_size=1, max_size=3))
@@ -220,10 +220,11 @@ def test_any_command_line_is_understood_or_refused_in_one_line():
         if status == 2:
             bad.add(tuple(words))
             return
-        config, _ = parse(words)
+        job, _ = parse(words)
+        given = job.flat()
         for name, value in zip(words[1::2], words[2::2]):
-            if words[1::2].count(name) == 1 and isinstance(getattr(config, name[2:]), str):
-                assert getattr(config, name[2:]) == value  # nothing is accepted and ignored
+            if words[1::2].count(name) == 1 and isinstance(given[name[2:]], str):
+                assert given[name[2:]] == value  # nothing is accepted and ignored
 
     tries()
     assert len(bad) >= 200

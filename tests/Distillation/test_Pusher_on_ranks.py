@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Checkpoint import Checkpoint
 from tests import warm
 from tests.helpers import PICTURES, ROOT, TORCHRUN, flags, metrics, pusher, run_folder, shared, weights
 
@@ -116,7 +116,7 @@ def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
         _, errors = job.communicate(timeout=100)
     assert job.returncode != 0
     assert errors.count("stopped and saved at update") == 1, errors
-    assert load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["counters"][0] < 240
+    assert Checkpoint.load(folder / "checkpoints" / "last.pt").updates < 240
     alone = pusher(*command, "--run_name", "cut", "--resume")
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1), alone.stderr
     assert "ranks is 2, not 1" in alone.stderr
@@ -143,7 +143,7 @@ def test_a_rank_that_dies_ends_the_job(tmp_path):
     said = [line for line in errors.splitlines() if line.startswith("Pusher.py")]
     assert len(said) == 1, errors
     assert "rank 0: another rank has ended" in said[0]
-    assert load_checkpoint(run_folder(tmp_path) / "checkpoints" / "last.pt")
+    assert Checkpoint.load(run_folder(tmp_path) / "checkpoints" / "last.pt")
 
 
 @pytest.mark.parametrize(

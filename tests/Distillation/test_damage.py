@@ -95,7 +95,7 @@ def reader(name: str, results: Path, file: str, monkeypatch):
         if name == "plot":
             return program.main, [str((results / file).parent)]
         return program.main, [str(results / file), "--seeds", "1900"]
-    monkeypatch.setattr(experiment, "make_vector_env", accept)
+    monkeypatch.setattr(experiment, "make_world", accept)
     if name == "teacher":
         return main, flags("PPD", ONLINE | tiny, run_name="new", teacher=results / "teacher.pt")
     if name == "clone":
@@ -106,7 +106,7 @@ def reader(name: str, results: Path, file: str, monkeypatch):
 def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_path, monkeypatch):
     shutil.copy(SHIPPED_TEACHER, whole / "teacher.pt")
     environments = {}
-    made = experiment.make_vector_env
+    made = experiment.make_world
 
     def shared(task, count, *arguments, **settings):
         if count not in environments:
@@ -125,7 +125,7 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
         shutil.copytree(whole, results, copy_function=os.link)  # damage() and the program replace files
         damage(results / file, kind, seed, [whole / other for other in files])
         with monkeypatch.context() as patched:
-            patched.setattr(experiment, "make_vector_env", shared)
+            patched.setattr(experiment, "make_world", shared)
             call, words = reader(name, results, file, patched)
             status, errors = outcome(call, words)
         check(status, errors)

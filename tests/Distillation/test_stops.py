@@ -9,12 +9,24 @@ import sys
 import pytest
 import torch
 
-from Algorithm.Checkpoint import load_checkpoint
+from Algorithm.Checkpoint import Checkpoint
 from Common.Errors import BadFile
 from Common.Files import load_tensors, locked, save_tensors
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 from tests import warm
-from tests.helpers import ONLINE, PICTURES, ROOT, flags, metrics, pusher, pusher_cut_at, run_folder, shared, until
+from tests.helpers import (
+    ONLINE,
+    PICTURES,
+    ROOT,
+    flags,
+    metrics,
+    pusher,
+    pusher_cut_at,
+    run_folder,
+    shared,
+    until,
+    weights,
+)
 
 STATE = {**ONLINE, "mode": "State", "optimization_steps": 400, "test_every": 400, "num_workers": 2, "video_every": 0}
 
@@ -50,15 +62,13 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(unbroken, tmp_path
         assert run.returncode == 128 + number, errors
         assert "stopping after this step" in errors.splitlines()[0]
         assert "saved at update" in errors.splitlines()[-1]
-        saved = load_checkpoint(run_folder(tmp_path) / "checkpoints" / "last.pt")
-        assert saved["rows"] == len(rows.read_text().splitlines()) - 1
-        assert 0 < saved["trainer"]["counters"][0] < 400
+        saved = Checkpoint.load(run_folder(tmp_path) / "checkpoints" / "last.pt")
+        assert saved.rows == len(rows.read_text().splitlines()) - 1
+        assert 0 < saved.updates < 400
     resumed = pusher(*flags("PPD", STATE, results_dir=tmp_path), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(run_folder(tmp_path)) == metrics(unbroken)
-    ends = [
-        load_checkpoint(f / "checkpoints" / "last.pt")["trainer"]["student"] for f in (run_folder(tmp_path), unbroken)
-    ]
+    ends = [weights(folder) for folder in (run_folder(tmp_path), unbroken)]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[1])
 
 
@@ -72,8 +82,8 @@ def test_what_is_not_finite_stops_the_run_and_leaves_the_last_good_state(rate, t
     assert "not finite in updates" in run.stderr or "is nan in updates" in run.stderr
     last = run_folder(tmp_path) / "checkpoints" / "last.pt"
     assert str(last) in run.stderr
-    kept = load_checkpoint(last)
-    assert all(value.isfinite().all() for value in kept["trainer"]["student"].values())
+    kept = Checkpoint.load(last)
+    assert all(value.isfinite().all() for value in kept.trainer["student"].values())
     load_student(last.with_name("best_ID.pt"))
 
 

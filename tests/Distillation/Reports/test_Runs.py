@@ -27,16 +27,16 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     groups = {group.label: group for group in group_runs(find_runs([tmp_path]))}
     assert {label: len(group.runs) for label, group in groups.items()} == {
         "PPD State": 3,
-        "PPD State λ 1": 1,
+        "PPD State, λ 1": 1,
         "BC ImpaalaMid 10k": 1,
-        "BC ImpaalaSmall 10k loss_type KL": 1,
-        "BC ImpaalaSmall 10k stack 1 loss_type KL": 1,
-        "BC ImpaalaSmall 10k loss_type NLL": 1,  # the default, but here the rarer
+        "BC ImpaalaSmall 10k, KL": 1,
+        "BC ImpaalaSmall 10k, KL, stack 1": 1,
+        "BC ImpaalaSmall 10k, NLL": 1,  # the default, but here the rarer
         "BC State 10k": 1,
-        "BC State 10k α 0.6": 1,
-        "BC State 10k α linear": 1,
+        "BC State 10k, α 0.6": 1,
+        "BC State 10k, α linear": 1,
         "DAgger State 10k": 2,
-        "DAgger State 10k parent's alpha 0.6": 2,
+        "DAgger State 10k, parent's α 0.6": 2,
     }
     dagger = groups["DAgger State 10k"].runs
     after = [run.series("x_axis/optimization_steps", "time/elapsed_s")[:, -1].tolist() for run in dagger]
@@ -47,7 +47,7 @@ def test_runs_are_grouped_by_all_but_their_seeds_and_named_by_what_differs(tmp_p
     assert row[1:4] == ["3 (3 unfinished)", "300", ""]
     assert row[5].startswith("0.900 [0.8")
     worst, teacher, zero = table[-3:]
-    assert worst[0] == "PPD State λ 1"
+    assert worst[0] == "PPD State, λ 1"
     assert worst[4:] == ["-40.00", "0.500", "0.500", "0.25", "0.9000", "3.0"]
     assert teacher[4:8] == ["-25.00", "1.000", "1.000", "0.95"]
     assert zero[4:7] == ["-55.00", "0.000", "0.000"]

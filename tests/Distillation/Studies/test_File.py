@@ -31,11 +31,11 @@ def test_a_study_is_expanded_into_runs(tmp_path):
     assert len(names) == len(set(names)) == 11
     cloning, dagger = runs[0], runs[2]
     assert dagger.parent is cloning
-    assert (dagger.config.dataset, dagger.config.loss_type) == ("5k", "KL")
+    assert (dagger.job.data.dataset, dagger.job.method.loss_type) == ("5k", "KL")
     assert dagger.folder.parent.parent.name == "OurAlgorithm1_KL"
     assert dagger.wanted["parent"] == cloning.wanted
     assert "num_workers" not in cloning.wanted  # with more or fewer it is the same run
-    assert cloning.config.wandb_mode == "disabled"
+    assert cloning.job.wandb.wandb_mode == "disabled"
 
 
 def test_a_method_may_be_common(tmp_path):

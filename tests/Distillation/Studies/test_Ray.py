@@ -1,5 +1,6 @@
 """A study on Ray."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,14 +14,21 @@ from Distillation import Study
 from tests.Distillation.studies import SCRIPT, TINY, released, wait_for
 
 
-def ray_worker(name):
-    """The process that a task of Ray runs in."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(f"ray::{name}".encode()):
-                return int(path.parent.name)
-        except OSError:  # it has just ended
-            continue
+def descendants(pid):
+    """The processes below one, whichever of its threads has started them."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has just ended
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
+def ray_worker(name, runner):
+    """The process, below the runner, that a task of Ray runs in: there may be other clusters on this machine."""
+    for pid in descendants(runner.pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"ray::{name}".encode()):
+                return pid
     return None
 
 
@@ -33,7 +41,7 @@ def test_a_study_on_ray_survives_a_worker_that_is_killed(uncut, tmp_path):
     command = [sys.executable, SCRIPT, tmp_path / "study.toml", "--results_dir", tmp_path, "--ray"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
         wait_for(checkpoint, runner)
-        os.kill(ray_worker("BC_run1"), signal.SIGKILL)
+        os.kill(ray_worker("BC_run1", runner), signal.SIGKILL)
         out, err = runner.communicate(timeout=280)
     assert runner.returncode == 0, out + err
     assert "dashboard" in out
@@ -54,7 +62,7 @@ def test_a_study_on_ray_that_is_told_to_stop_leaves_nothing_running(tmp_path):
         wait_for(phase / "BC_run0" / "checkpoints" / "last.pt", runner)
         runner.terminate()
         _, err = runner.communicate(timeout=100)
-    assert (runner.returncode, err) == (130, "stopped; the same command goes on\n")
+    assert (runner.returncode, err) == (130, "stopped; the same command continues the study\n")
     assert "stopped and saved at update" in (phase.parents[2] / "BC_run0.log").read_text()
 
 
