@@ -34,9 +34,10 @@ def test_a_flipped_bit_in_weights_is_noticed(tmp_path):
 
 
 def test_nothing_that_could_run_foreign_code_is_called():
-    """Pickles are read by the teacher's tools alone, which say so; nothing is evaluated, no shell is asked."""
+    """Pickles are read by the teacher's tools, which warn, and by workers, from their parent; nothing is evaluated."""
     forbidden = ("eval(", "exec(", "pickle", "os.system", "shell=True", "allow_pickle=True", "weights_only=False")
     allowed = {("Train_Teacher_Pusher/SaveWeights.py", "pickle"), ("Train_Teacher_Pusher/Mujoco_main.py", "pickle")}
+    allowed |= {(f"Enviroment/{name}.py", "pickle") for name in ("Tasks", "Simulations", "Workers")}
     for folder in ("Common", "Algorithm", "Models", "Enviroment", "Distillation", "Train_Teacher_Pusher"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text().replace("allow_pickle=False", "")

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import Enviroment.Workers as module
 from Common.Errors import NonFinite
 from Enviroment.Utils import make_env, make_vector_env
 from Enviroment.Workers import WorkerError
