@@ -1,7 +1,6 @@
 """The teacher's training from its command line, and what becomes of it."""
 
 import csv
-import dataclasses
 import signal
 import subprocess
 import sys
@@ -101,8 +100,8 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
         (folder / name).write_bytes(content)
 
 
-TEACHER_FLAGS = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(mujoco_main.TeacherConfig)]
-TEACHER_FLAGS += ["--eval-freq", "--checkpoint-freq", "--run-name", "--wandb_mode", "--results-dir", "--lr"]
+TEACHER_FLAGS = [f"--{name.replace('_', '-')}" for name in mujoco_main.TeacherRun.settings()]
+TEACHER_FLAGS += ["--wandb_mode", "--lr"]
 
 
 def test_any_command_line_of_the_teacher_is_understood_or_refused_in_one_line():

@@ -91,7 +91,7 @@ BAD = {
     "not whole": (TINY + "minibatch_size = 8.5", "minibatch_size"),
     "out of range": (TINY + "alpha = -1", "DAgger: --alpha -1.0: at least 0"),
     "run_index": (TINY.replace("index = [0, 1]", "index = [0, 6]"), "run_index"),
-    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of numbers"),
+    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of integers is needed"),
     "no index": (TINY.replace("index = [0, 1]", "index = []"), "a list is empty"),
     "a picture of nothing": (TINY.replace('["B*"]', '["BC", "DA"]'), "pictures: cloning: DA: no such experiment"),
     "a picture of one": (TINY.replace('["B*"]', '"BC"'), "pictures: cloning: a list"),
