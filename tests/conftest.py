@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from Enviroment.Tasks import TASKS
-from Models.Model_Pusher import StateStatistics, Teacher, make_student
+from Models.Model_Pusher import StateStatistics, Teacher
+from tests import warm
 
 
-def student_for(env, task, statistics, mode="ImpaalaSmall"):
-    """An untrained student of the environments' shapes, the same each time."""
-    torch.manual_seed(0)
-    return make_student(
-        mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
-    )
+def pytest_configure(config):
+    """Start the server of forks, once for all workers."""
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(warm.start())
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from Algorithm.Test_model import ZeroPolicy, evaluate
 from Common.Errors import BadInput
 from Enviroment.Tasks import TASKS, Camera, Task, find_task
 from Enviroment.Utils import make_env, make_vector_env, make_world
+from Models.Model_Pusher import StateStatistics, make_student
 
 # An environment of 5 steps whose reward is 2, and 1 more where PyTorch is loaded.
 FILE = """
@@ -200,3 +202,21 @@ def test_a_task_that_cannot_be_sent_is_refused():
     task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].camera, lambda state: lock and state[..., 0], 0.1)
     with pytest.raises(BadInput, match="task Locked: cannot be sent to worker processes: cannot pickle"):
         make_world(task, 1, 1, frames=False)
+
+
+def test_a_second_task_is_one_more_task():
+    """Reacher through environment, frames, a student's forward pass, and evaluation."""
+    reacher = TASKS["Reacher"]
+    world = make_world(reacher, 2, 1)
+    obs = world.reset([0, 1])
+    assert obs["Frame"].shape == (2, 64, 128)
+    assert obs["Frame"].float().std() > 5
+    statistics = StateStatistics(np.zeros(10), np.ones(10))
+    torch.manual_seed(0)
+    student = make_student("ImpaalaSmall", world.spaces, world.action_space, reacher.proprioception, statistics, 4)
+    actions = student.act(student.memory(2).see(obs, torch.ones(2, dtype=torch.bool)))
+    assert actions.shape == (2, 2)
+    result = evaluate(student, world, reacher, range(3), teacher=ZeroPolicy(world.action_space))
+    assert result.returns.shape == (3,)
+    assert (result.returns < 0).all()
+    world.close()

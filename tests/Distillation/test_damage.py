@@ -1,159 +1,30 @@
-"""Bad input of all kinds is a line on stderr and status 2, or a correct run; never a traceback, never taken in silence."""
+"""Any damaged file is noticed in one line, or of no account."""
 
-import copy
-import dataclasses
 import json
 import os
 import shutil
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_command_line import ONLINE, SMALL, Accepted, flags, outcome, pusher, pusher_cut_at
-from test_study import TINY
 
 import Distillation.Experiment as experiment
 import Distillation.Play as play
 import Distillation.Plot as plot
-import Distillation.Study as study
-import Train_Teacher_Pusher.Mujoco_main as mujoco_main
-from Distillation.Pusher import main, parse
-from Distillation.Utils import METHODS
+from Distillation.Pusher import main
 from Models.Model_Pusher import SHIPPED_TEACHER
-
-# The same examples each time.
-TRIES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
-def check(status, errors):
-    if status in (0, None):
-        assert "Traceback" not in errors
-    else:
-        assert status == 2, errors
-        assert errors.count("\n") == 1, errors
-
-
-FIELDS = {name: {f.name: f for f in dataclasses.fields(c)} for name, c in METHODS.items()}
-NUMBERS = ("0", "-1", "1", "2.5", "1e-3", "nan", "inf", "-inf", "1e999", "0x10", "1_000", "१", "99999999999999999999")
-WORDS = (
-    "",
-    " ",
-    "State",
-    "ImpaalaMid",
-    "NLL",
-    "auto",
-    "10k",
-    "--PPD",
-    "../..",
-    "a\nb",
-    "ä",
-    "\x00",
-    "None",
-    "True",
-    "-",
-)
-VALUES = st.one_of(st.sampled_from(NUMBERS + WORDS), st.text(max_size=6), st.integers(-3, 10**6).map(str))
-
-
-@st.composite
-def command_lines(draw):
-    method = draw(st.sampled_from(sorted(METHODS)))
-    names = sorted({name for fields in FIELDS.values() for name in fields} | {"resume", "lamda"})
-    own = sorted(FIELDS[method])
-    given = draw(st.lists(st.tuples(st.sampled_from(own) | st.sampled_from(names), VALUES), min_size=1, max_size=3))
-    return [f"--{method}", *(word for name, value in given for word in (f"--{name}", value))]
-
-
-def test_any_command_line_is_understood_or_refused_in_one_line():
-    bad = set()
-
-    @settings(max_examples=600, **TRIES)
-    @given(command_lines())
-    def tries(words):
-        status, errors = outcome(parse, words)
-        check(status, errors)
-        if status == 2:
-            bad.add(tuple(words))
-            return
-        config, _ = parse(words)
-        for name, value in zip(words[1::2], words[2::2]):
-            if words[1::2].count(name) == 1 and isinstance(getattr(config, name[2:]), str):
-                assert getattr(config, name[2:]) == value  # nothing is accepted and ignored
-
-    tries()
-    assert len(bad) >= 200
-
-
-TEACHER_FLAGS = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(mujoco_main.TeacherConfig)]
-TEACHER_FLAGS += ["--eval-freq", "--checkpoint-freq", "--run-name", "--wandb_mode", "--results-dir", "--lr"]
-
-
-def test_any_command_line_of_the_teacher_is_understood_or_refused_in_one_line():
-    bad = set()
-
-    @settings(max_examples=150, **TRIES)
-    @given(st.lists(st.tuples(st.sampled_from(TEACHER_FLAGS), VALUES), min_size=1, max_size=3))
-    def tries(given):
-        words = [word for pair in given for word in pair]
-        status, errors = outcome(mujoco_main.parse, words)
-        check(status, errors)
-        if status == 2:
-            bad.add(tuple(words))
-
-    tries()
-    assert len(bad) >= 75
-
-
-def as_toml(tables):
-    """Write tables of plain values; what TOML has no word for stays JSON's."""
-    lines = []
-    for name, content in sorted(tables.items(), key=lambda item: isinstance(item[1], dict | list)):
-        several = (
-            content if isinstance(content, list) and all(isinstance(each, dict) for each in content) else [content]
-        )
-        for each in several:
-            if isinstance(each, dict):
-                lines.append(f"[{name}]" if several[0] is content else f"[[{name}]]")
-                lines += [f"{key} = {json.dumps(value)}" for key, value in each.items()]
-            else:
-                lines.append(f"{name} = {json.dumps(each)}")
-    return "\n".join(lines)
-
-
-def test_any_study_is_understood_or_refused_in_one_line(tmp_path):
-    tables = tomllib.loads(TINY)
-    bad = set()
-
-    @settings(max_examples=150, **TRIES)
-    @given(st.integers(0, 2**32 - 1), st.integers(0, 2))
-    def tries(seed, cuts):
-        random = np.random.default_rng(seed)
-        text = as_toml(spoil(copy.deepcopy(tables), random))
-        for _ in range(cuts):
-            at = int(random.integers(len(text)))
-            text = text[:at] + text[at + int(random.integers(4)) :]
-        (tmp_path / "study.toml").write_text(text)
-        words = [str(tmp_path / "study.toml"), "--dry_run", "--results_dir", str(tmp_path / "results")]
-        status, errors = outcome(study.main, words)
-        check(status, errors)
-        assert not (tmp_path / "results").exists()
-        if status == 2:
-            bad.add(text)
-
-    tries()
-    assert len(bad) >= 75
+from tests.helpers import ONLINE, SMALL, TRIES, Accepted, check, flags, outcome, pusher, pusher_cut_at, spoil
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(collected, tmp_path_factory):
     """A dataset, a run of cloning, one of PPD, and one that was cut off."""
     results = tmp_path_factory.mktemp("whole")
+    shutil.copytree(collected, results, copy_function=os.link, dirs_exist_ok=True)  # nothing writes into a file of it
     tiny = {"results_dir": results, "mode": "State", "video_every": 0}
     for arguments in (
-        ["--C_data", "--num_data", 5000, "--num_workers", 1, "--results_dir", results],
         flags("BC_phase", SMALL | tiny, dataset="5k", alpha=0.6, run_name="parent"),
         flags("PPD", ONLINE | tiny, run_name="finished"),
     ):
@@ -206,17 +77,6 @@ def damage(path: Path, kind: str, seed: int, others: list[Path]) -> None:
         path.write_bytes(b"" if kind == "empty" else content)
 
 
-def spoil(value, random):
-    """Replace something somewhere in a JSON value by something of another kind."""
-    inner = [k for k in (value if isinstance(value, dict) else range(len(value))) if value[k] not in ({}, [])]
-    key = inner[int(random.integers(len(inner)))]
-    if isinstance(value[key], dict | list) and random.random() < 0.7:
-        value[key] = spoil(value[key], random)
-    else:
-        value[key] = [None, -1, "x", [], {}, 1e999, True, [1, "a"]][int(random.integers(8))]
-    return value
-
-
 def reader(name: str, results: Path, file: str, monkeypatch):
     """Read a file as the program does, up to where training, scoring or drawing would begin."""
 
@@ -235,7 +95,7 @@ def reader(name: str, results: Path, file: str, monkeypatch):
         if name == "plot":
             return program.main, [str((results / file).parent)]
         return program.main, [str(results / file), "--seeds", "1900"]
-    monkeypatch.setattr(experiment, "make_vector_env", accept)
+    monkeypatch.setattr(experiment, "make_world", accept)
     if name == "teacher":
         return main, flags("PPD", ONLINE | tiny, run_name="new", teacher=results / "teacher.pt")
     if name == "clone":
@@ -246,7 +106,7 @@ def reader(name: str, results: Path, file: str, monkeypatch):
 def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_path, monkeypatch):
     shutil.copy(SHIPPED_TEACHER, whole / "teacher.pt")
     environments = {}
-    made = experiment.make_vector_env
+    made = experiment.make_world
 
     def shared(task, count, *arguments, **settings):
         if count not in environments:
@@ -265,7 +125,7 @@ def test_any_damaged_file_is_noticed_in_one_line_or_of_no_account(whole, tmp_pat
         shutil.copytree(whole, results, copy_function=os.link)  # damage() and the program replace files
         damage(results / file, kind, seed, [whole / other for other in files])
         with monkeypatch.context() as patched:
-            patched.setattr(experiment, "make_vector_env", shared)
+            patched.setattr(experiment, "make_world", shared)
             call, words = reader(name, results, file, patched)
             status, errors = outcome(call, words)
         check(status, errors)

@@ -1,27 +1,18 @@
-"""Two ranks on the CPU: one gradient, one run, one end."""
+"""Runs on two ranks on the CPU: one run, one end."""
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import student_for
-from test_command_line import ROOT, flags, metrics, pusher, run_folder
 
-from Algorithm import Parallel
-from Algorithm.Checkpoint import load_checkpoint
-from Algorithm.Config import PPDConfig, TeacherDistillationConfig
-from Algorithm.PPD import PPD
-from Algorithm.Rollout import Minibatch
-from Algorithm.StudentTeacher_distillation import TeacherDistillation
-from Enviroment.Utils import make_vector_env
-from Models.Base_Model import SquashedGaussian
-from Models.Model_Pusher import get_Teacher_model
+from Algorithm.Checkpoint import Checkpoint
+from tests import warm
+from tests.helpers import PICTURES, ROOT, TORCHRUN, flags, metrics, pusher, run_folder, shared, weights
 
 STATE = {
     "mode": "State",
@@ -33,96 +24,12 @@ STATE = {
     "wandb_mode": "disabled",
 }
 ONLINE = STATE | {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "optimization_steps": 16}
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-CONFIGS = {
-    PPD: PPDConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
-    TeacherDistillation: TeacherDistillationConfig(num_envs=4, rollout_steps=8, minibatch_size=16),
-}
-
-# What every rank does, by each method: a rollout in its environments, and the gradient of a minibatch. Once they part,
-# only the last DDP's threads are left, idle: one that is still busy when Python ends would abort the rank.
-GRADIENT = """
-import glob
-import sys
-import torch
-sys.path.insert(0, sys.argv[1])
-from test_parallel import CONFIGS, Parallel, build
-
-def threads():
-    return sum(open(name).read() == "pt_gloo_runloop\\n" for name in glob.glob("/proc/self/task/*/comm"))
-
-def differentiate(method):
-    trainer = build(method)
-    trainer.collect()
-    trainer.prepare()
-    batch = trainer.rollout.minibatch(torch.arange(Parallel.rank(), 16, 2))
-    torch.manual_seed(1)
-    loss, _ = trainer._loss(batch)
-    loss.backward()
-    gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
-    content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
-    content["batch"]["teacher"] = vars(batch.teacher)
-    content["scaled"] = trainer.normalizer.state_dict()["moments"]
-    torch.save(content, f"{sys.argv[2]}/{method.__name__}{Parallel.rank()}.pt")
-    trainer.env.close()
-
-if __name__ == "__main__":
-    with Parallel.joined(torch.device("cpu")):
-        for method in CONFIGS:
-            differentiate(method)
-        together = threads()
-    assert (together, threads()) == (6, 2), (together, threads())
-"""
 
 
-def build(method, count=2):
-    """A trainer with this rank's share of 4 environments."""
-    from Enviroment.Tasks import TASKS
-
-    task, teacher = TASKS["Pusher"], get_Teacher_model()
-    env = make_vector_env(task, 4 // count, 1)
-    trainer = method(student_for(env, task, teacher.statistics), env, task, CONFIGS[method], 600_000, teacher=teacher)
-    trainer.start()
-    return trainer
-
-
-@pytest.fixture(scope="module")
-def gradients(tmp_path_factory):
-    place = tmp_path_factory.mktemp("gradients")
-    (place / "rank.py").write_text(GRADIENT)
-    words = [*TORCHRUN, place / "rank.py", ROOT / "tests", place]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=200)
-    assert run.returncode == 0, run.stderr
-    return place
-
-
-@pytest.mark.parametrize("method", CONFIGS)
-def test_the_gradient_of_two_ranks_is_that_of_one_process_on_the_joined_batch(method, gradients):
-    ranks = [torch.load(gradients / f"{method.__name__}{rank}.pt", weights_only=True) for rank in range(2)]
-    for name, gradient in ranks[0]["gradients"].items():
-        assert torch.equal(gradient, ranks[1]["gradients"][name])
-    assert torch.equal(ranks[0]["background"], ranks[1]["background"])
-    assert ranks[0]["scaled"] == ranks[1]["scaled"]
-
-    alone = build(method, count=1)  # all four environments
-    alone.env.close()
-    assert torch.equal(alone.student.background, ranks[0]["background"])
-    parts = [rank["batch"] for rank in ranks]
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name not in ("obs", "teacher")}
-    joined["obs"] = {key: torch.cat([part["obs"][key] for part in parts]) for key in parts[0]["obs"]}
-    mean, log_std = (torch.cat([part["teacher"][name] for part in parts]) for name in ("mean", "log_std"))
-    joined["teacher"] = SquashedGaussian(mean, log_std, alone.student.scale, alone.student.shift)
-    assert len({tuple(state.tolist()) for state in joined["obs"]["State"]}) == 16  # each rank has its own environments
-    loss, _ = alone.loss(Minibatch(**joined))
-    loss.backward()
-    for name, weight in alone.student.named_parameters():
-        torch.testing.assert_close(ranks[0]["gradients"][name], weight.grad, rtol=1e-3, atol=1e-5, msg=name)
-
-
-def ranks(*arguments):
+def ranks(*arguments, without=PICTURES):
     """Run `Pusher.py` on two ranks; returns it and what it said itself on stderr."""
     words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *map(str, arguments)]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    run = warm.run(words, without=without)
     return run, [line for line in run.stderr.splitlines() if line.startswith("Pusher.py")]
 
 
@@ -133,19 +40,17 @@ def wait_for_rows(folder, job):
         time.sleep(0.05)
 
 
-def weights(folder):
-    return load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["student"]
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cloned(tmp_path_factory):
     """A dataset, and one run of cloning on one rank and on two."""
-    results = tmp_path_factory.mktemp("cloned")
-    settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
-    for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
-        run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
-        assert run.returncode == 0, run.stderr
-    return results
+
+    def make(results):
+        settings = STATE | {"dataset": "5k", "loss_type": "KL", "alpha": 0.6, "optimization_steps": 200}
+        for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
+            run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
+            assert run.returncode == 0, run.stderr
+
+    return shared(tmp_path_factory, "cloned", make)[0]
 
 
 def test_cloning_on_two_ranks_draws_the_same_samples_and_learns_the_same(cloned):
@@ -190,19 +95,19 @@ def test_rollouts_on_two_ranks_count_and_learn_as_on_one(tmp_path):
 
 @pytest.mark.parametrize("method", ["Sdistillation", "Tdistillation"])
 def test_the_other_methods_run_on_two_ranks(method, tmp_path):
-    run, _ = ranks(*flags(method, ONLINE, results_dir=tmp_path))
+    run, _ = ranks(*flags(method, ONLINE, results_dir=tmp_path), without=() if method == "Sdistillation" else PICTURES)
     assert run.returncode == 0, run.stderr
     counts = [metrics(run_folder(tmp_path))[-1][f"x_axis/{what}"] for what in ("samples_collected", "samples_seen")]
     assert counts == ["128", "512"]
 
 
 def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
-    command = flags("PPD", ONLINE, optimization_steps=400, checkpoint_every=0, results_dir=tmp_path)
+    command = flags("PPD", ONLINE, optimization_steps=240, checkpoint_every=0, results_dir=tmp_path)
     run, _ = ranks(*command, "--run_name", "unbroken")
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "Pusher" / "PPD" / "cut"
     words = [*TORCHRUN, ROOT / "Distillation" / "Pusher.py", *command, "--run_name", "cut"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+    with warm.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
         wait_for_rows(folder, job)
         children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         for pid in (*map(int, children), job.pid):  # as a batch system does; torchrun then tells the ranks once more
@@ -211,7 +116,7 @@ def test_a_run_on_two_ranks_goes_on_exactly_and_on_two_only(tmp_path):
         _, errors = job.communicate(timeout=100)
     assert job.returncode != 0
     assert errors.count("stopped and saved at update") == 1, errors
-    assert load_checkpoint(folder / "checkpoints" / "last.pt")["trainer"]["counters"][0] < 400
+    assert Checkpoint.load(folder / "checkpoints" / "last.pt").updates < 240
     alone = pusher(*command, "--run_name", "cut", "--resume")
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1), alone.stderr
     assert "ranks is 2, not 1" in alone.stderr
@@ -238,7 +143,7 @@ def test_a_rank_that_dies_ends_the_job(tmp_path):
     said = [line for line in errors.splitlines() if line.startswith("Pusher.py")]
     assert len(said) == 1, errors
     assert "rank 0: another rank has ended" in said[0]
-    assert load_checkpoint(run_folder(tmp_path) / "checkpoints" / "last.pt")
+    assert Checkpoint.load(run_folder(tmp_path) / "checkpoints" / "last.pt")
 
 
 @pytest.mark.parametrize(
@@ -264,17 +169,11 @@ def test_ranks_with_different_settings_are_refused(tmp_path):
         "if __name__ == '__main__':\n    main([*sys.argv[1:], '--clip', f\"0.{1 + int(os.environ['RANK'])}\"])\n"
     )
     words = [*TORCHRUN, script, *flags("PPD", ONLINE, results_dir=tmp_path / "results")]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    run = warm.run(words)
     said = [line for line in run.stderr.splitlines() if "error: rank" in line]
     assert len(said) == 1, run.stderr
     assert "ranks 1 and 0 have other settings: clip is 0.2, not 0.1" in said[0]
     assert not (tmp_path / "results").exists()
-
-
-def test_alone_nothing_is_exchanged(monkeypatch):
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "8")  # of something else
-    assert (Parallel.count(), Parallel.rank(), Parallel.exchange("x")) == (1, 0, ["x"])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices")

@@ -1,16 +1,15 @@
+"""Losses against numbers worked out by hand, and against PyTorch's distributions."""
+
 import pytest
 import torch
 from torch.distributions import (
-    AffineTransform,
     Independent,
     Normal,
-    TanhTransform,
-    TransformedDistribution,
     kl_divergence,
 )
 
-from Algorithm.Losses import distillation_kl, gae, nll, ppd_term, ppo_policy_loss, value_loss
-from Models.Base_Model import LastingNoise, SquashedGaussian
+from Algorithm.Losses import distillation_kl, gae, imitation_loss, nll, ppd_term, ppo_policy_loss, value_loss
+from Models.Base_Model import SquashedGaussian
 
 SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
 
@@ -68,30 +67,6 @@ def test_kl_clamps_what_a_student_cannot_express():
     assert distillation_kl(far, near).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_log_prob_against_a_change_of_variables():
-    policy = gaussian(4, low=-1.5)
-    u = policy.sample()
-    reference = TransformedDistribution(
-        Normal(policy.mean.double(), policy.log_std.exp().double()),
-        [TanhTransform(), AffineTransform(SHIFT.double(), SCALE.double())],
-    )
-    expected = reference.log_prob(policy.action(u.double())).sum(-1)
-    torch.testing.assert_close(policy.log_prob(u).double(), expected, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("correlation", [0.0, 0.9])
-def test_lasting_noise_has_the_scale_and_the_correlation_asked_for(correlation):
-    torch.manual_seed(0)
-    policy, noise = gaussian(5, batch=200), LastingNoise(2.0, correlation)
-    drawn = torch.stack([noise.sample(policy) for _ in range(50)])
-    e = (drawn - policy.mean) / policy.log_std.exp()
-    torch.testing.assert_close(e[0].std(), e[-1].std(), rtol=0.1, atol=0)  # it neither grows nor fades
-    assert e.std().item() == pytest.approx(2.0, rel=0.05)
-    for steps in (1, 5):
-        together = torch.corrcoef(torch.stack([e[steps:].flatten(), e[:-steps].flatten()]))[0, 1].item()
-        assert together == pytest.approx(correlation**steps, abs=0.05)
-
-
 def test_nll_is_finite_with_gradient_at_saturated_actions():
     mean = torch.zeros(2, 7, requires_grad=True)
     log_std = torch.full((2, 7), -1.0, requires_grad=True)
@@ -115,3 +90,34 @@ def test_value_loss_takes_the_larger_of_clipped_and_unclipped():
 
 def test_ppd_term_weighs_by_the_ratio_from_below():
     assert ppd_term(torch.tensor([1.0, 1.0]), torch.tensor([0.1, 3.0]), 0.3).item() == pytest.approx((0.7 + 3.0) / 2)
+
+
+def test_errors_are_what_the_losses_exceed_their_smallest_values_by():
+    generator = torch.Generator().manual_seed(0)
+    scale, shift = torch.full((7,), 2.0), torch.zeros(7)
+    teacher = SquashedGaussian(2 * torch.randn(64, 7, generator=generator), torch.full((64, 7), -2.0), scale, shift)
+    bounded = teacher.mean.clamp(-3, 3)
+    student = SquashedGaussian(
+        bounded + torch.randn(64, 7, generator=generator), torch.full((64, 7), -1.0), scale, shift
+    )
+    perfect = SquashedGaussian(bounded, torch.full((64, 7), -4.0), scale, shift)
+    losses, errors = imitation_loss("NLL", teacher, student)
+    least, nothing = imitation_loss("NLL", teacher, perfect)
+    torch.testing.assert_close(errors, losses - least, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(nothing, torch.zeros(64))
+    losses, errors = imitation_loss("KL", teacher, student)
+    torch.testing.assert_close(errors, losses)
+    torch.testing.assert_close(losses, distillation_kl(teacher, student))
+
+
+def test_a_saturated_teacher_leaves_loss_and_gradient_finite():
+    mean = torch.zeros(1, 7, requires_grad=True)
+    scale, shift = torch.full((7,), 2.0), torch.zeros(7)
+    student = SquashedGaussian(mean, torch.full((1, 7), -4.0), scale, shift)
+    teacher = SquashedGaussian(torch.full((1, 7), 50.0), torch.full((1, 7), 2.0), scale, shift)
+    for loss_type in ("NLL", "KL"):
+        losses, errors = imitation_loss(loss_type, teacher, student)
+        (gradient,) = torch.autograd.grad(losses.sum(), mean)
+        assert losses.isfinite().all()
+        assert errors.isfinite().all()
+        assert gradient.isfinite().all()

@@ -1,0 +1,44 @@
+"""Updates captured once and then replayed."""
+
+import pytest
+import torch
+
+from Algorithm.Config import PPDConfig
+from Algorithm.CUDA_graphs import GraphedFunction
+from Algorithm.PPD import PPD
+from tests.Algorithm.trainers import SIZES, needs_cuda
+from tests.helpers import student_for
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_captured_update_computes_what_one_launched_kernel_by_kernel_does(env, task, statistics, teacher, precision):
+    config = PPDConfig(**SIZES, entropy_coefficient=0)  # its estimate is random
+    student = student_for(env, task, statistics).to("cuda")
+    student.precision = precision
+    trainer = PPD(student, env, config, 0, teacher=teacher.to("cuda"))
+    trainer.start()
+    graphed = GraphedFunction(student, trainer.learner._gradients)
+    for samples in (16, 16, 7, 16):  # a new rollout each time, and another shape in between
+        trainer.collect_rollout()
+        with torch.no_grad():
+            seen = trainer.rollout.observation(0)
+            torch.testing.assert_close(trainer._outputs(**seen), trainer.outputs(**seen), rtol=1e-2, atol=1e-2)
+        trainer.compute_targets()
+        indices = torch.randperm(16, device="cuda")[:samples]
+        results = []
+        for compute in (graphed, trainer.learner._gradients):
+            for parameter in student.parameters():
+                parameter.grad = None
+            scalars = compute(indices=indices)
+            results.append((scalars, [parameter.grad.clone() for parameter in student.parameters()]))
+        (scalars, gradients), (expected_scalars, expected) = results
+        assert scalars.keys() == expected_scalars.keys()
+        for name, value in expected_scalars.items():
+            if name != "training/entropy":
+                torch.testing.assert_close(scalars[name], value.detach(), rtol=1e-2, atol=1e-4)
+        for one, other in zip(gradients, expected):
+            assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
+        trainer.learner.optimizer.step()
+        trainer.rollout.carry_over()
+    assert graphed(indices=indices)["training/entropy"] != graphed(indices=indices)["training/entropy"]

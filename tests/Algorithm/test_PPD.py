@@ -1,0 +1,87 @@
+"""PPD's updates, repeated and resumed."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from Algorithm.Config import PPDConfig
+from Algorithm.PPD import PPD
+from Algorithm.PPO import PPO
+from Algorithm.Test_model import evaluate
+from Enviroment.Utils import make_world
+from Models.Model_Pusher import make_student
+from tests.Algorithm.trainers import SIZES, SMALL, SMALL_PPD, build, needs_cuda
+
+
+def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics, teacher):
+    trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+    student_before = copy.deepcopy(trainer.student.state_dict())
+    teacher_before = copy.deepcopy(teacher.state_dict())
+    stats = trainer.step(budget=10)
+    assert all(np.isfinite(value) or key == "training/episode_return" for key, value in stats.items())
+    assert all(torch.equal(value, teacher_before[key]) for key, value in teacher.state_dict().items())
+    changed = [not torch.equal(value, student_before[key]) for key, value in trainer.student.state_dict().items()]
+    names = list(student_before)
+    assert all(change or name == "background" for change, name in zip(changed, names))
+
+
+def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
+    trainer = build(env, task, statistics, PPD, config=PPDConfig(**SIZES, PPD_parameter=0), teacher=teacher)
+    trainer.collect_rollout()
+    trainer.compute_targets()
+    batch = trainer.rollout.minibatch(torch.arange(16))
+    torch.manual_seed(1)
+    with_term = trainer.loss(batch).total
+    plain = PPO(trainer.student, env, SMALL, 0)
+    torch.manual_seed(1)
+    without = plain.loss(batch).total
+    assert with_term.item() == without.item()
+    trainer.config = SMALL_PPD
+    assert trainer.loss(batch).total.item() > without.item()
+
+
+def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher):
+    def run(interrupted):
+        env = make_world(task, 2, 1 + interrupted)
+        trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+        stats = [trainer.step(10) for _ in range(2)]
+        if interrupted:
+            state = copy.deepcopy(trainer.state_dict())
+            env.close()
+            torch.manual_seed(123)
+            env = make_world(task, 2, 1)
+            trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+            trainer.load_state_dict(state)
+        stats += [trainer.step(10) for _ in range(2)]
+        env.close()
+        return stats, trainer.student.state_dict()
+
+    (one, weights), (same, _), (resumed, resumed_weights) = run(False), run(False), run(True)
+    assert str(one) == str(same) == str(resumed)
+    assert all(torch.equal(weights[key], resumed_weights[key]) for key in weights)
+
+
+@needs_cuda
+def test_a_step_a_checkpoint_and_an_evaluation_on_cuda(env, task, statistics, teacher):
+    student = make_student(
+        "ImpaalaSmall",
+        env.spaces,
+        env.action_space,
+        task.proprioception,
+        statistics,
+        task.stack,
+    ).to("cuda")
+    student.precision = "bf16"
+    trainer = PPD(student, env, SMALL_PPD, 0, teacher=teacher.to("cuda"))
+    trainer.start()
+    stats = trainer.step(budget=10)
+    assert np.isfinite(stats["training/loss"])
+    state = copy.deepcopy(trainer.state_dict())
+    after = trainer.step(budget=10)
+    random = torch.cuda.get_rng_state()
+    evaluate(student, env, task, [1900], teacher=teacher)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    trainer.load_state_dict(state)
+    assert trainer.step(budget=10)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)

@@ -1,0 +1,64 @@
+"""Videos of student and teacher."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Algorithm.Test_model import Recording, evaluate
+from Algorithm.Video import GIF_BYTES, write_video
+from Enviroment.Utils import make_world
+from Models.Model_Pusher import get_Teacher_model
+from tests.helpers import student_for
+
+
+@pytest.fixture(scope="module")
+def env_and_recording():
+    from Enviroment.Tasks import TASKS
+    from Models.Model_Pusher import StateStatistics
+
+    task = TASKS["Pusher"]
+    env = make_world(task, 2, 1)
+    student = student_for(env, task, StateStatistics(np.zeros(23), np.ones(23)))
+    recording = Recording()
+    result = evaluate(student, env, task, [1900, 1901], recording=recording)
+    env.close()
+    recording.actions, recording.stacks = recording.actions[:8], recording.stacks[:8]
+    return task, result, recording
+
+
+def test_a_video_shows_student_frames_and_teacher(env_and_recording, tmp_path):
+    import imageio.v2 as imageio
+
+    task, _, recording = env_and_recording
+    alone, beside = tmp_path / "alone.mp4", tmp_path / "deep" / "beside.mp4"
+    write_video(alone, task, [1900, 1901], recording)
+    write_video(beside, task, [1900, 1901], recording, teacher=get_Teacher_model(), first=1)
+    with imageio.get_reader(alone) as one, imageio.get_reader(beside) as two:
+        assert one.count_frames() == 16
+        assert two.count_frames() == 8
+        assert two.get_meta_data()["size"][0] == 2 * one.get_meta_data()["size"][0]
+        assert np.abs(np.diff(two.get_data(7).astype(int), axis=1)).mean() > 0.5  # not blank
+    assert [path.name for path in beside.parent.iterdir()] == ["beside.mp4"]
+
+
+def test_a_gif_is_small_and_moves(env_and_recording, tmp_path):
+    task, _, recording = env_and_recording
+    path = tmp_path / "student.gif"
+    write_video(path, task, [1900, 1901], recording, teacher=get_Teacher_model())
+    assert path.stat().st_size < GIF_BYTES
+    with Image.open(path) as gif:
+        assert gif.n_frames == 8
+        assert gif.info["duration"] == 100
+        first = np.asarray(gif.convert("RGB")).astype(int)
+        gif.seek(7)
+        assert np.abs(np.asarray(gif.convert("RGB")) - first).max() > 50
+        reds = (first[:, :, 0] > 200) & (first[:, :, 1] < 120)
+        assert reds.sum() > 50  # the goal keeps its colour
+
+
+def test_a_film_of_nothing_is_refused_and_leaves_nothing(env_and_recording, tmp_path):
+    task, _, recording = env_and_recording
+    for empty, first in ((Recording(), 0), (recording, 2)):
+        with pytest.raises(ValueError, match="nothing was recorded"):
+            write_video(tmp_path / "none.gif", task, [1900, 1901], empty, first=first)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,155 @@
+"""What a study's file asks for."""
+
+import copy
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import Distillation.Study as study
+from Distillation import Study
+from Distillation.Studies.File import read_study
+from tests.Distillation.studies import TINY
+from tests.helpers import ROOT, TRIES, check, outcome, spoil
+
+
+def read(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return read_study(path, tmp_path / "results").runs
+
+
+def test_a_study_is_expanded_into_runs(tmp_path):
+    runs = read(
+        tmp_path, TINY + "\n[[runs]]\nname = 'PPD'\nmethod = 'PPD'\nmode = ['State', 'ImpaalaMid']\nclip = [0.2, 0.3]\n"
+    )
+    names = [run.name for run in runs]
+    assert names[:4] == ["BC_run0", "BC_run1", "DAgger_run0", "PPD-State-clip0.2_run0"]
+    assert len(names) == len(set(names)) == 11
+    cloning, dagger = runs[0], runs[2]
+    assert dagger.parent is cloning
+    assert (dagger.job.data.dataset, dagger.job.method.loss_type) == ("5k", "KL")
+    assert dagger.folder.parent.parent.name == "OurAlgorithm1_KL"
+    assert dagger.wanted["parent"] == cloning.wanted
+    assert "num_workers" not in cloning.wanted  # with more or fewer it is the same run
+    assert cloning.job.wandb.wandb_mode == "disabled"
+
+
+def test_a_method_may_be_common(tmp_path):
+    text = TINY.replace("[common]", "[common]\nmethod = 'BC_phase'").replace(
+        'name = "BC"\nmethod = "BC_phase"', 'name = "BC"'
+    )
+    assert [run.wanted for run in read(tmp_path, text)] == [run.wanted for run in read(tmp_path, TINY)]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in Study.STUDIES.glob("*.toml")])
+def test_the_studies_that_come_along_can_be(name, tmp_path):
+    assert read_study(ROOT / "Distillation" / "Studies" / f"{name}.toml", tmp_path).runs
+
+
+def test_a_run_under_other_defaults_is_another_and_one_from_before_a_setting_had_its_default(tmp_path):
+    run = read(tmp_path, TINY)[0]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(run.wanted))
+    assert run.unlike(tmp_path) == []
+    config.write_text(json.dumps({key: value for key, value in run.wanted.items() if key not in ("stack", "grid")}))
+    assert run.unlike(tmp_path) == []
+    config.write_text(json.dumps(run.wanted | {"learning_rate": 1e-3, "precision": "bf16"}))
+    assert run.unlike(tmp_path) == ["learning_rate was 0.001"]
+
+
+BAD = {
+    "not TOML": ("[[runs", "study.toml"),
+    "nothing in it": ("", "no runs"),
+    "unknown table": (TINY + "[more]\nx = 1", "more"),
+    "unknown key": (TINY + "alhpa = 1", "DAgger: alhpa: no setting of --Dagger_phase"),
+    "unknown common key": (TINY.replace("[common]", "[common]\nalhpa = 1"), "common: alhpa"),
+    "of another method": (TINY + "clip = 0.1", "clip"),
+    "inherited": (TINY + "dataset = '10k'", "dataset"),
+    "the runner's": (TINY + "run_name = 'x'", "the runner chooses it"),
+    "unknown method": (TINY.replace("BC_phase", "BC"), "BC: method BC: one of PPD"),
+    "a list of methods": (TINY.replace('"BC_phase"', '["BC_phase"]'), "one of PPD"),
+    "a collection": (TINY.replace("BC_phase", "C_data"), "one of PPD"),
+    "no name": ("[[runs]]\nmethod = 'PPD'", "runs 1: a name is needed"),
+    "a path as a name": ("[[runs]]\nmethod = 'PPD'\nname = '../x'", "letters"),
+    "one name twice": (
+        TINY + TINY[TINY.index("[[runs]]") :].partition('[[runs]]\nname = "DAgger')[0],
+        "BC_run0 is there already",
+    ),
+    "one experiment twice": (
+        TINY + "[[runs]]\nname = 'DA'\nmethod = 'Dagger_phase'\nparent = 'BC'\n" + TINY.partition("index = [0]\n")[2],
+        "DA: the same experiment as DAgger",
+    ),
+    "no parent": (TINY.replace('parent = "BC"', ""), "a parent is needed"),
+    "unknown parent": (TINY.replace('parent = "BC"', 'parent = "B"'), "parent B: no run 0"),
+    "an index its parent lacks": (TINY.replace("index = [0]\n", "index = [2]\n"), "parent BC: no run 2"),
+    "a parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "no parent"),
+    "not a number": (TINY + "alpha = 'much'", "DAgger: argument --alpha"),
+    "not whole": (TINY + "minibatch_size = 8.5", "minibatch_size"),
+    "out of range": (TINY + "alpha = -1", "DAgger: --alpha -1.0: at least 0"),
+    "run_index": (TINY.replace("index = [0, 1]", "index = [0, 6]"), "run_index"),
+    "one index": (TINY.replace("index = [0, 1]", "index = 0"), "a list of integers is needed"),
+    "no index": (TINY.replace("index = [0, 1]", "index = []"), "a list is empty"),
+    "a picture of nothing": (TINY.replace('["B*"]', '["BC", "DA"]'), "pictures: cloning: DA: no such experiment"),
+    "a picture of one": (TINY.replace('["B*"]', '"BC"'), "pictures: cloning: a list"),
+    "a picture elsewhere": (TINY.replace("cloning", "'../x'"), "pictures: ../x: another name"),
+    "a picture over another": (TINY.replace("cloning", "curve"), "pictures: curve: another name"),
+    "no pictures": (TINY.replace("[pictures]", "[[pictures]]"), "pictures: a table"),
+    "no teacher": (TINY.replace("[common]", "[common]\nteacher = 'nowhere.pt'"), "nowhere.pt"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_study_is_one_line_status_2_and_nothing_written(case, tmp_path, capsys):
+    text, hint = BAD[case]
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        Study.main([str(tmp_path / "study.toml"), "--results_dir", str(tmp_path / "results")])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert hint in error
+    assert not (tmp_path / "results").exists()
+
+
+def as_toml(tables):
+    """Write tables of plain values; what TOML has no word for stays JSON's."""
+    lines = []
+    for name, content in sorted(tables.items(), key=lambda item: isinstance(item[1], dict | list)):
+        several = (
+            content if isinstance(content, list) and all(isinstance(each, dict) for each in content) else [content]
+        )
+        for each in several:
+            if isinstance(each, dict):
+                lines.append(f"[{name}]" if several[0] is content else f"[[{name}]]")
+                lines += [f"{key} = {json.dumps(value)}" for key, value in each.items()]
+            else:
+                lines.append(f"{name} = {json.dumps(each)}")
+    return "\n".join(lines)
+
+
+def test_any_study_is_understood_or_refused_in_one_line(tmp_path):
+    tables = tomllib.loads(TINY)
+    bad = set()
+
+    @settings(max_examples=150, **TRIES)
+    @given(st.integers(0, 2**32 - 1), st.integers(0, 2))
+    def tries(seed, cuts):
+        random = np.random.default_rng(seed)
+        text = as_toml(spoil(copy.deepcopy(tables), random))
+        for _ in range(cuts):
+            at = int(random.integers(len(text)))
+            text = text[:at] + text[at + int(random.integers(4)) :]
+        (tmp_path / "study.toml").write_text(text)
+        words = [str(tmp_path / "study.toml"), "--dry_run", "--results_dir", str(tmp_path / "results")]
+        status, errors = outcome(study.main, words)
+        check(status, errors)
+        assert not (tmp_path / "results").exists()
+        if status == 2:
+            bad.add(text)
+
+    tries()
+    assert len(bad) >= 75

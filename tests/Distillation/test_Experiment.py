@@ -1,0 +1,136 @@
+"""Every method's runs, whole, cut and resumed."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from Distillation.Experiment import own_device
+from tests.helpers import ONLINE, SMALL, flags, metrics, pusher, pusher_cut_at, run_folder
+
+
+def test_a_gpu_without_a_number_is_the_first(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert [own_device(name) for name in ("auto", "cuda", "cuda:1")] == chosen
+    assert [str(device) for device in chosen] == ["cuda:0", "cuda:0", "cuda:1"]
+
+
+METHODS = {
+    "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise3_ImpaalaSmall_run0"),
+    "BC_phase": (
+        SMALL | {"dataset": "5k", "alpha": 0.6},
+        "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(method, results, tmp_path):
+    settings, name = METHODS[method]
+    run = pusher(*flags(method, settings, results_dir=results), without=())
+    assert run.returncode == 0, run.stderr
+    folder = results / "Pusher" / name
+    config = json.loads((folder / "config.json").read_text())
+    assert config["method"] == method
+    rows = metrics(folder)
+    assert rows[-1]["x_axis/optimization_steps"] == "4"
+    assert math.isfinite(float(rows[-1]["training/action_accuracy"]))
+    assert math.isfinite(float(rows[-1]["test/OD/normalized_return"]))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["optimization_steps"] == 4
+    assert [summary[part]["zero"]["episodes"] for part in ("ID", "OD")] == [1, settings["final_episodes"]]
+    for file in ("checkpoints/last.pt", "checkpoints/best_ID.pt", "videos/final_OD.mp4", "curve.png"):
+        assert (folder / file).stat().st_size > 10_000
+    if method == "BC_phase":
+        assert "buffer/priority_mean" in rows[-1]
+        return  # cloning is cut and resumed below
+    again = results / "again"
+    pusher_cut_at(tmp_path, 2, *flags(method, settings, results_dir=again, num_workers=2))
+    resumed = pusher(*flags(method, settings, results_dir=again), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(run_folder(again)) == rows
+
+
+def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
+    long = SMALL | {"optimization_steps": 300, "test_every": 200, "dataset": "5k", "loss_type": "KL", "alpha": 0.6}
+    cloning = flags("BC_phase", long, mode="State", results_dir=results)
+    run = pusher(*cloning)
+    assert run.returncode == 0, run.stderr
+    again = [*cloning, "--run_name", "again"]
+    pusher_cut_at(tmp_path, 200, *again)
+    resumed = pusher(*again, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    parent = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "5k_alpha0.6_KL_State_run0"
+    assert metrics(parent.with_name("again")) == metrics(parent)
+    assert [row["test/OD/return"] != "" for row in metrics(parent)] == [True, False, True, True]
+    settings = {
+        **{name: value for name, value in SMALL.items() if name not in ("mode", "test_every")},
+        "folder_Dagger": parent,
+        "mode_alpha": "dynamic_mean",
+        "sampling": "balanced",
+        "rollout_samples": 200,
+        "num_envs": 2,
+        "optimization_steps": 500,
+        "rollout_updates": 250,
+        "test_every": 250,
+        "results_dir": results,
+    }
+    run = pusher(*flags("Dagger_phase", settings))
+    assert run.returncode == 0, run.stderr
+    folder = results / "Pusher" / "OurAlgorithm1_KL" / "Phase_Two" / "5k_alpha0.6_KL_State_run0_dynamic_mean_balanced"
+    rows = metrics(folder)
+    assert [rows[i]["x_axis/samples_collected"] for i in (0, 1, -1)] == ["5000", "5200", "5400"]
+    assert rows[-1]["buffer/new_share"] == "0.5"
+    # Cut in the second rollout: the checkpoint is put back to what it was before the first.
+    again = {**settings, "run_name": "again", "num_workers": 2}
+    pusher_cut_at(tmp_path, 300, *flags("Dagger_phase", again))
+    resumed = pusher(*flags("Dagger_phase", again), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(folder.with_name("again")) == rows
+
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*.*"))
+    checkpoint = parent / "checkpoints" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    refused = pusher(*flags("Dagger_phase", settings), "--overwrite")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "damaged" in refused.stderr
+    assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*.*")) == before
+    checkpoint.unlink()
+    for change, hint in (
+        ({}, "last.pt"),
+        ({"folder_Dagger": folder}, "--Dagger_phase"),
+        ({"folder_Dagger": results}, "no"),
+    ):
+        refused = pusher(*flags("Dagger_phase", settings | {"run_name": "refused"}, **change))
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert hint in refused.stderr
+    assert not folder.with_name("refused").exists()
+
+
+def test_dagger_of_a_student_that_sees(results):
+    cloning = SMALL | {
+        "dataset": "5k",
+        "random_shift": 2,
+        "frame_noise": 2,
+        "results_dir": results,
+        "run_name": "parent",
+    }
+    run = pusher(*flags("BC_phase", cloning))
+    assert run.returncode == 0, run.stderr
+    phases = results / "Pusher" / "OurAlgorithm1_NLL"
+    settings = {name: value for name, value in SMALL.items() if name != "mode"}
+    settings |= {"num_envs": 2, "rollout_samples": 200, "rollout_updates": 4, "beta_mix": 0.5, "results_dir": results}
+    run = pusher(*flags("Dagger_phase", settings, folder_Dagger=phases / "Phase_One" / "parent"))
+    assert run.returncode == 0, run.stderr
+    rows = metrics(phases / "Phase_Two" / "parent_alpha0_classic")
+    assert rows[-1]["x_axis/samples_collected"] == "5200"
+    assert math.isfinite(float(rows[-1]["test/OD/return"]))
+    before = json.loads((phases / "Phase_Two" / "parent_alpha0_classic" / "config.json").read_text())["before"]
+    cloned = json.loads((phases / "Phase_One" / "parent" / "summary.json").read_text())
+    assert before["x_axis/optimization_steps"] == cloned["optimization_steps"]
+    assert before["time/elapsed_s"] == pytest.approx(cloned["training_seconds"], abs=0.06)  # which is rounded

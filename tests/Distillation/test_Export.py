@@ -1,0 +1,138 @@
+"""Exported policies act as they did."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from Distillation import Export
+from Enviroment.Utils import make_env
+from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
+from tests.helpers import ROOT
+
+
+def exported(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
+
+
+def student_file(folder, task, mode="ImpaalaMid"):
+    """A student whose actions differ from frame to frame and state to state, and its file."""
+    env = make_env(task)
+    teacher = get_Teacher_model()
+    torch.manual_seed(1)
+    student = make_student(
+        mode, env.observation_space, env.action_space, task.proprioception, teacher.statistics, task.stack
+    )
+    with torch.no_grad():
+        student.actor[-1].weight.mul_(100)
+    card = {"task": "Pusher", "method": "BC_phase", "mode": mode, "precision": "bf16"}
+    card["render"] = task.rendering("fast")
+    save_student(folder / "student.pt", student, card)
+    env.close()
+    return student.eval(), folder / "student.pt"
+
+
+@pytest.mark.parametrize("mode", ["ImpaalaMid", "State", "teacher"])
+def test_an_exported_model_acts_as_the_policy_does(mode, task, tmp_path, capsys):
+    policy, path = (get_Teacher_model(), SHIPPED_TEACHER) if mode == "teacher" else student_file(tmp_path, task, mode)
+    Export.main([str(path), "--output", str(tmp_path / "out" / "model.onnx")])
+    assert "card" in capsys.readouterr().out
+    session, card = exported(tmp_path / "out" / "model.onnx")
+    assert (card["env_id"], card["mode"]) == ("Pusher-v5", mode)
+    assert "Pusher-v5" in (tmp_path / "out" / "model.md").read_text()
+    random = np.random.default_rng(0)
+    state = random.standard_normal((5, 23)).astype(np.float32)
+    frames = random.integers(0, 256, (5, 4, 64, 128), dtype=np.uint8)
+    inputs = {"state": state, "proprioception": state[:, :17], "frames": frames}
+    assert set(card["inputs"]) == {input.name for input in session.get_inputs()}
+    (actions,) = session.run(None, {name: inputs[name] for name in card["inputs"]})
+    expected = policy.act({"State": state, "PartialState": state[:, :17], "Frame": frames})
+    assert np.ptp(expected, axis=0).max() > 0.5
+    np.testing.assert_allclose(actions, expected, atol=1e-4)
+
+
+def test_an_exported_student_runs_without_torch_and_sees_the_same(task, tmp_path):
+    """The example's frames, drawn by MuJoCo's own renderer, are the environment's, and so is its return."""
+    student, path = student_file(tmp_path, task)
+    Export.main([str(path), "--output", str(tmp_path / "student.onnx")])
+    code = (ROOT / "examples" / "onnx_student.py").read_text()
+    code += """
+assert "torch" not in sys.modules and not {"Enviroment", "Models", "Algorithm"} & sys.modules.keys()
+np.save("frames.npy", np.stack(frames))
+"""
+    (tmp_path / "example.py").write_text(code)
+    run = subprocess.run(
+        [sys.executable, "example.py", "student.onnx", "1900"],
+        cwd=tmp_path,
+        env={**os.environ, "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    env, memory, total, done, kept = make_env(task), student.memory(1), 0.0, False, []
+    obs, _ = env.reset(seed=1900)
+    while not done:
+        first = torch.tensor([not kept])
+        kept.append(obs["Frame"].copy())
+        seen = memory.see({key: torch.as_tensor(value)[None] for key, value in obs.items()}, first)
+        obs, reward, _, done, _ = env.step(student.act(seen)[0])
+        total += float(reward)
+    kept.append(obs["Frame"].copy())
+    env.close()
+    assert float(run.stdout.split()[-1]) == pytest.approx(total, abs=0.05)
+    difference = np.abs(np.load(tmp_path / "frames.npy").astype(int) - np.stack(kept[-7:]))
+    assert (difference > 0).mean() < 0.01  # actions differ in the last digit, and so may an edge
+
+
+def test_a_small_file_and_a_card_with_scores(task, tmp_path, capsys):
+    _, path = student_file(tmp_path, task)
+    Export.main([str(path), "--output", str(tmp_path / "small.pt"), "--seeds", "1900,1907"])
+    card = (tmp_path / "small.md").read_text()
+    assert "Seeds 1900,1907" in card
+    assert "normalized" in card
+    loaded = load_student(tmp_path / "small.pt")
+    assert loaded.inputs == ("PartialState", "Frame")
+    Export.main([str(tmp_path / "small.pt"), "--output", str(tmp_path / "small.onnx")])
+    assert exported(tmp_path / "small.onnx")[1]["scores"]["figures"]["policy"]["episodes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"version": 2}, "version 2; this code reads version 1"),
+        ({"format": "recipe"}, "damaged, or not a teacher or student"),
+        ({"weights": {}}, "not a complete student"),
+        ({"card": {"task": "Chess"}}, "unknown task"),
+    ],
+)
+def test_a_file_of_another_format_or_a_newer_version_is_one_line(task, tmp_path, capsys, change, hint):
+    _, path = student_file(tmp_path, task, "State")
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(SystemExit) as end:
+        Export.main([str(path)])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert hint in error
+    assert not path.with_suffix(".onnx").exists()
+
+
+def test_without_the_optional_packages_one_line_names_them(tmp_path, capsys, monkeypatch):
+    find = Export.importlib.util.find_spec
+    monkeypatch.setattr(Export.importlib.util, "find_spec", lambda name: None if "onnx" in name else find(name))
+    for arguments in ([str(SHIPPED_TEACHER), "--output", str(tmp_path / "t.onnx")],):
+        with pytest.raises(SystemExit) as end:
+            Export.main(arguments)
+        assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "pip install onnx onnxscript onnxruntime" in error
+    assert not list(tmp_path.glob("t.*"))
