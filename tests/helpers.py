@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from hypothesis import HealthCheck
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from Algorithm.Checkpoint import load_checkpoint
 from Distillation import Experiment
 from Distillation.Utils import METHODS
-from Models.Model_Pusher import make_student
+from Models.Model_Pusher import Teacher, make_student
 from tests import warm
 
 
@@ -29,6 +30,24 @@ def student_for(env, task, statistics, mode="ImpaalaSmall"):
     torch.manual_seed(0)
     return make_student(
         mode, env.single_observation_space, env.single_action_space, task.proprioception, statistics, task.stack
+    )
+
+
+def small_teacher():
+    """A small random teacher of Pusher's shape, whose actions differ from state to state."""
+    torch.manual_seed(0)
+    return (
+        Teacher(
+            mean=np.linspace(-1, 1, 23).tolist(),
+            variance=np.linspace(0.1, 2, 23).tolist(),
+            epsilon=1e-8,
+            clip=10.0,
+            hidden=[32, 32],
+            action_low=[-2.0] * 7,
+            action_high=[2.0] * 7,
+        )
+        .eval()
+        .requires_grad_(False)
     )
 
 

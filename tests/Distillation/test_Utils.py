@@ -2,12 +2,11 @@
 
 import dataclasses
 
+from Distillation.Utils import METHODS as EXPERIMENTS
 from tests.helpers import ROOT
 
 
 def test_a_methods_own_defaults_are_its_flags_defaults():
-    from Distillation.Utils import METHODS as EXPERIMENTS
-
     for config in EXPERIMENTS.values():
         for field in dataclasses.fields(config):
             own = next(base for base in config.__mro__ if field.name in vars(base).get("__annotations__", {}))
@@ -16,8 +15,6 @@ def test_a_methods_own_defaults_are_its_flags_defaults():
 
 
 def test_the_readme_names_every_flag():
-    from Distillation.Utils import METHODS as EXPERIMENTS
-
     readme = (ROOT / "README.md").read_text()
     names = {f.name for config in EXPERIMENTS.values() for f in dataclasses.fields(config)} | {*EXPERIMENTS}
     assert not [

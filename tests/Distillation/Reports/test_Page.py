@@ -4,31 +4,12 @@ import json
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
 
-from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
 from Distillation.Page import write_page
 from Distillation.Runs import find_runs
-from Enviroment.Utils import make_vector_env
 from tests.Distillation.made_up import write_run
-from tests.helpers import student_for
-
-
-@pytest.fixture(scope="module")
-def env_and_recording():
-    from Enviroment.Tasks import TASKS
-    from Models.Model_Pusher import StateStatistics
-
-    task = TASKS["Pusher"]
-    env = make_vector_env(task, 2, 1)
-    student = student_for(env, task, StateStatistics(np.zeros(23), np.ones(23)))
-    recording = Recording()
-    result = evaluate(student, env, task, [1900, 1901], recording=recording)
-    env.close()
-    recording.actions, recording.stacks = recording.actions[:8], recording.stacks[:8]
-    return task, result, recording
 
 
 def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
