@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from hypothesis import HealthCheck
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from Algorithm.Checkpoint import Checkpoint
 from Distillation import Experiment
 from Distillation.Utils import JOBS
-from Models.Model_Pusher import make_student
+from Models.Model_Pusher import Teacher, make_student
 from tests import warm
 
 
@@ -27,6 +28,24 @@ def student_for(world, task, statistics, mode="ImpaalaSmall"):
     """An untrained student of a world's shapes, the same each time."""
     torch.manual_seed(0)
     return make_student(mode, world.spaces, world.action_space, task.proprioception, statistics, task.stack)
+
+
+def small_teacher():
+    """A small random teacher of Pusher's shape, whose actions differ from state to state."""
+    torch.manual_seed(0)
+    return (
+        Teacher(
+            mean=np.linspace(-1, 1, 23).tolist(),
+            variance=np.linspace(0.1, 2, 23).tolist(),
+            epsilon=1e-8,
+            clip=10.0,
+            hidden=[32, 32],
+            action_low=[-2.0] * 7,
+            action_high=[2.0] * 7,
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 ROOT = Path(__file__).resolve().parents[1]

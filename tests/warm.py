@@ -32,7 +32,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_Teacher_Pusher")
-LATE = ("torch._dynamo", "torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent", "wandb")
+LATE = ("torch._dynamo", "torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent")
 LATE += ("scipy.stats", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
 LATE += ("imageio.v2", "imageio_ffmpeg", "minari", "stable_baselines3")
 ADDRESS = "POLICY_TESTS_SERVER"  # environment variable

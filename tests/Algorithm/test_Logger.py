@@ -24,8 +24,8 @@ def wandb_history(folder):
 
 def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
     small = flags("PPD", ONLINE, mode="State", results_dir=tmp_path, wandb_mode="offline", video_every=2)
-    small += ["--optimization_steps", "8"]
-    pusher_cut_at(tmp_path, 4, *small, without=CURVES)
+    small += ["--optimization_steps", "6"]
+    pusher_cut_at(tmp_path, 2, *small, without=CURVES)
     resumed = pusher(*small, "--resume", "--quiet", without=CURVES)
     assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, "", "")
     folder = run_folder(tmp_path)
@@ -35,7 +35,7 @@ def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
     rows, record = wandb_history(spells[1])  # what the killed one had not written yet is not lost
     written = metrics(folder)
     steps = [row["x_axis/optimization_steps"] for row in rows]
-    assert steps == [int(row["x_axis/optimization_steps"]) for row in written] == [0, 2, 4, 6, 8]
+    assert steps == [int(row["x_axis/optimization_steps"]) for row in written] == [0, 2, 4, 6]
     for name in ("test/OD/return", "test/OD/teacher_return", "test/OD/zero_return", "training/loss"):
         assert [row.get(name) for row in rows] == pytest.approx(
             [float(row[name]) if row[name] else None for row in written]
@@ -43,7 +43,7 @@ def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
     for word in ("PPD_State", "Pusher", "run0", "teacher_sha256"):
         assert word in str(record)
     videos = {path.name for path in (folder / "videos").iterdir()}
-    assert videos == {"0000002_OD.mp4", "0000004_OD.mp4", "0000006_OD.mp4", "final_OD.mp4"}
+    assert videos == {"0000002_OD.mp4", "0000004_OD.mp4", "final_OD.mp4"}
     assert list(spells[1].rglob("*.mp4"))
     assert list(spells[1].rglob("OD_return*.json"))  # the chart of student, teacher and standing still
 

@@ -4,26 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Algorithm.Test_model import Recording, evaluate
+from Algorithm.Test_model import Recording
 from Algorithm.Video import GIF_BYTES, write_video
-from Enviroment.Utils import make_world
 from Models.Model_Pusher import get_Teacher_model
-from tests.helpers import student_for
-
-
-@pytest.fixture(scope="module")
-def env_and_recording():
-    from Enviroment.Tasks import TASKS
-    from Models.Model_Pusher import StateStatistics
-
-    task = TASKS["Pusher"]
-    env = make_world(task, 2, 1)
-    student = student_for(env, task, StateStatistics(np.zeros(23), np.ones(23)))
-    recording = Recording()
-    result = evaluate(student, env, task, [1900, 1901], recording=recording)
-    env.close()
-    recording.actions, recording.stacks = recording.actions[:8], recording.stacks[:8]
-    return task, result, recording
 
 
 def test_a_video_shows_student_frames_and_teacher(env_and_recording, tmp_path):

@@ -21,7 +21,7 @@ def test_a_gpu_without_a_number_is_the_first(monkeypatch):
 
 METHODS = {
     "Sdistillation": (ONLINE, "StudentDistillation/rl1_ImpaalaSmall_run0"),
-    "Tdistillation": (ONLINE | {"final_episodes": 3}, "TeacherDistillation/noise3_ImpaalaSmall_run0"),
+    "Tdistillation": (ONLINE | {"final_episodes": 2}, "TeacherDistillation/noise3_ImpaalaSmall_run0"),
     "BC_phase": (
         SMALL | {"dataset": "5k", "alpha": 0.6},
         "OurAlgorithm1_NLL/Phase_One/5k_alpha0.6_NLL_ImpaalaSmall_run0",

@@ -157,8 +157,7 @@ def test_bad_input_is_one_line_status_2_and_nothing_written(case, tmp_path):
 
 @pytest.mark.parametrize("what", ["--C_data", "--PPD"])
 def test_a_folder_that_cannot_be_is_one_line(what):
-    words = [sys.executable, SCRIPT, what, "--results_dir", SHIPPED_TEACHER]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    run = pusher(what, "--results_dir", SHIPPED_TEACHER)
     assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
     assert "Not a directory" in run.stderr
 

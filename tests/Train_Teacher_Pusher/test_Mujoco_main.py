@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import Train_Teacher_Pusher.Mujoco_main as mujoco_main
 from tests import warm
 from tests.helpers import ROOT, TRIES, VALUES, check, outcome, pusher
+from Train_Teacher_Pusher.callbacks import finish_checkpoint
 
 
 def test_the_plain_scripts_run_from_their_own_folder(tmp_path):
@@ -39,15 +40,8 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
         "40",
         "--buffer-size",
         "1000",
-        "--eval-freq",
-        "100",
-        "--checkpoint-freq",
-        "100",
-        "--device",
-        "cpu",
-        "--wandb_mode",
-        "disabled",
     ]
+    tiny += ["--eval-freq", "100", "--checkpoint-freq", "100", "--device", "cpu", "--wandb_mode", "disabled"]
     train, output = "Train_Teacher_Pusher/Mujoco_main.py", ["--results-dir", tmp_path]
     run = pusher("--total-timesteps", 200, *tiny, *output, script=train)
     assert run.returncode == 0, run.stderr
@@ -70,7 +64,7 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     assert "stopped and saved at update" in said
     taken = pusher(folder / "best.zip", "--output", tmp_path / "t.pt", script="Train_Teacher_Pusher/SaveWeights.py")
     assert taken.returncode == 0, taken.stderr
-    options = ["--seeds", "1900-1901", "--video", tmp_path / "t.mp4"]
+    options = ["--seeds", "1900", "--video", tmp_path / "t.mp4"]
     tested = pusher(tmp_path / "t.pt", *options, script="Train_Teacher_Pusher/Test_Model.py")
     assert tested.returncode == 0, tested.stderr
     assert "success" in tested.stdout
@@ -78,8 +72,6 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     missing = pusher(tmp_path / "none.zip", script="Train_Teacher_Pusher/SaveWeights.py")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     # Killed while a checkpoint was replaced: its files are of one moment all the same. Damaged: one line.
-    from Train_Teacher_Pusher.callbacks import finish_checkpoint
-
     for name in ("last.zip", "last_replay.pkl"):
         (folder / name).rename(folder / f"writing_{name}")
     whole = (folder / "last_vecnormalize.pkl").read_bytes(), (folder / "writing_last.zip").read_bytes()

@@ -2,20 +2,18 @@
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     Teacher,
     get_Teacher_model,
 )
+from Train_Teacher_Pusher.SaveWeights import load_sac, teacher_from_sac
 
 
 def test_the_teacher_acts_as_the_sac_it_was_taken_from(tmp_path):
-    from stable_baselines3 import SAC
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-
-    from Train_Teacher_Pusher.SaveWeights import teacher_from_sac
-
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pusher-v5")] * 4), norm_reward=False)
     sac = SAC("MlpPolicy", env, learning_starts=100, policy_kwargs={"net_arch": [32, 32]}, seed=0)
     sac.learn(400)
@@ -28,8 +26,6 @@ def test_the_teacher_acts_as_the_sac_it_was_taken_from(tmp_path):
 
 
 def test_the_shipped_teacher_acts_as_its_stable_baselines3_checkpoint():
-    from Train_Teacher_Pusher.SaveWeights import load_sac
-
     sac, statistics = load_sac(SHIPPED_TEACHER.with_name("sac.zip"))
     states = np.random.default_rng(0).normal(0, 0.5, (500, 23)).astype(np.float32)
     states[:, 17:] = np.array([0.45, -0.05, -0.275, 0.45, -0.05, -0.323], np.float32)

@@ -4,39 +4,20 @@ import json
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
 
-from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
-from Enviroment.Utils import make_world
 from tests.Distillation.made_up import write_run
-from tests.helpers import student_for
 
 
-@pytest.fixture(scope="module")
-def world_and_recording():
-    from Enviroment.Tasks import TASKS
-    from Models.Model_Pusher import StateStatistics
-
-    task = TASKS["Pusher"]
-    world = make_world(task, 2, 1)
-    student = student_for(world, task, StateStatistics(np.zeros(23), np.ones(23)))
-    recording = Recording()
-    result = evaluate(student, world, task, [1900, 1901], recording=recording)
-    world.close()
-    recording.actions, recording.stacks = recording.actions[:8], recording.stacks[:8]
-    return task, result, recording
-
-
-def test_the_page_works_in_a_browser(tmp_path, world_and_recording):
+def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     """Headless Chromium, where there is one: every picture and video loads, and nothing is wider than the page."""
     browser = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip("no Chromium here")
-    task, _, recording = world_and_recording
+    task, _, recording = env_and_recording
     for k in range(2):
         run = write_run(tmp_path / "runs" / f"a<{k}>", run_index=k)
         write_video(run / "videos" / "final_OD.mp4", task, [1900, 1901], recording, episodes=1)
