@@ -102,8 +102,9 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
         warnings.simplefilter("ignore")
         program = torch.onnx.export(module, inputs, **names, dynamic_shapes=shapes, dynamo=True, verbose=False)
     assert program is not None
-    onnx.helper.set_model_props(program.model_proto, {"card": json.dumps(card)})
-    return program.model_proto.SerializeToString()
+    model = program.model_proto  # a new one on each access
+    onnx.helper.set_model_props(model, {"card": json.dumps(card)})
+    return model.SerializeToString()
 
 
 def card_text(card: dict[str, Any], name: str) -> str:

@@ -42,9 +42,8 @@ class WorkerWorld:
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         shared = SharedArrays(self._fields())
-        self._arrays = shared.arrays()
-        tensors = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
-        self._action = tensors["action"]
+        self.arrays = shared.arrays()
+        tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
         self._obs = {key: tensors[key] for key in self.spaces}
         self._last_obs = {key: tensors[LAST + key] for key in self.spaces}
         self._outcome = tensors["reward"], tensors["terminated"], tensors["truncated"]
@@ -71,14 +70,18 @@ class WorkerWorld:
 
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment; raises `WorkerError` as well, for a worker that died, hangs, or raised."""
-        if actions.shape != self._action.shape:
-            raise ValueError(f"actions have shape {tuple(actions.shape)}: {tuple(self._action.shape)} is needed")
+        self.advance(actions.detach().numpy())
+        return Step(dict(self._obs), *self._outcome, dict(self._last_obs))
+
+    def advance(self, actions: np.ndarray) -> None:
+        """Step every environment; the result is in `arrays`."""
+        if actions.shape != self.arrays["action"].shape:
+            raise ValueError(f"actions have shape {actions.shape}: {self.arrays['action'].shape} is needed")
         self._check_open("step")
-        self._action.copy_(actions.detach())
+        self.arrays["action"][...] = actions
         self._check_finite("action")
         self.workers.step()
         self._check_finite("reward", "State", LAST + "State")
-        return Step(dict(self._obs), *self._outcome, dict(self._last_obs))
 
     def state(self) -> list[str]:
         """Return one snapshot for each environment."""
@@ -119,7 +122,7 @@ class WorkerWorld:
 
     def _check_finite(self, *names: str) -> None:
         for name in names:
-            values = self._arrays[name].reshape(self.num_envs, -1)
+            values = self.arrays[name].reshape(self.num_envs, -1)
             if not np.isfinite(values).all():
                 n = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
                 raise NonFinite(f"{name.removeprefix(LAST)} of environment {n} is not finite")
@@ -157,20 +160,20 @@ class WorkerVectorEnv(gym.vector.VectorEnv):
             seed, self._seed = self._seed, None
         if seed is None or isinstance(seed, int | np.integer):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        return _copies(self.world.reset(seed)), {}
+        self.world.reset(seed)
+        return self._copies(), {}
 
     def step(self, actions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step every environment with `actions` float [N, A]; raises as `WorkerWorld.step` does."""
-        step = self.world.step(torch.from_numpy(np.array(actions, np.float32)))
-        done = step.done.numpy()
-        info = {"final_obs": _copies(step.last_obs), "_final_obs": done} if done.any() else {}
-        reward, terminated, truncated = (x.numpy().copy() for x in (step.reward, step.terminated, step.truncated))
-        return _copies(step.obs), reward, terminated, truncated, info
+        self.world.advance(np.asarray(actions))
+        reward, terminated, truncated = (self.world.arrays[key].copy() for key in ("reward", "terminated", "truncated"))
+        done = terminated | truncated
+        info = {"final_obs": self._copies(LAST), "_final_obs": done} if done.any() else {}
+        return self._copies(), reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the world."""
         self.world.close()
 
-
-def _copies(tensors: dict[str, torch.Tensor]) -> Arrays:
-    return {key: tensor.numpy().copy() for key, tensor in tensors.items()}
+    def _copies(self, prefix: str = "") -> Arrays:
+        return {key: self.world.arrays[prefix + key].copy() for key in self.single_observation_space}

@@ -21,7 +21,8 @@ def main(mode: str = "ImpaalaMid", samples: int = 10_000, updates: int = 1_000) 
         collect_dataset(Path(place) / "dataset", world, teacher, samples)
         dataset = open_dataset(Path(place) / "dataset")
         spaces = world.spaces, world.action_space
-        student = make_student(mode, *spaces, task.proprioception, teacher.statistics, task.stack)
+        sight = {"stack": task.stack, "stride": task.stack_stride}
+        student = make_student(mode, *spaces, task.proprioception, teacher.statistics, **sight)
         config = CloningConfig(loss_type="KL", optimization_steps=updates)
         trainer = BehaviouralCloning(student, dataset.fields, config, seed=0)
         trainer.start()

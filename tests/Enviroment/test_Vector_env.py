@@ -100,7 +100,7 @@ def test_actions_and_states_that_are_not_finite_are_named(task, monkeypatch):
 
     def spoilt():
         step()
-        env.world._arrays["State"][2, 5] = np.inf
+        env.world.arrays["State"][2, 5] = np.inf
 
     monkeypatch.setattr(env.world.workers, "step", spoilt)
     with pytest.raises(NonFinite, match="State of environment 2"):
