@@ -20,9 +20,8 @@ def main(mode: str = "ImpaalaMid", samples: int = 10_000, updates: int = 1_000) 
     with closing(make_world(task, num_envs=20)) as world, tempfile.TemporaryDirectory() as place:
         collect_dataset(Path(place) / "dataset", world, teacher, samples)
         dataset = open_dataset(Path(place) / "dataset")
-        spaces = world.spaces, world.action_space
-        sight = {"stack": task.stack, "stride": task.stack_stride}
-        student = make_student(mode, *spaces, task.proprioception, teacher.statistics, **sight)
+        made_for = world.spaces, world.action_space, task.proprioception, teacher.statistics
+        student = make_student(mode, *made_for, task.stack, stride=task.stack_stride)
         config = CloningConfig(loss_type="KL", optimization_steps=updates)
         trainer = BehaviouralCloning(student, dataset.fields, config, seed=0)
         trainer.start()
