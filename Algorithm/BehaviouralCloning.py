@@ -44,7 +44,6 @@ class BehaviouralCloning(Trainer):
     Args:
         student: the network, on the device it is trained on.
         data: the dataset's fields.
-        config: settings.
         seed: of every random number drawn in training.
         growth: how many samples may be added to the dataset.
     """

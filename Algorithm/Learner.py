@@ -25,7 +25,6 @@ class Learner:
     Args:
         student: the network, whose parameters `optimizer` updates.
         optimizer: its learning rate follows `config`.
-        config: settings.
         gather: makes a batch of an update's input tensors.
         loss: returns the loss of a batch.
         unused: whether some parameters have no part in the loss.

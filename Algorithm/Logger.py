@@ -112,12 +112,10 @@ class RunLogger:
     A terminal shows a progress bar; anything else gets plain lines, one for every test.
 
     Args:
-        folder: the run's folder.
         total: optimization steps of the run.
         wandb_run: from `start_wandb`, or None.
         done: optimization steps made before a resumption.
-        keep: rows of `metrics.csv` that a resumption keeps; raises `BadFile` if they are not there.
-        crc32: their checksum.
+        keep: rows of `metrics.csv` that a resumption keeps, with checksum `crc32`; raises `BadFile` if they are not there.
         quiet: show nothing.
     """
 

@@ -45,8 +45,10 @@ def gae(
             never of the next episode's first.
         terminated: bool [T, N], the episode ended in a terminal state: nothing is bootstrapped.
         done: bool [T, N], terminated or truncated: the sum over time is cut.
-        gamma: discount.
-        lam: lambda; the advantages are [T, N].
+        gamma: discount; `lam` is lambda.
+
+    Returns:
+        Advantages [T, N].
     """
     deltas = rewards + gamma * next_values * ~terminated - values
     advantages = torch.empty_like(deltas)

@@ -17,7 +17,6 @@ class MetricsFile:
     """A CSV file of metrics; the cells of metrics that a row does not have are empty.
 
     Args:
-        path: the file.
         keep: rows to keep of a file that exists; later ones were written after the checkpoint that is resumed.
         columns: the first columns.
         crc32: the checksum of the rows to keep, if it is known.

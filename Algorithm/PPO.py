@@ -28,7 +28,6 @@ class PPO(Trainer, Generic[Batch]):
     Args:
         student: the network, on the device it is trained on.
         world: this rank's training environments; the caller closes them.
-        config: settings.
         seed: of the first episodes and of every random number drawn in training.
         also: observation keys that the rollout keeps beside those of actor and critic.
     """

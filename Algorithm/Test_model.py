@@ -89,7 +89,6 @@ def evaluate(
     """Run one episode for each seed and score `policy` on it.
 
     Args:
-        policy: is scored.
         world: environments of the task, with frames if the policy sees; their own episodes are lost.
         task: measures success.
         seeds: one episode each, in as many rounds as the environments need.

@@ -33,7 +33,7 @@ CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
 def stop_requests() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list, so that the run stops after its current step.
 
-    A second signal interrupts at once. Of several ranks none does: torchrun passes on signals that a batch system has
+    A second signal interrupts at once. Several ranks ignore it, since torchrun passes on signals that a batch system has
     already sent to all processes.
     """
     requests: list[int] = []
@@ -100,15 +100,12 @@ class Loop:
     `test_every`.
 
     Args:
-        trainer: the method.
         folder: the run's folder, for `checkpoints/last.pt` and `checkpoints/best_ID.pt`.
         card: is kept in a student's file beside its weights.
         settings: the run's `config.json`, kept in the checkpoint.
-        optimization_steps: updates in all.
-        test_every: updates between tests.
+        optimization_steps: updates in all; `test_every`: between tests.
         checkpoint_every: seconds between checkpoints, more where writing them would take over 2 % of the time.
         logger: gets a row for every step of the trainer.
-        test: scores the student.
         film: gets the episodes of a test, and the update, every `film_every` updates; 0: never.
         resume: the checkpoint to continue from; raises `BadFile` if it is of another run.
     """

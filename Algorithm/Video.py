@@ -42,7 +42,6 @@ def write_video(
 
     Args:
         path: a file whose name ends in `.mp4` or `.gif`; its folder is made.
-        task: the task of the environments.
         seeds: of the recorded episodes, in their order.
         recording: from `evaluate`, of the policy called `name`; raises `ValueError` if it holds none of these episodes.
         teacher: is shown beside it, on the same seeds.
