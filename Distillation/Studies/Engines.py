@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from Distillation.Studies.Ray import RayCall
 
 POLL_S = 0.2
+STOP = {signal.SIGINT, signal.SIGTERM}
 SCRIPT = Path("Distillation") / "Pusher.py"
 
 
@@ -58,7 +59,12 @@ class Process(subprocess.Popen):
         apart: dict[str, Any] = {"cwd": ROOT, "start_new_session": True, "preexec_fn": _end_with_runner}
         with (logs / f"{call.name}.log").open("a") as output:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-            super().__init__(command, env=env, **streams, **apart)
+            # While it forks, Python drops the exception of a signal's handler, and with it the request to stop.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+            try:
+                super().__init__(command, env=env, **streams, **apart)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def seconds(self) -> float:
@@ -67,6 +73,7 @@ class Process(subprocess.Popen):
 
 
 def _end_with_runner() -> None:
-    """Have Linux kill this process if the runner is killed; on other systems it goes on, and its folder is locked."""
+    """Let this process be stopped, and be killed if the runner is killed (on Linux; elsewhere its folder stays locked)."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of sys/prctl.h

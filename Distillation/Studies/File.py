@@ -1,5 +1,6 @@
 """A study's file, and the runs that it describes, checked as Pusher.py checks its command line."""
 
+import contextlib
 import dataclasses
 import fnmatch
 import itertools
@@ -115,7 +116,7 @@ def _runs(path: Path, common: dict[str, Any], entries: list[dict[str, Any]], res
             taken = {key: value for key, value in common.items() if key in settings}
             for run in _expand(taken | entry, settings, results, runs):
                 if runs.setdefault((run.entry, run.job.student.run_index), run) is not run:
-                    raise BadInput(f"{run.name} is there already")
+                    raise BadInput(f"{run.name} exists already")
                 same = experiments.setdefault(_experiment(run), run.entry)
                 if same != run.entry:
                     raise BadInput(f"the same experiment as {same}")
@@ -194,7 +195,8 @@ def _run(
     places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
     places |= {"folder_Dagger": parent.folder} if parent else {"run_index": index}
     command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
-    job, _ = parse(command, _Parser)
+    with contextlib.chdir(ROOT):  # where the run will look for its task
+        job, _ = parse(command, _Parser)
     assert isinstance(job, Experiment)
     if parent is not None:
         inherited = job.settings().keys() - job.flags().keys()

@@ -77,7 +77,7 @@ BAD = {
     "a path as a name": ("[[runs]]\nmethod = 'PPD'\nname = '../x'", "letters"),
     "one name twice": (
         TINY + TINY[TINY.index("[[runs]]") :].partition('[[runs]]\nname = "DAgger')[0],
-        "BC_run0 is there already",
+        "BC_run0 exists already",
     ),
     "one experiment twice": (
         TINY + "[[runs]]\nname = 'DA'\nmethod = 'Dagger_phase'\nparent = 'BC'\n" + TINY.partition("index = [0]\n")[2],
