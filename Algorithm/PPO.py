@@ -32,12 +32,14 @@ class PPO(Trainer, Generic[Batch]):
         also: observation keys that the rollout keeps beside those of actor and critic.
     """
 
+    unused = False  # whether some parameters of the student have no part in the loss, which several ranks have to know
+
     def __init__(self, student: ActorCritic, world: World, config: PPOConfig, seed: int, also: tuple[str, ...] = ()):
         super().__init__(student, seed)
         self.world, self.config = world, config
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self.rollout = Rollout(student, world, config.rollout_steps, also)
-        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss)
+        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss, self.unused)
         self._outputs = graphed(student, self.device, self.outputs)
         self.normalizer = ReturnNormalizer(world.num_envs, config.gamma)
         self._returns = np.full(world.num_envs, np.nan)  # so far; the first episodes, which are staggered, do not count
