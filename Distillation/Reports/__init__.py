@@ -1,1 +1,1 @@
-"""What runs left in their folders: read, named, compared, drawn."""
+"""Reads runs from their folders, names them, compares them and draws them."""
