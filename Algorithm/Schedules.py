@@ -42,12 +42,14 @@ class Every:
     Args:
         steps: the interval; 0 means never.
         early: a shorter interval that holds before the first multiple.
+
+    Attributes:
         next: the first step at which it is time.
     """
 
-    def __init__(self, steps: int, early: int | None = None, next: int = 0):
+    def __init__(self, steps: int, early: int | None = None):
         self._steps, self._early = steps, early or steps
-        self.next = next
+        self.next = 0
 
     def __call__(self, step: int) -> bool:
         """Return whether it is time; if it is, wait for the next multiple."""

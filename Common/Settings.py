@@ -43,8 +43,9 @@ def setting(
         above: a bound it has to exceed.
         at_most: its largest value.
     """
-    metadata = locals()
-    return dataclasses.field(default=metadata.pop("default"), metadata=metadata)
+    purpose = {"meaning": meaning, "role": role, "inherited": inherited, "sees": sees}
+    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    return dataclasses.field(default=default, metadata=purpose | limits)
 
 
 def changed(settings: type, name: str, default: Any, **metadata: Any) -> Any:

@@ -17,7 +17,7 @@ from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
 from Common import Parallel
-from Common.Errors import BadDevice, BadInput
+from Common.Errors import BadInput
 from Common.Files import RESULTS, file_hash, write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Datasets import collect
@@ -41,7 +41,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
             device = own_device(job.place.device)
-        except (BadInput, BadDevice):
+        except BadInput:
             if Parallel.local_rank():  # the machine's first rank prints the error
                 Parallel.leave_it_to_another()
             raise

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from Algorithm.Checkpoint import Checkpoint
 from Distillation import Experiment
 from Distillation.Utils import JOBS
+from Models.Base_Model import SquashedGaussian
 from Models.Model_Pusher import Teacher, make_student
 from tests import warm
 
@@ -28,6 +29,16 @@ def student_for(world, task, statistics, mode="ImpaalaSmall"):
     """An untrained student of a world's shapes, the same each time."""
     torch.manual_seed(0)
     return make_student(mode, world.spaces, world.action_space, task.proprioception, statistics, task.stack)
+
+
+SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
+
+
+def gaussian(seed, batch=5, low=-2.5, high=-0.5):
+    """A policy of seven joints, the same for each seed."""
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(batch, 7, generator=generator)
+    return SquashedGaussian(mean, low + (high - low) * torch.rand(batch, 7, generator=generator), SCALE, SHIFT)
 
 
 def small_teacher():

@@ -10,14 +10,7 @@ from torch.distributions import (
 
 from Algorithm.Losses import distillation_kl, gae, imitation_loss, nll, ppd_term, ppo_policy_loss, value_loss
 from Models.Base_Model import SquashedGaussian
-
-SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
-
-
-def gaussian(seed, batch=5, low=-2.5, high=-0.5):
-    generator = torch.Generator().manual_seed(seed)
-    mean = torch.randn(batch, 7, generator=generator)
-    return SquashedGaussian(mean, low + (high - low) * torch.rand(batch, 7, generator=generator), SCALE, SHIFT)
+from tests.helpers import SCALE, SHIFT, gaussian
 
 
 def test_gae_against_hand_worked_numbers_with_a_truncation_in_the_middle():

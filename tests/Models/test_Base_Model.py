@@ -9,15 +9,8 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from Models.Base_Model import CorrelatedNoise, SquashedGaussian
-
-SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)
-
-
-def gaussian(seed, batch=5, low=-2.5, high=-0.5):
-    generator = torch.Generator().manual_seed(seed)
-    mean = torch.randn(batch, 7, generator=generator)
-    return SquashedGaussian(mean, low + (high - low) * torch.rand(batch, 7, generator=generator), SCALE, SHIFT)
+from Models.Base_Model import CorrelatedNoise
+from tests.helpers import SCALE, SHIFT, gaussian
 
 
 def test_log_prob_against_a_change_of_variables():
