@@ -1,5 +1,6 @@
 """A teacher's episodes, collected into a dataset on disk."""
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -23,37 +24,49 @@ from Models.Memory import Observation
 Act = Callable[[Observation, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
-def sample_rounds(world: World, first_seed: int, samples: int, act: Act, shared: bool = False) -> Iterator[Arrays]:
+def sample_rounds(
+    world: World, first_seed: int, samples: int, act: Act, shared: bool = False, done: tuple[int, int] = (0, 0)
+) -> Iterator[Arrays]:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
+    How many episodes a round has follows from the mean length of those before it, so that a collection that was cut off
+    and continued has the rounds of one that was not.
+
     Args:
-        world: each round runs as many episodes as there are environments.
+        world: each round runs as many episodes as there are environments, or more where they end early.
         first_seed: of the first episode; all random numbers of a round depend on its first seed alone.
+        done: how many samples and episodes of these there are already.
         samples: at least so many are collected, in as few episodes as that takes.
         act: maps observations [N, ...] and bool [N] where episodes begin to actions [N, A] and further fields [N, ...].
         shared: whether several ranks share the episodes of a round, and each of them gets all samples.
 
     Yields:
         The samples of a round in the order of its episodes: `frame`, `state`, `proprioception`, `action`, `reward`,
-        `episode_start`, `seed`, and the fields of `act`.
+        `terminated`, `episode_start`, `seed`, and the fields of `act`.
     """
     rank, ranks = (Parallel.rank(), Parallel.count()) if shared else (0, 1)
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    while samples > 0:
-        episodes = min(world.num_envs * ranks, -(-samples // world.max_episode_steps))
-        seeds = np.arange(first_seed, first_seed + episodes)[rank::ranks]
+    limit, (collected, begun) = world.max_episode_steps, done
+    while collected < samples:
+        length = collected / begun if begun else limit
+        most = (
+            world.num_envs * ranks * max(1, round(limit / length))
+        )  # as long as one round of the longest episodes takes
+        episodes = min(most, math.ceil((samples - collected) / length))
+        first = first_seed + begun
+        seeds = np.arange(first, first + episodes)[rank::ranks]
         with torch.random.fork_rng(devices):
-            torch.manual_seed(first_seed + rank)
+            torch.manual_seed(first + rank)
             steps = _run_round(world, seeds, act)
         if shared:
             steps = [step for share in Parallel.exchange(steps) for step in share]
         joined = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
         order = np.argsort(joined["seed"], kind="stable")
         ends = episode_ends(joined["episode_start"][order])
-        order = order[: ends[min(int(np.searchsorted(ends, samples)), len(ends) - 1)]]
+        order = order[: ends[min(int(np.searchsorted(ends, samples - collected)), len(ends) - 1)]]
         yield {key: value[order] for key, value in joined.items()}
-        samples -= len(order)
-        first_seed += episodes
+        collected += len(order)
+        begun += episodes
 
 
 def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
@@ -69,8 +82,9 @@ def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
     for step in run_episodes(world, seeds.tolist(), watched):
         fields = {"action": step.action, "reward": step.reward}
         fields |= {FIELDS[key]: value for key, value in step.obs.items()}
-        fields |= {key: value.cpu()[step.running] for key, value in extra.items()}
-        sample = {"seed": seeds[step.running.numpy()], "episode_start": np.full(len(step.running), not steps)}
+        fields |= {key: value.cpu()[step.environments] for key, value in extra.items()}
+        fields |= {"episode_start": step.first, "terminated": step.terminated}
+        sample = {"seed": seeds[step.running.numpy()]}
         steps.append(sample | {name: value.cpu().numpy() for name, value in fields.items()})
     return steps
 
@@ -120,10 +134,10 @@ def collect_dataset(
     writer = SampleWriter(partial, plain({"format": "dataset", "version": DATASET_VERSION, **facts}))
     if not overwrite:
         writer.resume()
-    first_seed = DATASET_FIRST_SEED + writer.meta["episodes"]
+    done = writer.meta["samples"], writer.meta["episodes"]
     disable = quiet or not sys.stderr.isatty()
-    with tqdm(total=samples, initial=writer.meta["samples"], unit="sample", desc=folder.name, disable=disable) as bar:
-        for part in sample_rounds(world, first_seed, samples - writer.meta["samples"], act):
+    with tqdm(total=samples, initial=done[0], unit="sample", desc=folder.name, disable=disable) as bar:
+        for part in sample_rounds(world, DATASET_FIRST_SEED, samples, act, done=done):
             writer.append(part)
             actions.state = None  # a round depends on no earlier one
             bar.update(len(part["seed"]))

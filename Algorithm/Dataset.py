@@ -35,7 +35,7 @@ class Dataset:
         meta: their origin: task, teacher, render settings.
         fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
             [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
-            `episode_start` bool [N], `seed` int64 [N].
+            `terminated` bool [N] where the episode ended in a terminal state, `episode_start` bool [N], `seed` int64 [N].
     """
 
     folder: Path
@@ -52,7 +52,10 @@ class Dataset:
         return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
 
 
-DATASET_FIELDS = ("frame", "state", "proprioception", "action", "mean", "log_std", "reward", "episode_start", "seed")
+DATASET_FIELDS = (
+    *("frame", "state", "proprioception", "action", "mean", "log_std"),
+    *("reward", "terminated", "episode_start", "seed"),
+)
 
 
 def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
@@ -98,11 +101,15 @@ def open_dataset(folder: Path) -> Dataset:
     try:
         if not meta["complete"]:
             raise BadFile(f"{path}: a collection that was cut off")
-        dataset = Dataset(folder, meta, read_samples(folder, meta["samples"]))
-        for name, space in spaces(dataset.fields).items():
+        fields = read_samples(folder, meta["samples"], [name for name in DATASET_FIELDS if name in meta["crc32"]])
+        for name, space in spaces(fields).items():
             if meta["spaces"][name] != space:
                 raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
-        check_samples(folder, dataset.fields, meta["crc32"])
+        check_samples(folder, fields, meta["crc32"])
+        fields.setdefault(
+            "terminated", np.zeros(meta["samples"], np.bool_)
+        )  # older datasets, of tasks that only truncate
+        dataset = Dataset(folder, meta, {name: fields[name] for name in DATASET_FIELDS})
     except (KeyError, TypeError) as error:
         raise BadFile(f"{path}: damaged") from error
     return dataset

@@ -15,46 +15,58 @@ class EpisodeStep:
 
     Attributes:
         running: int [L], their numbers among the seeds.
+        environments: int [L], the environments they run in.
+        first: bool [L], whether this was an episode's first step.
         obs: the observations before the step, [L, ...]; images are single frames.
         action: [L, A].
         reward: float64 [L].
+        terminated: bool [L], whether the episode ended in a terminal state.
         ended: bool [L], whether this was an episode's last step.
         last_obs: the observations after it of the E episodes that ended, [E, ...].
+        info: float64 [E] by key, of their last step.
     """
 
     running: torch.Tensor
+    environments: torch.Tensor
+    first: torch.Tensor
     obs: Observation
     action: torch.Tensor
     reward: torch.Tensor
+    terminated: torch.Tensor
     ended: torch.Tensor
     last_obs: Observation
+    info: dict[str, torch.Tensor]
 
 
 def run_episodes(
     world: World, seeds: Sequence[int], act: Callable[[Observation, torch.Tensor], torch.Tensor]
 ) -> Iterator[EpisodeStep]:
-    """Run one episode for each seed, all at once.
+    """Run one episode for each seed, as many at once as there are environments; each that ends makes place for the next.
 
     Args:
-        world: at least as many environments as seeds; their own episodes are lost.
+        world: its own episodes are lost.
         seeds: one episode each.
         act: maps the newest observations [N, ...], and bool [N] where episodes begin, to actions [N, A].
 
     Yields:
         An `EpisodeStep` for each step, until the last episode has ended.
     """
-    if not seeds:
-        return
-    obs = world.reset([*seeds, *[seeds[0]] * (world.num_envs - len(seeds))])
-    running = torch.arange(world.num_envs) < len(seeds)
+    obs = world.start(seeds)
+    number = torch.arange(world.num_envs)  # of the episode in each environment
+    number[len(seeds) :] = -1
+    started = min(world.num_envs, len(seeds))
     first = torch.ones(world.num_envs, dtype=torch.bool)
-    while running.any():
-        live = running.nonzero().flatten()
+    while (live := (number >= 0).nonzero().flatten()).numel():
         action = act(obs, first).to(world.device)
         before = {key: value[live] for key, value in obs.items()}  # the world writes the next ones in the same place
         step = world.step(action)
-        first = step.done
-        last_obs = {key: value[live[first[live]]] for key, value in step.last_obs.items()}
-        yield EpisodeStep(live, before, action[live], step.reward[live], first[live], last_obs)
-        running &= ~first
-        obs = step.obs
+        done = step.done.clone()
+        ended = done.nonzero().flatten()
+        last_obs = {key: value[ended] for key, value in step.last_obs.items()}
+        info = {key: value[ended] for key, value in step.info.items()}
+        outcome = step.reward[live], step.terminated[live], done[live]
+        yield EpisodeStep(number[live], live, first[live], before, action[live], *outcome, last_obs, info)
+        number[ended] = -1
+        number[ended[: len(seeds) - started]] = torch.arange(started, min(started + len(ended), len(seeds)))
+        started = min(started + len(ended), len(seeds))
+        obs, first = step.obs, done

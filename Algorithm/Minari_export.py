@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
@@ -43,9 +42,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     env = make_env(task, render_quality=dataset.meta["render"]["quality"])
     try:
-        storage = MinariStorage.new(
-            temporary, env.observation_space, env.action_space, gym.spec(task.env_id), jpeg_encoding=False
-        )
+        storage = MinariStorage.new(temporary, env.observation_space, env.action_space, env.spec, jpeg_encoding=False)
         storage.update_metadata(
             {
                 "dataset_id": f"{task.name.lower()}/teacher-v0",

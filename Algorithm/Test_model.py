@@ -16,22 +16,31 @@ from Models.Base_Model import GaussianPolicy, Policy
 from Models.Memory import Memory, NoMemory, Observation
 
 
-class ZeroPolicy:
-    """Acts with zeros: its return is the zero of the normalized return."""
+class Baseline:
+    """The policy whose return is the zero of the normalized return: zeros, or random actions where zeros are out of bounds."""
 
     inputs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
 
-    def __init__(self, action_space: gym.spaces.Box):
-        self._size = action_space.shape[0]
+    def __init__(self, action_space: gym.spaces.Box, random: bool | None = None):
+        """Take the random actions or not, unless it is given, by the bounds."""
+        self._low, self._high = torch.from_numpy(action_space.low), torch.from_numpy(action_space.high)
+        self.random = bool((self._low > 0).any() or (self._high < 0).any()) if random is None else random
+
+    @property
+    def name(self) -> str:
+        """`zero` or `random`."""
+        return "random" if self.random else "zero"
 
     def memory(self, num_envs: int) -> Memory:
         """Return no memory."""
         return NoMemory()
 
     def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
-        """Return zeros [N, A]."""
-        return np.zeros((len(next(iter(obs.values()))), self._size), np.float32)
+        """Return zeros, or uniform actions of PyTorch's generator, float32 [N, A]."""
+        shape = len(next(iter(obs.values()))), len(self._low)
+        drawn = torch.rand(shape) if self.random else torch.zeros(shape)
+        return (self._low + (self._high - self._low) * drawn if self.random else drawn).float().numpy()
 
 
 @dataclass(frozen=True)
@@ -40,35 +49,39 @@ class Evaluation:
 
     Attributes:
         returns: undiscounted.
-        success: bool, whether the last state is a success.
-        final_distance: the task's distance at the last state in metres.
+        lengths: in steps.
+        success: whether the last state is a success, 0 or 1; NaN where the task knows none.
         action_accuracy: 1 - mean squared difference to the teacher's actions in [-1, 1]; NaN without a teacher.
         entropy: mean over the visited states in nats, estimated by sampling; NaN for a policy without one.
+        measures: the task's measures of the last state by name, [E] each.
     """
 
     seeds: tuple[int, ...]
     returns: np.ndarray
+    lengths: np.ndarray
     success: np.ndarray
-    final_distance: np.ndarray
     action_accuracy: np.ndarray
     entropy: np.ndarray
+    measures: dict[str, np.ndarray]
 
     def __getitem__(self, part: slice) -> "Evaluation":
         """Return some of the episodes."""
-        return Evaluation(*(getattr(self, field.name)[part] for field in fields(self)))
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        measures = {name: values[part] for name, values in own.pop("measures").items()}
+        return Evaluation(**{name: values[part] for name, values in own.items()}, measures=measures)
 
 
 def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> float:
-    """Return (R - R_zero) / (R_teacher - R_zero) of the mean returns, all on the same seeds."""
+    """Return (R - R_zero) / (R_teacher - R_zero) of the mean returns, all on the same seeds; NaN where that is 0 / 0."""
     assert policy.seeds == zero.seeds == teacher.seeds
-    floor = zero.returns.mean()
-    return float((policy.returns.mean() - floor) / (teacher.returns.mean() - floor))
+    floor, top = zero.returns.mean(), teacher.returns.mean()
+    return float((policy.returns.mean() - floor) / (top - floor)) if top != floor else float("nan")
 
 
 @dataclass
 class Recording:
-    """The first round of episodes of an `evaluate`: for each step actions [N, A], and stacks uint8 [N, stack, rows,
-    columns] if the policy sees."""
+    """The steps of an `evaluate`, of which the first N episodes begin with the first, one in each environment: actions
+    [N, A], and stacks uint8 [N, stack, rows, columns] if the policy sees."""
 
     actions: list[np.ndarray] = field(default_factory=list)
     stacks: list[np.ndarray] = field(default_factory=list)
@@ -91,11 +104,11 @@ def evaluate(
     Args:
         world: environments of the task, with frames if the policy sees; their own episodes are lost.
         task: measures success.
-        seeds: one episode each, in as many rounds as the environments need.
+        seeds: one episode each, in any number.
         teacher: its actions are compared with the policy's on every visited state.
         driver: acts in the policy's place, such as the teacher, to score the policy on the teacher's states.
         deterministic: whether the acting policy takes its mean actions.
-        recording: is filled with the first round of episodes.
+        recording: is filled with the steps of the first episodes, one for each environment.
     """
     cuda = [policy.scale.device] if isinstance(policy, GaussianPolicy) and policy.scale.is_cuda else []
     sees = bool(policy.images or (driver and driver.images))
@@ -103,8 +116,7 @@ def evaluate(
     # An evaluation repeats itself and leaves training's random numbers alone.
     with world.rendering(sees), torch.random.fork_rng(cuda):
         torch.manual_seed(0)
-        for start in range(0, len(scores.seeds), world.num_envs):
-            scores.run(start, policy, driver, deterministic, recording if start == 0 else None)
+        scores.run(policy, driver, deterministic, recording)
     return scores.result(entropy=isinstance(policy, GaussianPolicy))
 
 
@@ -114,13 +126,13 @@ class _Scores:
     def __init__(self, seeds: tuple[int, ...], world: World, task: Task, teacher: Policy | None):
         self.seeds, self._world, self._task, self._teacher = seeds, world, task, teacher
         self._half_range = (world.action_space.high - world.action_space.low) / 2
-        self._returns, self._distances, self._squares, self._entropies, self._lengths = np.zeros((5, len(seeds)))
+        self._returns, self._squares, self._entropies, self._lengths = np.zeros((4, len(seeds)))
+        self._measured: dict[str, np.ndarray] = {}
         self._scored = self._entropy = np.empty(0)  # of the latest step: the policy's actions [N, A], and entropy [N]
 
-    def run(
-        self, start: int, policy: Policy, driver: Policy | None, deterministic: bool, recording: Recording | None
-    ) -> None:
-        """Run a round of episodes, from seed number `start` on."""
+    def run(self, policy: Policy, driver: Policy | None, deterministic: bool, recording: Recording | None) -> None:
+        """Run the episodes."""
+        recorded = min(self._world.num_envs, len(self.seeds))  # episodes that are still recorded
         memories = {who: who.memory(self._world.num_envs) for who in (policy, driver) if who is not None}
 
         def act(obs: Observation, first: torch.Tensor) -> torch.Tensor:
@@ -132,27 +144,28 @@ class _Scores:
             else:
                 self._scored = policy.act(given, deterministic)
             action = self._scored if driver is None else driver.act(memories[driver].see(obs, first), deterministic)
-            if recording is not None:
+            if recording is not None and recorded:
                 recording.actions.append(action)
                 recording.stacks += [given[image].numpy() for image in policy.images]
             return torch.from_numpy(action)
 
-        for step in run_episodes(self._world, self.seeds[start : start + self._world.num_envs], act):
-            self._add(start, step)
+        for step in run_episodes(self._world, self.seeds, act):
+            self._add(step)
+            recorded -= int((step.ended & (step.running < self._world.num_envs)).sum())
 
-    def _add(self, start: int, step: EpisodeStep) -> None:
-        running = step.running.numpy()
-        rows = start + running
+    def _add(self, step: EpisodeStep) -> None:
+        rows, environments, ended = step.running.numpy(), step.environments.numpy(), step.ended.numpy()
         self._returns[rows] += step.reward.numpy()
         self._lengths[rows] += 1
         if len(self._entropy):
-            self._entropies[rows] += self._entropy[running]
+            self._entropies[rows] += self._entropy[environments]
         if self._teacher is not None:
             wanted = self._teacher.act(step.obs)
-            self._squares[rows] += (((self._scored[running] - wanted) / self._half_range) ** 2).mean(-1)
-        if step.ended.any():
-            state = step.last_obs["State"].double().numpy()
-            self._distances[rows[step.ended.numpy()]] = self._task.success_distance(state)
+            self._squares[rows] += (((self._scored[environments] - wanted) / self._half_range) ** 2).mean(-1)
+        if ended.any():
+            info = {key: value.numpy() for key, value in step.info.items()}
+            for name, value in self._task.measured(step.last_obs["State"].double().numpy(), info).items():
+                self._measured.setdefault(name, np.full(len(self.seeds), np.nan))[rows[ended]] = value
 
     def result(self, entropy: bool) -> Evaluation:
         """Return the evaluation, of a policy with or without entropy."""
@@ -160,17 +173,18 @@ class _Scores:
         return Evaluation(
             seeds=self.seeds,
             returns=self._returns,
-            success=self._distances < self._task.success_radius,
-            final_distance=self._distances,
+            lengths=self._lengths,
+            success=self._measured.pop("success", unknown),
             action_accuracy=1 - self._squares / self._lengths if self._teacher is not None else unknown,
             entropy=self._entropies / self._lengths if entropy else unknown,
+            measures=self._measured,
         )
 
 
 class StudentTest:
     """Tests a student while it trains: in-distribution (ID) and out-of-distribution (OD) seeds, beside its teacher.
 
-    The teacher and standing still are run once, on the same seeds, when the test is made.
+    The teacher and the baseline are run once, on the same seeds, when the test is made.
 
     Args:
         world: environments, which the caller closes.
@@ -187,7 +201,7 @@ class StudentTest:
             self._parts[name] = slice(len(self._seeds), len(self._seeds) + len(part))
             self._seeds += part
         self._teacher = evaluate(teacher, world, task, self._seeds)
-        self._zero = evaluate(ZeroPolicy(world.action_space), world, task, self._seeds)
+        self._zero = evaluate(Baseline(world.action_space), world, task, self._seeds)
 
     def _evaluate(self, student: Policy, **options: Any) -> Evaluation:
         return evaluate(student, self._world, self._task, self._seeds, teacher=self._driver, **options)
@@ -230,24 +244,33 @@ def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[s
         "episodes": len(policy.seeds),
         "return": float(policy.returns.mean()),
         "return_std": float(policy.returns.std()),
+        "length": float(policy.lengths.mean()),
         "normalized_return": normalized_return(policy, zero, teacher),
         "success": float(policy.success.mean()),
-        "final_distance": float(policy.final_distance.mean()),
+        **{f"final_{name}": float(values.mean()) for name, values in policy.measures.items()},
         "action_accuracy": float(policy.action_accuracy.mean()),
         "entropy": float(policy.entropy.mean()),
     }
-    return {key: value for key, value in values.items() if not np.isnan(value)}
+    return {key: value for key, value in values.items() if np.isfinite(value)}
 
 
-def table(report: dict[str, dict[str, float]]) -> str:
+def table(report: dict[str, dict[str, float]], task: Task) -> str:
     """Lay out `[who][figure]` as a table for the terminal."""
-    lines = [f"{'':<9}{'return':>16}{'normalized':>12}{'success':>9}{'distance':>11}{'accuracy':>10}"]
+    columns = {"normalized": ("normalized_return", 12, ".3f", ""), "success": ("success", 9, ".2f", "")}
+    for name, measure in task.measures.items():
+        columns[name] = (f"final_{name}", 11, ".3f", measure.unit)
+    columns["accuracy"] = ("action_accuracy", 10, ".4f", "")
+    columns["length"] = ("length", 8, ".0f", "")
+    used = {name: column for name, column in columns.items() if any(column[0] in row for row in report.values())}
+    if len({row["length"] for row in report.values()}) == 1:  # nobody's episodes end early
+        del used["length"]
+    lines = [f"{'':<9}{'return':>16}" + "".join(f"{name:>{width}}" for name, (_, width, _, _) in used.items())]
     for who, row in report.items():
-        accuracy = f"{row['action_accuracy']:10.4f}" if "action_accuracy" in row else ""
-        lines.append(
-            f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}{row['normalized_return']:>12.3f}{row['success']:>9.2f}"
-            f"{row['final_distance']:>9.3f} m{accuracy}"
-        )
+        line = f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}"
+        for key, width, form, unit in used.values():
+            shown = f"{row[key]:{form}} {unit}".rstrip() if key in row else ""
+            line += f"{shown:>{width}}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from Algorithm.Test_model import Policy, Recording
 from Enviroment.Renderer import FrameRenderer
-from Enviroment.Tasks import Camera, Task
+from Enviroment.Snapshot import frames_per_second, simulation
+from Enviroment.Task import Camera, Task
 
 MARGIN = 70  # pixels of the camera's view that are shown around what a student sees of it
 WHITE, GREEN = (235, 235, 235), (120, 230, 120)  # green: it would be a success if it ended here
@@ -52,11 +53,12 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
     envs: dict[str, Any] = {who: task.make() for who in ([name] if teacher is None else [name, "teacher"])}
-    fps, model = envs[name].metadata["render_fps"], envs[name].unwrapped.model
+    fps = frames_per_second(envs[name])
     camera = _surroundings(task.camera)
     size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]
-    model.light_castshadow[:] = 0  # four fifths of the time that a frame takes in software
-    renderer = FrameRenderer(model, camera, size, "full")
+    renderer = FrameRenderer(camera, size, "full")
+    for env in envs.values():
+        simulation(env)[0].light_castshadow[:] = 0  # type: ignore[index]  # four fifths of the time that a frame takes
     shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher) for n in range(first, last))
     pictures = itertools.chain.from_iterable(shown)
     try:
@@ -93,30 +95,50 @@ def _episode(
     recording: Recording,
     teacher: Policy | None,
 ) -> Iterator[np.ndarray]:
-    """Step the recorded episode `n`, and the teacher's beside it, and draw uint8 [rows, columns, 3] at every step."""
-    states = [env.reset(seed=seed)[0] for env in envs.values()]
-    returns, done = [0.0] * len(envs), False
+    """Step the recorded episode `n`, and the teacher's beside it, and draw uint8 [rows, columns, 3] at every step.
+
+    The picture of an episode that ends before the other stands still.
+    """
+    runs = [_Run(env, name, seed) for name, env in envs.items()]
     for t, recorded in enumerate(recording.actions):
-        if done:
+        if all(run.done for run in runs):
             return
-        scenes = []
-        for (name, env), state, total in zip(envs.items(), states, returns):
-            distance = task.success_distance(state)
-            text = f"{name}   return {total:6.1f}   distance {distance:.2f} m"
-            scene = renderer.rgb(env.unwrapped.data)
-            colour = GREEN if distance < task.success_radius else WHITE
-            scenes.append(np.concatenate([_strip(text, scene.shape[1], colour), scene]))
-        picture = np.concatenate(scenes, axis=1)
+        stacks = recording.stacks[t][n] if recording.stacks and not runs[0].done else None
+        picture = np.concatenate([run.draw(renderer, task) for run in runs], axis=1)
         text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if recording.stacks else "")
-        frames = [_frames(recording.stacks[t][n], picture.shape[1])] if recording.stacks else []
-        yield np.concatenate([picture, _strip(text, picture.shape[1], WHITE), *frames])
-        for i, env in enumerate(envs.values()):
+        if stacks is not None:
+            frames = [_frames(stacks, picture.shape[1])]
+        yield np.concatenate([picture, _strip(text, picture.shape[1], WHITE), *(frames if recording.stacks else [])])
+        for run in runs:
             action = recorded[n]
-            if i > 0 and teacher is not None:  # the teacher was not recorded
-                action = teacher.act({"State": states[i][None].astype(np.float32)})[0]
-            states[i], reward, terminated, truncated, _ = env.step(action)
-            returns[i] += float(reward)
-            done |= terminated or truncated
+            if run is not runs[0] and teacher is not None:  # the teacher was not recorded
+                action = teacher.act({"State": run.state[None].astype(np.float32)})[0]
+            run.step(action)
+
+
+class _Run:
+    """An episode that is stepped and drawn."""
+
+    def __init__(self, env: Any, name: str, seed: int):
+        self._env, self._name = env, name
+        self.state, self._info = env.reset(seed=seed)
+        self._total, self.done = 0.0, False
+        self._picture = np.empty(0)
+
+    def draw(self, renderer: FrameRenderer, task: Task) -> np.ndarray:
+        """Return the scene below a line of text."""
+        if not self.done:
+            text = f"{self._name}   return {self._total:6.1f}{task.caption(self.state, self._info)}"
+            scene = renderer.rgb(*simulation(self._env))  # type: ignore[misc]
+            colour = GREEN if task.measured(self.state, self._info).get("success") else WHITE
+            self._picture = np.concatenate([_strip(text, scene.shape[1], colour), scene])
+        return self._picture
+
+    def step(self, action: np.ndarray) -> None:
+        """Make a step, unless the episode has ended."""
+        if not self.done:
+            self.state, reward, terminated, truncated, self._info = self._env.step(action)
+            self._total, self.done = self._total + float(reward), terminated or truncated
 
 
 def _strip(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarray:

@@ -213,7 +213,9 @@ class Session:
         write_page(runs, folder / PAGE)
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         episodes = self.job.test.final_episodes
-        print(f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'])}\n")
+        print(
+            f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}\n"
+        )
 
     def outcome(self) -> dict[str, Any]:
         """Return where the run's results are, by name."""

@@ -107,14 +107,14 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
     return model.SerializeToString()
 
 
-def card_text(card: dict[str, Any], name: str) -> str:
+def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     """Return a card in Markdown, for people."""
     from Algorithm.Test_model import table
 
     scores = card.get("scores")
     lines = [f"# {name}", "", f"A policy for `{card['env_id']}`: {card['mode']}, by {card['method']}.", ""]
     if scores and "figures" in scores:
-        lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"]), "```", ""]
+        lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"], task), "```", ""]
     elif scores:
         figures = (f"- {key}: {value:.4g}" for key, value in scores.items())
         lines += ["Its last test while it trained:", "", *figures, ""]
@@ -183,7 +183,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     else:
         save_student(output, policy, card)
     written = output.with_suffix(".md")
-    written.write_text(card_text(described, output.name))
+    written.write_text(card_text(described, output.name, task))
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
 
 

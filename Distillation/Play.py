@@ -16,7 +16,7 @@ from Common.Errors import BadInput, BadSetting
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Test_model import Recording
-    from Enviroment.Tasks import Task
+    from Enviroment.Task import Camera, Task
     from Models.Base_Model import GaussianPolicy
 
 
@@ -38,21 +38,28 @@ def score(
         `action_accuracy_on_teacher_states`, of its mean actions; and the policy's episodes, first the furthest behind the
         teacher's.
     """
-    from Algorithm.Test_model import ZeroPolicy, evaluate, figures
+    from Algorithm.Test_model import Baseline, evaluate, figures
     from Enviroment.Utils import make_world
 
     places = min(len(seeds), 20), num_workers, bool(policy.images), render_quality
     with closing(make_world(task, *places)) as world:
         own = evaluate(policy, world, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording)
         guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
-        zero = evaluate(ZeroPolicy(world.action_space), world, task, seeds)
+        zero = evaluate(Baseline(world.action_space), world, task, seeds)
         best = evaluate(teacher, world, task, seeds)
     results = {"policy": own, "teacher": best, "zero": zero}
     report = {name: figures(result, zero, best) for name, result in results.items()}
     report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
-    columns = {"seed": own.seeds, "return": own.returns, "teacher_return": best.returns, "success": own.success}
-    columns |= {"final_distance": own.final_distance, "action_accuracy": own.action_accuracy}
-    episodes = [dict(zip(columns, row)) for row in zip(*(np.asarray(column).tolist() for column in columns.values()))]
+    columns: dict[str, Any] = {
+        "seed": own.seeds,
+        "return": own.returns,
+        "teacher_return": best.returns,
+        "length": own.lengths,
+    }
+    columns |= {"success": own.success, **{f"final_{name}": values for name, values in own.measures.items()}}
+    columns |= {"action_accuracy": own.action_accuracy}
+    known = {name: np.asarray(column) for name, column in columns.items() if np.isfinite(column).all()}
+    episodes = [dict(zip(known, row)) for row in zip(*(column.tolist() for column in known.values()))]
     return report, sorted(episodes, key=lambda episode: episode["return"] - episode["teacher_return"])
 
 
@@ -63,6 +70,7 @@ def watch(
     import glfw
     import mujoco.viewer
 
+    from Enviroment.Snapshot import simulation
     from Enviroment.Utils import make_env
 
     others = set(threading.enumerate())
@@ -70,11 +78,10 @@ def watch(
     if not glfw.init():
         raise BadInput("--window needs a display, and none can be opened here; --video writes a file instead")
     env = make_env(task, bool(policy.images), render_quality)
-    simulation: Any = env.unwrapped
+    model, data = simulation(env)  # type: ignore[misc]
     bare = {"show_left_ui": False, "show_right_ui": False}
-    with mujoco.viewer.launch_passive(simulation.model, simulation.data, **bare) as viewer:
-        viewer.cam.lookat[:] = task.camera.lookat
-        viewer.cam.distance, viewer.cam.azimuth, viewer.cam.elevation = task.camera.distance, task.camera.azimuth, -50
+    with mujoco.viewer.launch_passive(model, data, **bare) as viewer:
+        _aim(viewer.cam, model, task.camera)
         for seed in seeds:
             _watch_episode(policy, task, env, viewer, seed, deterministic)
             if not viewer.is_running():
@@ -84,25 +91,38 @@ def watch(
     env.close()
 
 
+def _aim(camera: Any, model: Any, wanted: "Camera") -> None:
+    import mujoco
+
+    if wanted.name:
+        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(wanted.name).id
+        return
+    if wanted.follow:
+        camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.body(wanted.follow).id
+    camera.lookat[:] = wanted.lookat
+    camera.distance, camera.azimuth, camera.elevation = wanted.distance, wanted.azimuth, max(wanted.elevation, -50)
+
+
 def _watch_episode(
     policy: "GaussianPolicy", task: "Task", env: Any, viewer: Any, seed: int, deterministic: bool
 ) -> None:
     import torch
 
+    from Enviroment.Snapshot import frames_per_second
+
     memory = policy.memory(1)
-    obs, _ = env.reset(seed=seed)
+    obs, info = env.reset(seed=seed)
     total, done, first = 0.0, False, True
     while not done and viewer.is_running():
         started = time.monotonic()
         batch = {key: torch.as_tensor(value)[None] for key, value in obs.items()}
         action = policy.act(memory.see(batch, torch.tensor([first])), deterministic)[0]
-        obs, reward, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated, info = env.step(action)
         total, done, first = total + float(reward), terminated or truncated, False
         viewer.sync()
-        time.sleep(max(0.0, env.unwrapped.dt - (time.monotonic() - started)))
+        time.sleep(max(0.0, 1 / frames_per_second(env) - (time.monotonic() - started)))
     if viewer.is_running():
-        distance = task.success_distance(obs["State"])
-        print(f"seed {seed}  return {total:.2f}  distance {distance:.3f} m", flush=True)
+        print(f"seed {seed}  return {total:.2f}{task.caption(obs['State'], info)}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -168,16 +188,18 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
     else:
-        print_scores(arguments, report, episodes)
+        print_scores(arguments, task, report, episodes)
 
 
 def print_scores(
-    arguments: argparse.Namespace, report: dict[str, dict[str, float]], episodes: list[dict[str, float]]
+    arguments: argparse.Namespace, task: "Task", report: dict[str, dict[str, float]], episodes: list[dict[str, float]]
 ) -> None:
     """Print a `score` as a table for people."""
     from Algorithm.Test_model import table
 
-    print(f"{len(episodes)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report)}")
+    print(
+        f"{len(episodes)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report, task)}"
+    )
     row = report["policy"]
     print(
         f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "

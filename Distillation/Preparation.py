@@ -95,7 +95,7 @@ def decide(
         open_things.enter_context(locked(folder))
         checkpoint = Checkpoint.load(folder / LAST)
         check_settings(folder, checkpoint.settings, description, job.free())
-        scores = finished_scores(folder, checkpoint, job.method.optimization_steps)
+        scores = finished_scores(folder, checkpoint, job.method.optimization_steps, task)
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
         data = find_or_collect(job, task, teacher_path)
     return Plan(job, description, folder, resumes, start, data, scores)
@@ -149,13 +149,13 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     return resume and (folder / LAST).is_file()
 
 
-def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int) -> str | None:
+def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int, task: Task) -> str | None:
     """Return the table of closing figures if a run has finished, page included."""
     summary = folder / SUMMARY
     if checkpoint.updates < optimization_steps or not summary.is_file() or not (folder / PAGE).is_file():
         return None
     try:
-        return table(read_json(summary)["OD"])
+        return table(read_json(summary)["OD"], task)
     except (BadFile, KeyError, TypeError, AttributeError):
         raise BadFile(f"{summary}: damaged; --overwrite makes the run anew") from None
 

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 
 from Enviroment.Renderer import FrameRenderer, Quality
-from Enviroment.Tasks import Task
+from Enviroment.Snapshot import simulation
+from Enviroment.Task import Task
 
 
 def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.Dict:
@@ -37,13 +38,13 @@ class FrameObservation(gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
-        self._renderer = FrameRenderer(env.unwrapped.model, task.camera, task.frame_size, quality)  # type: ignore[attr-defined]
+        self._renderer = FrameRenderer(task.camera, task.frame_size, quality)
         state_size = env.observation_space["State"].shape[0]  # type: ignore[index]
         self.observation_space = observation_space(task, state_size, frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frame of the simulation's current state."""
-        return {**observation, "Frame": self._renderer.frame(self.env.unwrapped.data)}  # type: ignore[attr-defined]
+        return {**observation, "Frame": self._renderer.frame(*simulation(self.env))}  # type: ignore[misc]
 
     def close(self) -> None:
         """Free the renderer, then the environment."""

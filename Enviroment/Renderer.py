@@ -3,6 +3,8 @@
 import copy
 import importlib
 import os
+import weakref
+import zlib
 from typing import Literal, get_args
 
 # The software rasterizer stays on its caller's thread: workers render in parallel already.
@@ -13,7 +15,7 @@ import mujoco
 import numpy as np
 
 from Enviroment.GL import choose_gl_backend
-from Enviroment.Tasks import Camera
+from Enviroment.Task import Camera
 
 Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
@@ -22,76 +24,113 @@ FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numq
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
 
+class _Drawing:
+    """OpenGL's and MuJoCo's side of drawing the models of one kind: geometry and textures that lie on the graphics card."""
+
+    current: "_Drawing | None" = None  # whose OpenGL context this process has made current
+
+    def __init__(self, model: mujoco.MjModel, size: tuple[int, int], quality: Quality):
+        model = copy.copy(model)
+        if quality == "fast":
+            for name, value in FAST.items():
+                setattr(model.vis.quality, name, value)
+        rows, columns = size
+        model.vis.global_.offwidth, model.vis.global_.offheight = columns, rows
+        self._gl = importlib.import_module(f"mujoco.{choose_gl_backend()}").GLContext(columns, rows)
+        self.make_current()
+        self.scene = mujoco.MjvScene(model, maxgeom=1000)
+        if quality == "fast":
+            self.scene.flags[list(map(int, FAST_OFF))] = 0
+        self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+
+    def make_current(self) -> None:
+        if _Drawing.current is not self:
+            self._gl.make_current()
+            _Drawing.current = self
+
+    def close(self) -> None:
+        self.make_current()
+        self.context.free()
+        self._gl.free()
+        _Drawing.current = None
+
+
+def _kind(model: mujoco.MjModel) -> int:
+    """Return a number that models share if they differ in nothing that lies on the graphics card."""
+    uploaded = (model.mesh_vert, model.mesh_face, model.hfield_data, model.tex_data, model.geom_type, model.geom_dataid)
+    number = zlib.crc32(np.array([model.nmesh, model.ntex, model.nmat, model.ngeom, model.nskin]).tobytes())
+    for values in uploaded:
+        number = zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, number)
+    return number
+
+
 class FrameRenderer:
-    """Renders the crop of a camera's view as frames of `size` (rows, columns), from any `MjData` of one model.
+    """Renders the crop of a camera's view as frames of `size` (rows, columns), of any models, each with its own look.
 
     The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
     software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
-    `full` is MuJoCo's own quality. The model is copied. Raises `NoGLBackend` on a machine without a working OpenGL.
+    `full` is MuJoCo's own quality. Raises `NoGLBackend` on a machine without a working OpenGL.
     """
 
-    _current: "FrameRenderer | None" = None
-
-    def __init__(self, model: mujoco.MjModel, camera: Camera, size: tuple[int, int], quality: Quality = "fast"):
-        self._model = copy.copy(model)
-        vis = self._model.vis
-        if quality == "fast":
-            for name, value in FAST.items():
-                setattr(vis.quality, name, value)
+    def __init__(self, camera: Camera, size: tuple[int, int], quality: Quality = "fast"):
+        choose_gl_backend()
+        self._crop, self._size, self._quality = camera, size, quality
+        self._drawings: dict[int, _Drawing] = {}
+        self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
         rows, columns = size
-        vis.global_.offwidth, vis.global_.offheight = columns, rows
-
-        self._gl = importlib.import_module(f"mujoco.{choose_gl_backend()}").GLContext(columns, rows)
-        self._make_current()
-        self._scene = mujoco.MjvScene(self._model, maxgeom=1000)
-        if quality == "fast":
-            self._scene.flags[list(map(int, FAST_OFF))] = 0
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED if camera.name else mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.lookat[:] = camera.lookat
         for name in ("distance", "azimuth", "elevation"):
             setattr(self._camera, name, getattr(camera, name))
-        self._crop = camera
         self._pixels = np.empty((rows, columns, 3), np.uint8)
 
-    def _make_current(self) -> None:
-        if FrameRenderer._current is not self:
-            self._gl.make_current()
-            FrameRenderer._current = self
+    def _drawing(self, model: mujoco.MjModel) -> _Drawing:
+        kind = self._kinds.get(model)
+        if kind is None:
+            kind = self._kinds[model] = _kind(model)
+        if kind not in self._drawings:
+            self._drawings[kind] = _Drawing(model, self._size, self._quality)
+        return self._drawings[kind]
 
-    def _set_frustum(self) -> None:
+    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        if self._crop.name:
+            self._camera.fixedcamid = model.camera(self._crop.name).id
+        if self._crop.follow:
+            x, y, z = self._crop.lookat
+            followed = data.body(self._crop.follow).xpos
+            self._camera.lookat[:] = followed[0] + x, followed[1] + y, z
+
+    def _set_frustum(self, scene: mujoco.MjvScene) -> None:
         view = self._crop.view
         (top, bottom), (left, right) = self._crop.rows, self._crop.columns
-        for eye in self._scene.camera:
+        for eye in scene.camera:
             half = eye.frustum_top  # the square view spans [-half, half] both ways
             eye.frustum_top = half * (1 - 2 * top / view)
             eye.frustum_bottom = half * (1 - 2 * bottom / view)
             eye.frustum_center = half * ((left + right) / view - 1)
             eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
 
-    def rgb(self, data: mujoco.MjData) -> np.ndarray:
+    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
-        self._make_current()
+        drawing = self._drawing(model)
+        drawing.make_current()
+        self._aim(model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
-        self._set_frustum()
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
+        self._set_frustum(drawing.scene)
+        mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
+        mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)
         return self._pixels[::-1]  # OpenGL's rows run bottom-up
 
-    def frame(self, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
+    def frame(self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
         """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
-        return cv2.cvtColor(self.rgb(data), cv2.COLOR_RGB2GRAY, dst=out)
+        return cv2.cvtColor(self.rgb(model, data), cv2.COLOR_RGB2GRAY, dst=out)
 
     def close(self) -> None:
-        """Free the GL context; closing twice is harmless."""
-        if self._gl is not None:
-            self._make_current()
-            self._context.free()
-            self._gl.free()
-            FrameRenderer._current = None
-            self._gl = None
+        """Free the GL contexts; closing twice is harmless."""
+        while self._drawings:
+            self._drawings.popitem()[1].close()

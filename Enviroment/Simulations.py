@@ -1,21 +1,24 @@
 """A worker process's share of a world's environments. Nothing here imports PyTorch."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
+import mujoco
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from Common.Errors import BadInput, brief
 from Enviroment.Renderer import FrameRenderer, Quality
-from Enviroment.Snapshot import restore, snapshot, time_limit
-from Enviroment.Tasks import Task
+from Enviroment.Snapshot import restore, simulation, snapshot, time_limit
+from Enviroment.Task import Task
 from Enviroment.Workers import SharedArrays
 
 LAST = "last_"  # prefix of the arrays that hold ended episodes' last observations
+INFO = "info_"  # prefix of the arrays that hold values of the environments' `info`
+_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
 
 
 def pack(task: Task, spec_id: str) -> bytes:
@@ -43,43 +46,63 @@ class Simulations:
     Args:
         packed: the task, from `pack`.
         indices: the numbers of its environments among the world's N, which are their rows in the arrays.
-        shared: `action`, `reward`, `terminated`, `truncated`, each observation key, and each key after `LAST`, [N, ...].
+        shared: `action`, `reward`, `terminated`, `truncated`, `unstable`, each observation key, each key after `LAST`, and
+            each key of `info` after `INFO`, [N, ...].
         frames, quality: whether to render, and how.
     """
 
     def __init__(self, packed: bytes, indices: Sequence[int], shared: SharedArrays, frames: bool, quality: Quality):
         task, spec = cloudpickle.loads(packed)
         gym.registry[spec.id] = spec
-        self._proprioception = list(task.proprioception)
+        self._proprioception, self._info_keys = list(task.proprioception), task.info_keys
         self._arrays = shared.arrays()
         self._envs: dict[int, Any] = {i: task.make() for i in indices}
+        self._original = copy.copy(simulation(self._envs[indices[0]])[0])  # type: ignore[index]
+        self._resting: set[int] = set()
+        self._queued = False
         self._rendering = True
-        self._renderer: FrameRenderer | None = None
-        if frames:
-            self._renderer = FrameRenderer(
-                self._envs[indices[0]].unwrapped.model, task.camera, task.frame_size, quality
-            )
+        self._renderer = FrameRenderer(task.camera, task.frame_size, quality) if frames else None
+        if self._renderer is not None:  # or fail now
+            self._renderer.rgb(*simulation(self._envs[indices[0]]))  # type: ignore[misc]
 
     def _write(self, env: Any, i: int, observation: np.ndarray, prefix: str = "") -> None:
         state = self._arrays[prefix + "State"][i]
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
         if self._renderer is not None and self._rendering:
-            self._renderer.frame(env.unwrapped.data, out=self._arrays[prefix + "Frame"][i])
+            self._renderer.frame(*simulation(env), out=self._arrays[prefix + "Frame"][i])  # type: ignore[misc]
 
-    def reset(self, seeds: Sequence[int | None]) -> None:
-        """Start a new episode in each environment, with its own of the N seeds."""
+    def reset(self, seeds: Mapping[int, int | None], queued: bool) -> None:
+        """Start a new episode in each environment that has a seed.
+
+        `queued` environments rest when their episode has ended, and are not stepped. Others start the next one at once.
+        """
+        self._queued = queued
         for i, env in self._envs.items():
-            self._write(env, i, env.reset(seed=seeds[i])[0])
+            if i in seeds:
+                self._resting.discard(i)
+                self._write(env, i, env.reset(seed=seeds[i])[0])
+
+    def rest(self) -> None:
+        """Step no environment before it is reset."""
+        self._resting = set(self._envs)
 
     def step(self) -> None:
         """Step each environment with its action; start a new episode where one ended."""
         arrays = self._arrays
         for i, env in self._envs.items():
-            observation, arrays["reward"][i], terminated, truncated, _info = env.step(arrays["action"][i])
+            if i in self._resting:
+                continue
+            observation, arrays["reward"][i], terminated, truncated, info = env.step(arrays["action"][i])
             arrays["terminated"][i], arrays["truncated"][i] = terminated, truncated
+            arrays["unstable"][i] = _was_reset(env)
+            for key in self._info_keys:
+                arrays[INFO + key][i] = info[key]
             if terminated or truncated:
                 self._write(env, i, observation, LAST)
+                if self._queued:
+                    self._resting.add(i)
+                    continue
                 observation = env.reset()[0]
             self._write(env, i, observation)
 
@@ -90,16 +113,17 @@ class Simulations:
     def set_elapsed(self, steps: Sequence[int]) -> None:
         """Set how many steps of its time limit each of the N environments has used."""
         for i, env in self._envs.items():
-            time_limit(env)._elapsed_steps = steps[i]  # type: ignore[assignment]
+            time_limit(env)._elapsed_steps = steps[i]  # type: ignore[union-attr]
 
     def state(self) -> list[str]:
         """Return a snapshot of each environment."""
-        return [snapshot(env) for env in self._envs.values()]
+        return [snapshot(env, self._original) for env in self._envs.values()]
 
     def restore(self, state: Sequence[str]) -> None:
         """Put each environment back where its own of the N snapshots was taken."""
+        self._resting, self._queued = set(), False
         for i, env in self._envs.items():
-            restore(env, state[i])
+            restore(env, state[i], self._original)
 
     def close(self) -> None:
         """Free the renderer and the environments."""
@@ -107,3 +131,9 @@ class Simulations:
             self._renderer.close()
         for env in self._envs.values():
             env.close()
+
+
+def _was_reset(env: Any) -> bool:
+    """Return whether MuJoCo has reset an environment's physics since its episode began, since it was no longer finite."""
+    warnings = simulation(env)[1].warning  # type: ignore[index]
+    return any(warnings[kind].number for kind in _BAD)

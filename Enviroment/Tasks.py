@@ -1,126 +1,20 @@
-"""Everything that distinguishes one task from another, as data, and how a task is found by its reference."""
+"""The tasks that come with this repository, and how any task is found by its reference."""
 
 import hashlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from Common.Command_line import NAME
 from Common.Errors import BadInput, brief
-from Common.Files import plain
+from Enviroment.Task import Camera, Measure, Task
 
-if TYPE_CHECKING:
-    import gymnasium as gym  # late elsewhere: a command line that only looks for a task starts without it
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A free MuJoCo camera and the part of its square view that a student sees, in metres and degrees.
-
-    `rows` and `columns` are [first, last) pixels of a `view` x `view` picture. Only that crop is ever rendered.
-    """
-
-    distance: float
-    lookat: tuple[float, float, float]
-    azimuth: float
-    elevation: float
-    view: int = 480
-    rows: tuple[int, int] = (0, 480)
-    columns: tuple[int, int] = (0, 480)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything that environment, renderer, models and evaluation need to know of a task."""
-
-    name: str  # of the task's folder under `Results/`
-    env_id: str  # Gymnasium's; the observation is the teacher's `State`
-    proprioception: tuple[int, ...]  # indices of the state entries that a student is given beside its frames
-    camera: Camera
-    success_distance: Callable[[np.ndarray], np.ndarray]  # maps states [..., S] to the distance [...] in metres
-    success_radius: float  # in metres; an episode whose last state is nearer than this is a success
-    frame_size: tuple[int, int] = (64, 128)  # rows and columns
-    stack: int = 4  # how many frames a student sees at once
-    stack_stride: int = 2  # environment steps from one frame of the stack to the next
-    reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
-
-    def rendering(self, quality: str) -> dict[str, Any]:
-        """Return everything that decides what a student sees, as plain values."""
-        seen = {"frame_size": self.frame_size, "stack": self.stack, "stack_stride": self.stack_stride}
-        return plain({"quality": quality, **asdict(self.camera), **seen})
-
-    def make(self, **keywords: Any) -> "gym.Env":
-        """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
-
-        Raises `BadInput` if there is no such environment, or if a package that it needs is missing.
-        """
-        import gymnasium
-
-        try:
-            return gymnasium.make(self.env_id, **{"disable_env_checker": True, **keywords})
-        except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
-
-    def check(self) -> None:
-        """Raise `BadInput` for the first of the task's own values that does not fit."""
-        try:
-            wrong = next(self._violations(), None)
-        except (TypeError, ValueError, AttributeError) as error:
-            wrong = f"one of its fields has a wrong type: {brief(error)}"
-        if wrong is not None:
-            raise BadInput(f"{self._label}: {wrong}")
-
-    def check_environment(self, env: "gym.Env", frames: bool = False) -> None:
-        """Raise `BadInput` unless this project can use the task's environment, and render `frames` if they are wanted."""
-        for wrong in self._misfits(env, frames):
-            raise BadInput(f"{self._label}: environment {self.env_id!r} {wrong}")
-
-    @property
-    def _label(self) -> str:
-        return f"task {self.reference or self.name}"
-
-    def _violations(self) -> Iterator[str]:
-        if not (isinstance(self.name, str) and re.fullmatch(NAME, self.name)):
-            yield f"its name {self.name!r} has to be a folder's name, of letters, digits and _ . + -"
-        if not (isinstance(self.env_id, str) and self.env_id):
-            yield f"its env_id {self.env_id!r} has to be the id of a Gymnasium environment"
-        if not all(isinstance(index, int) and index >= 0 for index in self.proprioception):
-            yield f"its proprioception {self.proprioception} has to be indices of state entries, from 0 up"
-        if not isinstance(self.camera, Camera):
-            yield f"its camera is of type {type(self.camera).__name__}; an Enviroment.Tasks.Camera is needed"
-        for first, last in (self.camera.rows, self.camera.columns):
-            if not 0 <= first < last <= self.camera.view:
-                yield f"its camera's crop {first} to {last} has to lie within the view, 0 to {self.camera.view}"
-        if not callable(self.success_distance):
-            yield f"its success_distance {self.success_distance!r} has to be a function of states"
-        if not self.success_radius > 0:
-            yield f"its success_radius {self.success_radius} has to be more than 0"
-        if min(*self.frame_size, self.stack, self.stack_stride) < 1:
-            yield "its frame_size, stack and stack_stride have to be at least 1"
-
-    def _misfits(self, env: "gym.Env", frames: bool) -> Iterator[str]:
-        from gymnasium.spaces import Box
-
-        state, action, simulation = env.observation_space, env.action_space, env.unwrapped
-        if not (isinstance(state, Box) and len(state.shape) == 1):
-            yield f"observes {state}; a Box with one axis is needed"
-        elif max(self.proprioception, default=0) >= state.shape[0]:
-            yield f"observes {state.shape[0]} numbers; proprioception needs entry {max(self.proprioception)}"
-        if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
-            yield f"acts in {action}; a Box with one axis and finite bounds is needed"
-        if env.spec is None or env.spec.max_episode_steps is None:
-            yield "has no time limit; register it with max_episode_steps"
-        if frames and not (hasattr(simulation, "model") and hasattr(simulation, "data")):
-            yield "has no MuJoCo model and data, which frames are rendered from"
+__all__ = ["TASKS", "Camera", "Measure", "Task", "find_task"]
 
 
 def _pusher_distance(state: np.ndarray) -> np.ndarray:
@@ -138,8 +32,10 @@ TASKS = {
         env_id="Pusher-v5",
         proprioception=tuple(range(17)),
         camera=Camera(2.5, (0.0, 0.2, 0.0), 270.0, -90.0, rows=(70, 230), columns=(70, 410)),
-        success_distance=_pusher_distance,
-        success_radius=0.08,
+        success=lambda state: _pusher_distance(state) < 0.08,  # the radius of the goal's disc
+        measures={"distance": Measure(_pusher_distance, "m")},
+        # The task's own reward lets a policy hover beside the object for long.
+        training_keywords={"reward_dist_weight": 2.0},
         reference="Pusher",
     ),
     "Reacher": Task(
@@ -147,8 +43,8 @@ TASKS = {
         env_id="Reacher-v5",
         proprioception=(0, 1, 2, 3, 6, 7),
         camera=Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480)),
-        success_distance=_reacher_distance,
-        success_radius=0.02,
+        success=lambda state: _reacher_distance(state) < 0.02,
+        measures={"distance": Measure(_reacher_distance, "m")},
         reference="Reacher",
     ),
 }

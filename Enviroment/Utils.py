@@ -5,7 +5,7 @@ import gymnasium as gym
 from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
-from Enviroment.Tasks import Task
+from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 
 

@@ -1,7 +1,8 @@
 """`WorkerWorld`: a world over worker processes and shared memory; `WorkerVectorEnv`: the same with Gymnasium's API."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,8 +14,9 @@ from Common.Errors import NonFinite
 from Common.Machine import cores
 from Enviroment.My_wrapper import observation_space
 from Enviroment.Renderer import Quality
-from Enviroment.Simulations import LAST, Simulations, pack
-from Enviroment.Tasks import Task
+from Enviroment.Simulations import INFO, LAST, Simulations, pack
+from Enviroment.Snapshot import time_limit
+from Enviroment.Task import Task
 from Enviroment.Workers import SharedArrays, Workers
 from Enviroment.World import Step
 
@@ -36,42 +38,64 @@ class WorkerWorld:
         with contextlib.closing(task.make()) as env:
             task.check_environment(env, frames)
             made: Any = env
-            self.spec, self.max_episode_steps = made.spec, made.spec.max_episode_steps
+            self.spec, self.max_episode_steps = made.spec, time_limit(env)._max_episode_steps  # type: ignore[union-attr]
             self.spaces = observation_space(task, made.observation_space.shape[0], frames)
             self.action_space = made.action_space
         self.num_envs = num_envs
         self.device = torch.device("cpu")
-        shared = SharedArrays(self._fields())
+        shared = SharedArrays(self._fields(task.info_keys))
         self.arrays = shared.arrays()
         tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
         self._obs = {key: tensors[key] for key in self.spaces}
         self._last_obs = {key: tensors[LAST + key] for key in self.spaces}
         self._outcome = tensors["reward"], tensors["terminated"], tensors["truncated"]
+        self._info = {key: tensors[INFO + key] for key in task.info_keys}
+        self._queue: deque[int] | None = None
         packed = pack(task, self.spec.id)
         parts = np.array_split(np.arange(num_envs), min(num_envs, num_workers or cores()))
         arguments = [(packed, part.tolist(), shared, frames, render_quality) for part in parts]
         self.workers = Workers(Simulations, arguments, "environment worker")
 
-    def _fields(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def _fields(self, info_keys: Sequence[str]) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return shape and dtype of every shared array."""
         fields: dict[str, tuple[Any, Any]] = {
             prefix + key: (space.shape, space.dtype) for prefix in ("", LAST) for key, space in self.spaces.items()
         }
         fields |= {"action": (self.action_space.shape, np.float32), "reward": ((), np.float64)}
-        fields |= {"terminated": ((), np.bool_), "truncated": ((), np.bool_)}
+        fields |= {name: ((), np.bool_) for name in ("terminated", "truncated", "unstable")}
+        fields |= {INFO + key: ((), np.float64) for key in info_keys}
         return {name: ((self.num_envs, *shape), dtype) for name, (shape, dtype) in fields.items()}
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
-        """Start a new episode in every environment."""
+        """Start endless episodes in every environment."""
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
-        self._call("reset", [None if seed is None else int(seed) for seed in seeds])
+        self._queue = None
+        self._begin({i: None if seed is None else int(seed) for i, seed in enumerate(seeds)})
         return dict(self._obs)
+
+    def start(self, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Start one episode for each seed."""
+        self._queue = deque(map(int, seeds))
+        self._call("rest")
+        for name in ("reward", "terminated", "truncated"):
+            self.arrays[name][...] = 0
+        self._take(range(self.num_envs))
+        return dict(self._obs)
+
+    def _take(self, environments: Iterable[int]) -> None:
+        """Start the queue's next episodes in some environments."""
+        assert self._queue is not None
+        if self._queue:
+            self._begin({i: self._queue.popleft() for i in environments if self._queue})
+
+    def _begin(self, seeds: dict[int, int | None]) -> None:
+        self._call("reset", seeds, self._queue is not None)
 
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment; raises `WorkerError` as well, for a worker that died, hangs, or raised."""
         self.advance(actions.detach().numpy())
-        return Step(dict(self._obs), *self._outcome, dict(self._last_obs))
+        return Step(dict(self._obs), *self._outcome, dict(self._last_obs), dict(self._info))
 
     def advance(self, actions: np.ndarray) -> None:
         """Step every environment; the result is in `arrays`."""
@@ -80,8 +104,16 @@ class WorkerWorld:
         self._check_open("step")
         self.arrays["action"][...] = actions
         self._check_finite("action")
+        if self._queue is not None:  # those that rest write nothing
+            for name in ("reward", "terminated", "truncated"):
+                self.arrays[name][...] = 0
         self.workers.step()
+        if self.arrays["unstable"].any():
+            n = int(self.arrays["unstable"].argmax())
+            raise NonFinite(f"the physics of environment {n} became unstable, and MuJoCo reset them in mid-episode")
         self._check_finite("reward", "State", LAST + "State")
+        if self._queue is not None:
+            self._take(np.flatnonzero(self.arrays["terminated"] | self.arrays["truncated"]).tolist())
 
     def state(self) -> list[str]:
         """Return one snapshot for each environment."""
@@ -91,6 +123,7 @@ class WorkerWorld:
         """Put every environment back where `state` found it."""
         if len(state) != self.num_envs:
             raise ValueError(f"{len(state)} snapshots for {self.num_envs} environments: give one for each")
+        self._queue = None
         self._call("restore", list(state))
 
     def stagger(self, first: int = 0, total: int | None = None) -> None:

@@ -18,6 +18,7 @@ class Step:
     terminated: torch.Tensor  # bool [N], whether the episode ended in a terminal state
     truncated: torch.Tensor  # bool [N], whether the time limit cut the episode off
     last_obs: dict[str, torch.Tensor]  # [N, ...] by key; the ended episode's last where `done`, meaningless elsewhere
+    info: dict[str, torch.Tensor]  # float64 [N] by key: what the task's success and measures need of `info`
 
     @property
     def done(self) -> torch.Tensor:
@@ -26,7 +27,7 @@ class Step:
 
 
 class World(Protocol):
-    """N environments of a task. An episode that ends is followed by the next one in the same step.
+    """N environments of a task. An episode that ends is followed by the next one in the same step, if there is one.
 
     The tensors it returns are views of memory that its next call overwrites: copy those that have to last.
     """
@@ -38,9 +39,17 @@ class World(Protocol):
     device: torch.device  # of the tensors
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
-        """Start a new episode in every environment and return the first observations [N, ...].
+        """Start endless episodes in every environment and return the first observations [N, ...].
 
         A seed of None continues the environment's random numbers. Raises `ValueError` unless there are N seeds.
+        """
+
+    def start(self, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Start one episode for each seed, in any number, and return the first observations [N, ...].
+
+        The environments take the first N seeds in order. The environments whose episodes end in one step take the next
+        seeds in the order of their numbers. One for which there is no seed rests: it is not stepped, its rows are meaningless,
+        and its `done` is false.
         """
 
     def step(self, actions: torch.Tensor) -> Step:

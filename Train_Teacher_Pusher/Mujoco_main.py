@@ -47,9 +47,6 @@ class TeacherConfig(Settings):
     hidden: int = setting(128, "width of the two layers of actor and critics", at_least=1, at_most=10_000)
     buffer_size: int = setting(1_000_000, "steps that are remembered", at_least=1, at_most=100_000_000)
     learning_starts: int = setting(5_000, "random steps before the first update", at_least=0)
-    reward_dist_weight: float = setting(
-        2.0, "training's weight of the distance to the goal; 1 is the task's own, used in evaluation", at_least=0
-    )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", role="machine")
 
     def schedule(self, remaining: float) -> float:
@@ -91,9 +88,8 @@ class TeacherRun(Composed):
 
 def make_training_env(config: TeacherConfig) -> VecEnv:
     """Make the state-only training environments; they raise `ValueError` for a number that is not finite."""
-    reward: dict[str, Any] = {} if config.reward_dist_weight == 1 else {"reward_dist_weight": config.reward_dist_weight}
     task = find_task(config.task)
-    env = DummyVecEnv([lambda: task.make(**reward) for _ in range(config.num_envs)])
+    env = DummyVecEnv([lambda: task.make(**task.training_keywords) for _ in range(config.num_envs)])
     env.seed(config.seed)
     return VecCheckNan(env, raise_exception=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -25,7 +26,7 @@ from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_
 if TYPE_CHECKING:
     from Train_Teacher_Pusher.Mujoco_main import KeepingSettings
 
-FIELDS = ["timesteps", "updates", "minutes", "return", "success", "final_distance", "entropy_coefficient"]
+FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success", "entropy_coefficient"]
 
 
 def check_finite(model: SAC, folder: Path) -> None:
@@ -95,7 +96,9 @@ class EvaluationCallback(BaseCallback):
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
-        self._metrics = MetricsFile(metrics, keep=len(rows), columns=FIELDS)
+        self._metrics = MetricsFile(
+            metrics, keep=len(rows), columns=[*FIELDS, *(f"final_{name}" for name in task.measures)]
+        )
         if run is not None and run.offline:  # its folder holds the whole curve, as in `RunLogger`
             for row in rows:
                 self._send({key: float(value) for key, value in row.items() if value})
@@ -146,10 +149,12 @@ class EvaluationCallback(BaseCallback):
             "updates": self.model._n_updates,
             "minutes": round(self._minutes + (time.monotonic() - self._started) / 60, 2),
             "return": round(float(result.returns.mean()), 3),
+            "length": round(float(result.lengths.mean()), 1),
             "success": round(float(result.success.mean()), 3),
-            "final_distance": round(float(result.final_distance.mean()), 4),
             "entropy_coefficient": round(float(self.model.log_ent_coef.detach().exp()), 5),  # type: ignore[union-attr]
         }
+        row |= {f"final_{name}": round(float(values.mean()), 4) for name, values in result.measures.items()}
+        row = {name: value for name, value in row.items() if np.isfinite(value)}
         self._metrics.write(row)
         if self._run is not None:
             self._send(row)

@@ -122,7 +122,7 @@ class StockWorld:
             rows = [final or {key: value[0] for key, value in obs.items()} for final in info["final_obs"]]
             last = {key: np.stack([row[key] for row in rows]) for key in obs}
         ends = torch.from_numpy(terminated), torch.from_numpy(truncated)
-        return Step(_tensors(obs), torch.from_numpy(reward), *ends, _tensors(last))
+        return Step(_tensors(obs), torch.from_numpy(reward), *ends, _tensors(last), {})
 
     def stagger(self, first: int, total: int) -> None:
         """Leave the episodes in step: it does not change what a step costs."""

@@ -90,7 +90,7 @@ def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int
         env = open_things.enter_context(closing(task.make()))
         env.reset(seed=0)
         simulation: Any = env.unwrapped
-        renderer = FrameRenderer(simulation.model, task.camera, task.frame_size)
+        renderer = FrameRenderer(task.camera, task.frame_size)
         open_things.callback(renderer.close)
 
         def action() -> np.ndarray:
@@ -100,7 +100,7 @@ def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int
             "nothing": action,
             "physics": lambda: simulation.do_simulation(action(), simulation.frame_skip),
             "step": lambda: simulation.step(action()),
-            "render": lambda: (simulation.step(action()), renderer.frame(simulation.data)),
+            "render": lambda: (simulation.step(action()), renderer.frame(simulation.model, simulation.data)),
         }
         seconds = in_turn(candidates, repeats, 500)
     step = seconds["step"] - seconds["nothing"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Test_model import Recording, ZeroPolicy, evaluate, normalized_return, parse_seeds
+from Algorithm.Test_model import Recording, Baseline, evaluate, normalized_return, parse_seeds
 from Models.Memory import NoMemory
 from tests.Algorithm.trainers import build
 
@@ -26,8 +26,8 @@ class RandomPolicy:
 
 
 def test_evaluation_repeats_itself_and_knows_its_figures(env, task, teacher):
-    zero = evaluate(ZeroPolicy(env.action_space), env, task, [1900, 1901, 1902])
-    again = evaluate(ZeroPolicy(env.action_space), env, task, [1902])
+    zero = evaluate(Baseline(env.action_space), env, task, [1900, 1901, 1902])
+    again = evaluate(Baseline(env.action_space), env, task, [1902])
     assert again.returns[0] == zero.returns[2]  # whatever the round and the neighbours
     random = evaluate(RandomPolicy(env.action_space), env, task, [1900, 1901, 1902], teacher=teacher)
     assert random.returns.mean() < zero.returns.mean() < -30

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Test_model import ZeroPolicy, evaluate
+from Algorithm.Test_model import Baseline, evaluate
 from Common.Errors import BadInput
 from Enviroment.Tasks import TASKS, Camera, Task, find_task
 from Enviroment.Utils import make_env, make_vector_env, make_world
@@ -216,7 +216,7 @@ def test_a_second_task_is_one_more_task():
     student = make_student("ImpaalaSmall", world.spaces, world.action_space, reacher.proprioception, statistics, 4)
     actions = student.act(student.memory(2).see(obs, torch.ones(2, dtype=torch.bool)))
     assert actions.shape == (2, 2)
-    result = evaluate(student, world, reacher, range(3), teacher=ZeroPolicy(world.action_space))
+    result = evaluate(student, world, reacher, range(3), teacher=Baseline(world.action_space))
     assert result.returns.shape == (3,)
     assert (result.returns < 0).all()
     world.close()
