@@ -19,7 +19,7 @@ from Algorithm.Utils import Priorities, Samples, augment
 from Common import Parallel
 from Common.Errors import BadFile
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
+from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
 from Models.Memory import Observation
 
 UPDATES_PER_STEP = 100  # and for each row of metrics
@@ -32,7 +32,7 @@ class CloningBatch:
     """Samples to imitate, all with a leading [B], and the weights of their losses."""
 
     obs: Observation
-    teacher: SquashedGaussian
+    teacher: Gaussian
     weights: torch.Tensor
 
 
@@ -106,7 +106,7 @@ class BehaviouralCloning(Trainer):
         self, mean: torch.Tensor, log_std: torch.Tensor, weights: torch.Tensor, **obs: torch.Tensor
     ) -> CloningBatch:
         """Return a batch of the teacher's `mean` and `log_std` [B, A], weights [B] and observations."""
-        return CloningBatch(obs, SquashedGaussian(mean, log_std, self.student.scale, self.student.shift), weights)
+        return CloningBatch(obs, self.student.gaussian(mean, log_std), weights)
 
     def loss(self, batch: CloningBatch) -> Loss:
         """Return the mean of the weighted losses; the errors become priorities."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian
+from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, Gaussian
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def value_loss(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Te
     return 0.5 * torch.max((values - returns).square(), (clipped - returns).square()).mean()
 
 
-def distillation_kl(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:
+def distillation_kl(teacher: Gaussian, student: Gaussian) -> torch.Tensor:
     """KL(teacher || student) [B], summed over action dimensions.
 
     Tanh and scaling are bijections, so this is the KL of the pre-tanh Gaussians. The teacher's mean is first clamped to +-3
@@ -83,12 +83,12 @@ def distillation_kl(teacher: SquashedGaussian, student: SquashedGaussian) -> tor
     return 0.5 * (variance_ratio + distance - 1 - variance_ratio.log()).sum(-1)
 
 
-def nll(student: SquashedGaussian, u: torch.Tensor) -> torch.Tensor:
+def nll(student: Gaussian, u: torch.Tensor) -> torch.Tensor:
     """-log pi_student(a(u)) [B] of pre-tanh teacher actions u [B, A], as a density in the environment's units."""
     return -student.log_prob(u)
 
 
-def imitation_loss(loss_type: str, teacher: SquashedGaussian, student: SquashedGaussian) -> ImitationLoss:
+def imitation_loss(loss_type: str, teacher: Gaussian, student: Gaussian) -> ImitationLoss:
     """Return the losses of imitating a teacher.
 
     `KL` is `distillation_kl`, and its own error. `NLL` is `nll` of the teacher's mean, clamped as for the KL. Its error is
@@ -104,9 +104,9 @@ def imitation_loss(loss_type: str, teacher: SquashedGaussian, student: SquashedG
     return ImitationLoss(nll(student, u), error)
 
 
-def action_accuracy(teacher: SquashedGaussian, student: SquashedGaussian) -> torch.Tensor:
+def action_accuracy(teacher: Gaussian, student: Gaussian) -> torch.Tensor:
     """1 - the mean squared difference of both policies' mean actions scaled to [-1, 1]: a scalar."""
-    return 1 - (torch.tanh(student.mean) - torch.tanh(teacher.mean)).square().mean()
+    return 1 - (student.bound(student.mean) - teacher.bound(teacher.mean)).square().mean()
 
 
 def ppd_term(kl: torch.Tensor, ratio: torch.Tensor, clip: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ from Algorithm.Losses import Loss, action_accuracy, gae, ppo_policy_loss, value_
 from Algorithm.Rollout import GuidedMinibatch, Minibatch, ReturnNormalizer, Rollout
 from Common import Parallel
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
+from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
 
 Batch = TypeVar("Batch", bound=Minibatch)
 
@@ -71,7 +71,7 @@ class PPO(Trainer, Generic[Batch]):
         rewards, terminated, done = (np.empty(rollout.reward.shape, kind) for kind in (float, bool, bool))
         for t in range(rollout.steps):
             outputs = self._outputs(**rollout.observation(t))
-            policy = SquashedGaussian(outputs["mean"], outputs["log_std"], self.student.scale, self.student.shift)
+            policy = self.student.gaussian(outputs["mean"], outputs["log_std"])
             rollout.value[t] = outputs["value"]
             rollout.u[t] = self.drive(t, policy)
             rollout.log_prob[t] = policy.log_prob(rollout.u[t])
@@ -100,7 +100,7 @@ class PPO(Trainer, Generic[Batch]):
         policy, value = self.student(obs)
         return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
 
-    def drive(self, t: int, policy: SquashedGaussian) -> torch.Tensor:
+    def drive(self, t: int, policy: Gaussian) -> torch.Tensor:
         """Return the pre-tanh actions [N, A] that are taken in step t: samples of the student's `policy`."""
         return policy.sample()
 
@@ -129,11 +129,11 @@ class PPO(Trainer, Generic[Batch]):
         policy, value = self.student(batch.obs)
         return self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
 
-    def ratio(self, batch: Minibatch, policy: SquashedGaussian) -> torch.Tensor:
+    def ratio(self, batch: Minibatch, policy: Gaussian) -> torch.Tensor:
         """Return pi(a | s) / pi_old(a | s) [B] of the actions taken."""
         return (policy.log_prob(batch.u) - batch.log_prob).exp()
 
-    def ppo_loss(self, batch: Minibatch, policy: SquashedGaussian, value: torch.Tensor, ratio: torch.Tensor) -> Loss:
+    def ppo_loss(self, batch: Minibatch, policy: Gaussian, value: torch.Tensor, ratio: torch.Tensor) -> Loss:
         """Return PPO's loss at the student's outputs for a minibatch."""
         config = self.config
         mean, std = Parallel.mean_and_std(batch.advantage)
@@ -183,8 +183,6 @@ class GuidedPPO(PPO[GuidedMinibatch]):
         super().compute_targets()
         self.rollout.ask(self.teacher)
 
-    def imitation_scalars(
-        self, batch: GuidedMinibatch, policy: SquashedGaussian, kl: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def imitation_scalars(self, batch: GuidedMinibatch, policy: Gaussian, kl: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return how far the student's policy is from its teacher's; `kl` is the distillation term [B]."""
         return {"distillation_kl": kl.mean(), "action_accuracy": action_accuracy(batch.teacher, policy)}

@@ -1,7 +1,7 @@
 """A rollout of N environments over T steps: single `uint8` frames, whose stacks are gathered by index."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ import torch
 from Common import Parallel
 from Common.Machine import allocating
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, GaussianPolicy, SquashedGaussian
+from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
 from Models.Memory import Observation, is_image
 
 
@@ -29,7 +29,7 @@ class Minibatch:
 class GuidedMinibatch(Minibatch):
     """Samples of a rollout, and the teacher's policy at each of them."""
 
-    teacher: SquashedGaussian
+    teacher: Gaussian
 
 
 class Rollout:
@@ -67,7 +67,7 @@ class Rollout:
         self.log_prob, self.value, self.next_value = zeros(t, n), zeros(t, n), zeros(t, n)
         self.reward, self.advantage, self.returns = zeros(t, n), zeros(t, n), zeros(t, n)
         self.terminated, self.done = zeros(t, n, dtype=torch.bool), zeros(t, n, dtype=torch.bool)
-        self.teacher: SquashedGaussian | None = None
+        self.teacher: Gaussian | None = None
 
     def write_observation(self, t: int, obs: Observation, first: torch.Tensor) -> None:
         """Keep the observation that step t begins with; `first` bool [N] marks new episodes.
@@ -123,7 +123,7 @@ class Rollout:
         if self.teacher is None:
             return Minibatch(obs, **targets)
         mean, log_std = self.teacher.mean[indices], self.teacher.log_std[indices]
-        teacher = SquashedGaussian(mean, log_std, self.teacher.scale, self.teacher.shift)
+        teacher = replace(self.teacher, mean=mean, log_std=log_std)
         return GuidedMinibatch(obs, **targets, teacher=teacher)
 
     @torch.no_grad()

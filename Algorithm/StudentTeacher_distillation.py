@@ -13,7 +13,7 @@ from Algorithm.PPO import GuidedPPO
 from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, CorrelatedNoise, GaussianPolicy, SquashedGaussian
+from Models.Base_Model import ActorCritic, CorrelatedNoise, Gaussian, GaussianPolicy
 
 
 class StudentDistillation(GuidedPPO):
@@ -49,7 +49,7 @@ class TeacherDistillation(GuidedPPO):
         super().__init__(student, world, config, seed, teacher=teacher)
         self._noise = CorrelatedNoise(noise.teacher_noise, noise.noise_correlation)
 
-    def drive(self, t: int, policy: SquashedGaussian) -> torch.Tensor:
+    def drive(self, t: int, policy: Gaussian) -> torch.Tensor:
         """Return the teacher's pre-tanh actions [N, A]."""
         obs = {key: self.rollout.vectors[key][t] for key in self.teacher.inputs}
         return self._noise.sample(self.teacher.distribution(obs))

@@ -9,7 +9,7 @@ import torch
 
 from Algorithm.Dataset import FIELDS, Arrays, episode_ages
 from Common.Machine import allocating
-from Models.Base_Model import ActorCritic, SquashedGaussian
+from Models.Base_Model import ActorCritic, Gaussian
 from Models.Memory import Observation
 
 
@@ -59,7 +59,7 @@ class Samples:
         out[~new.to(self._device)] = old.index_select(0, index[~new].to(self._device))
         return out
 
-    def gather(self, indices: np.ndarray) -> tuple[Observation, SquashedGaussian]:
+    def gather(self, indices: np.ndarray) -> tuple[Observation, Gaussian]:
         """Return the student's observations at samples int [B], images stacked, and the teacher's policy there."""
         obs: Observation = {}
         index = torch.from_numpy(indices)
@@ -70,7 +70,7 @@ class Samples:
             else:
                 obs[key] = self._rows(FIELDS[key], index)
         mean, log_std = self._rows("mean", index), self._rows("log_std", index)
-        return obs, SquashedGaussian(mean, log_std, self._policy.scale, self._policy.shift)
+        return obs, self._policy.gaussian(mean, log_std)
 
 
 class Priorities:

@@ -1,4 +1,4 @@
-"""Squashed-Gaussian policies: the distribution, and the actor-critic that students are."""
+"""Gaussian policies: their distributions, and the actor-critic that students are."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,19 @@ from Models.Memory import FrameStack, FrameStacks, Memory, NoMemory, Observation
 from Models.Utils import screen
 
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 0.0
+# Of teachers that have none, as a share of half the range of actions: TD3's exploration (Fujimoto et al. 2018,
+# https://arxiv.org/abs/1802.09477).
+CONSTANT_DEVIATION = 0.1
 
 POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by their names in files
 
 
 @dataclass(frozen=True)
-class SquashedGaussian:
-    """Policy of actions a = shift + scale * tanh(u), u ~ N(mean, exp(log_std)^2), independent dimensions.
+class Gaussian:
+    """Policy of actions a = shift + scale * f(u), u ~ N(mean, exp(log_std)^2), independent dimensions.
 
-    `mean` and `log_std` are float [B, A], `scale` and `shift` [A]. Samples are kept as the pre-tanh u, since a saturated
-    action loses it.
+    The family decides f, which maps to [-1, 1]. `mean` and `log_std` are float [B, A], `scale` and `shift` [A]. Samples are
+    kept as u, since a saturated action loses it.
     """
 
     mean: torch.Tensor
@@ -33,13 +36,39 @@ class SquashedGaussian:
     scale: torch.Tensor
     shift: torch.Tensor
 
+    @staticmethod
+    def bound(u: torch.Tensor) -> torch.Tensor:
+        """Map u to [-1, 1]: this family's f."""
+        raise NotImplementedError
+
     def sample(self) -> torch.Tensor:
         """Draw u [B, A], differentiable with respect to mean and log_std."""
         return self.mean + self.log_std.exp() * torch.randn_like(self.mean)
 
     def action(self, u: torch.Tensor) -> torch.Tensor:
-        """Map pre-tanh u to actions in the environment's units."""
-        return self.shift + self.scale * torch.tanh(u)
+        """Map u to actions in the environment's units."""
+        return self.shift + self.scale * self.bound(u)
+
+    def log_prob(self, u: torch.Tensor) -> torch.Tensor:
+        """Return log pi [B] of u, a density in the environment's units."""
+        raise NotImplementedError
+
+    def entropy(self) -> torch.Tensor:
+        """Return the differential entropy [B] in nats, in the environment's units."""
+        raise NotImplementedError
+
+    def _normal(self, u: torch.Tensor) -> torch.Tensor:
+        """Return log N(u; mean, exp(log_std)^2) [B, A]."""
+        return -0.5 * ((u - self.mean) * (-self.log_std).exp()).square() - self.log_std - 0.5 * math.log(2 * math.pi)
+
+
+class SquashedGaussian(Gaussian):
+    """a = shift + scale * tanh(u), as SAC and TQC have it, and the deterministic TD3 and DDPG."""
+
+    @staticmethod
+    def bound(u: torch.Tensor) -> torch.Tensor:
+        """Return tanh(u)."""
+        return torch.tanh(u)
 
     def log_prob(self, u: torch.Tensor) -> torch.Tensor:
         """Return log pi(a(u)) [B], a density over actions in the environment's units.
@@ -47,12 +76,34 @@ class SquashedGaussian:
         The tanh correction log(1 - tanh(u)^2) is computed as 2 (log 2 - u - softplus(-2u)), finite everywhere
         (https://github.com/tensorflow/probability, `tfp.bijectors.Tanh`).
         """
-        normal = -0.5 * ((u - self.mean) * (-self.log_std).exp()).square() - self.log_std - 0.5 * math.log(2 * math.pi)
-        return (normal - 2 * (math.log(2) - u - F.softplus(-2 * u)) - self.scale.log()).sum(-1)
+        return (self._normal(u) - 2 * (math.log(2) - u - F.softplus(-2 * u)) - self.scale.log()).sum(-1)
 
     def entropy(self) -> torch.Tensor:
         """Estimate the differential entropy [B] from one sample (a squashed Gaussian has no closed form), in nats."""
         return -self.log_prob(self.sample())
+
+
+class ClippedGaussian(Gaussian):
+    """a = shift + scale * clip(u, -1, 1), as PPO, A2C and TRPO have it: a Gaussian over actions, clipped to the bounds.
+
+    Densities and the entropy are those of the Gaussian before clipping, as these algorithms define their policy.
+    """
+
+    @staticmethod
+    def bound(u: torch.Tensor) -> torch.Tensor:
+        """Return clip(u, -1, 1)."""
+        return u.clamp(-1, 1)
+
+    def log_prob(self, u: torch.Tensor) -> torch.Tensor:
+        """Return the log density [B] of shift + scale * u, which is not clipped."""
+        return (self._normal(u) - self.scale.log()).sum(-1)
+
+    def entropy(self) -> torch.Tensor:
+        """Return the entropy [B] of the Gaussian before clipping, exactly, in nats."""
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e) + self.scale.log()).sum(-1)
+
+
+FAMILIES: dict[str, type[Gaussian]] = {"squashed": SquashedGaussian, "clipped": ClippedGaussian}
 
 
 class CorrelatedNoise:
@@ -67,7 +118,7 @@ class CorrelatedNoise:
         self.scale, self.correlation = scale, correlation
         self.state: torch.Tensor | None = None
 
-    def sample(self, policy: SquashedGaussian) -> torch.Tensor:
+    def sample(self, policy: Gaussian) -> torch.Tensor:
         """Draw u [B, A] of the next step."""
         fresh = torch.randn_like(policy.mean)
         if self.state is not None:
@@ -100,7 +151,7 @@ def plain_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class GaussianPolicy(nn.Module):
-    """A network whose output is a `SquashedGaussian` over the action space from `action_low` to `action_high` [A].
+    """A network whose output is a `Gaussian` of a `family` over the action space from `action_low` to `action_high` [A].
 
     A file keeps a policy by the name of its class and its `arguments`; every subclass registers itself in `POLICIES`.
     """
@@ -115,13 +166,19 @@ class GaussianPolicy(nn.Module):
         super().__init_subclass__(**keywords)
         POLICIES[cls.__name__] = cls
 
-    def __init__(self, action_low: Sequence[float], action_high: Sequence[float]):
+    def __init__(self, action_low: Sequence[float], action_high: Sequence[float], family: str = "squashed"):
         super().__init__()
+        self.family = family
+        self._distribution = FAMILIES[family]
         low, high = torch.tensor(action_low), torch.tensor(action_high)
         self.register_buffer("scale", (high - low) / 2, persistent=False)
         self.register_buffer("shift", (high + low) / 2, persistent=False)
 
-    def distribution(self, obs: Observation) -> SquashedGaussian:
+    def gaussian(self, mean: torch.Tensor, log_std: torch.Tensor) -> Gaussian:
+        """Return the distribution of this policy's family with `mean` and `log_std` [B, A]."""
+        return self._distribution(mean, log_std, self.scale, self.shift)
+
+    def distribution(self, obs: Observation) -> Gaussian:
         """Return the policy at observations with a leading [B]."""
         raise NotImplementedError
 
@@ -168,6 +225,7 @@ class ActorCritic(GaussianPolicy):
         hidden, lift: widths of the heads, and of the vector beside a backbone.
         stride: steps between the frames of a stack.
         image: the observation key of the image.
+        family: of its distribution, one of `FAMILIES`: its teacher's, so that the KL between them is exact.
     """
 
     vector_mean: torch.Tensor
@@ -189,8 +247,9 @@ class ActorCritic(GaussianPolicy):
         lift: int = 64,
         stride: int = 2,
         image: str = "Frame",
+        family: str = "squashed",
     ):
-        super().__init__(action_low, action_high)
+        super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
         self.precision: str = "fp32"
         self._vector = vector
@@ -240,18 +299,18 @@ class ActorCritic(GaussianPolicy):
             seen = self.backbone(screen(obs[self.images[0]], self.background, dtype))
         return torch.cat([seen.float(), self.lift(vector)], dim=1)
 
-    def _policy(self, features: torch.Tensor) -> SquashedGaussian:
+    def _policy(self, features: torch.Tensor) -> Gaussian:
         mean, raw = self.actor(features).chunk(2, dim=-1)
         # Squashed smoothly: a hard clamp has no gradient where it bites.
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
-        return SquashedGaussian(mean, log_std, self.scale, self.shift)
+        return self.gaussian(mean, log_std)
 
-    def forward(self, obs: Observation) -> tuple[SquashedGaussian, torch.Tensor]:
+    def forward(self, obs: Observation) -> tuple[Gaussian, torch.Tensor]:
         """Return the policy and the value [B] from one backbone pass."""
         features = self.features(obs)
         return self._policy(features), self.critic(features).squeeze(-1)
 
-    def distribution(self, obs: Observation) -> SquashedGaussian:
+    def distribution(self, obs: Observation) -> Gaussian:
         """Return the policy alone."""
         return self._policy(self.features(obs))
 

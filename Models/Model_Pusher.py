@@ -12,7 +12,7 @@ from torch import nn
 
 from Common.Errors import BadFile, brief
 from Common.Files import RESULTS, load_tensors, save_tensors
-from Models.Base_Model import POLICIES, ActorCritic, GaussianPolicy, Observation, SquashedGaussian, plain_arguments
+from Models.Base_Model import POLICIES, ActorCritic, Gaussian, GaussianPolicy, Observation, plain_arguments
 from Models.Memory import is_image
 
 FILTERS: dict[str, tuple[int, ...]] = {
@@ -38,18 +38,26 @@ class StateStatistics:
 
 
 class Teacher(GaussianPolicy):
-    """The actor of a SAC teacher on normalized states, as Stable-Baselines3 trains it.
+    """The actor of a Stable-Baselines3 teacher on normalized states.
 
     Args:
-        mean, variance: of the state, one number for each entry.
+        mean, variance: by which the state is normalized, one number for each entry.
         epsilon: added to the variance before the square root (SB3's `VecNormalize`).
-        clip: normalized states are clipped to [-clip, clip].
-        hidden: widths of the ReLU layers.
+        clip: normalized states are clipped to [-clip, clip]; one number, or one for each entry.
+        hidden: widths of the layers.
         action_low, action_high: bounds of the actions.
+        activation: of the layers, the name of a class in `torch.nn`.
+        family: of its distribution, one of `FAMILIES`.
+        deviation: `state` where log_std is a linear function of the last layer, `constant` where it is the same everywhere,
+            `latent` where the last layer scales the noise (gSDE, Raffin et al. 2021, https://arxiv.org/abs/2005.05719).
+        mean_clip: the mean is clipped to [-mean_clip, mean_clip].
+        state_mean, state_variance: of the states it visits, by which students standardize theirs; `mean` and `variance`
+            unless given.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    clip: torch.Tensor
 
     def __init__(
         self,
@@ -57,23 +65,38 @@ class Teacher(GaussianPolicy):
         mean: Sequence[float],
         variance: Sequence[float],
         epsilon: float,
-        clip: float,
+        clip: float | Sequence[float],
         hidden: Sequence[int],
         action_low: Sequence[float],
         action_high: Sequence[float],
+        activation: str = "ReLU",
+        family: str = "squashed",
+        deviation: str = "state",
+        mean_clip: float = float("inf"),
+        state_mean: Sequence[float] | None = None,
+        state_variance: Sequence[float] | None = None,
     ):
-        super().__init__(action_low, action_high)
+        super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
         # Double precision, as SB3 normalizes: an entry that hardly moves is divided by next to nothing.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64), persistent=False)
         self.register_buffer("std", (torch.tensor(variance, dtype=torch.float64) + epsilon).sqrt(), persistent=False)
-        self.clip = clip
+        self.register_buffer("clip", torch.tensor(clip, dtype=torch.float64), persistent=False)
+        self.mean_clip = mean_clip
+        widths, actions = (len(mean), *hidden), len(action_low)
         layers: list[nn.Module] = []
-        for previous, width in zip((len(mean), *hidden), hidden):
-            layers += [nn.Linear(previous, width), nn.ReLU()]
+        for previous, width in zip(widths, hidden):
+            layers += [nn.Linear(previous, width), getattr(nn, activation)()]
         self.trunk = nn.Sequential(*layers)
-        self.mu = nn.Linear(hidden[-1], len(action_low))
-        self.log_std = nn.Linear(hidden[-1], len(action_low))
+        self.mu = nn.Linear(widths[-1], actions)
+        self.log_std: Any = None
+        if deviation == "state":
+            self.log_std = nn.Linear(widths[-1], actions)
+        elif deviation == "constant":
+            self.log_std = nn.Parameter(torch.zeros(actions))
+        else:
+            self.noise = nn.Parameter(torch.zeros(widths[-1], actions))  # variances
+            self.floor = nn.Parameter(torch.zeros(actions))  # of the variance
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -82,20 +105,44 @@ class Teacher(GaussianPolicy):
 
     @property
     def statistics(self) -> StateStatistics:
-        """Mean and spread of the states it was trained on."""
-        return StateStatistics(self.mean.cpu().numpy(), np.sqrt(np.array(self.arguments["variance"])))
+        """Mean and spread of the states it was trained on, or of those it visits."""
+        kept = self.arguments
+        mean, variance = kept["state_mean"] or kept["mean"], kept["state_variance"] or kept["variance"]
+        return StateStatistics(np.array(mean), np.sqrt(np.array(variance)))
+
+    def keep_statistics(self, states: np.ndarray) -> None:
+        """Take the statistics from visited states [N, S], for a teacher that does not normalize them itself."""
+        states = states.astype(np.float64)
+        self.arguments["state_mean"] = states.mean(0).tolist()
+        self.arguments["state_variance"] = states.var(0).tolist()
+
+    def _log_std(self, hidden: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Return log_std [B, A], of its own memory, from the last layer [B, hidden]."""
+        if isinstance(self.log_std, nn.Linear):
+            return self.log_std(hidden).clamp(-20, 2)
+        if self.log_std is not None:
+            return self.log_std.expand_as(mean).clone()
+        return 0.5 * (hidden.square() @ self.noise + self.floor).log()
 
     @torch.no_grad()
-    def distribution(self, obs: Observation) -> SquashedGaussian:
+    def distribution(self, obs: Observation) -> Gaussian:
         """Return the teacher's policy; no gradient ever flows into it."""
         state = ((obs["State"].double() - self.mean) / self.std).clamp(-self.clip, self.clip).float()
         hidden = self.trunk(state)
-        return SquashedGaussian(self.mu(hidden), self.log_std(hidden).clamp(-20, 2), self.scale, self.shift)
+        mean = self.mu(hidden)
+        if self.mean_clip < float("inf"):
+            mean = mean.clamp(-self.mean_clip, self.mean_clip)
+        return self.gaussian(mean, self._log_std(hidden, mean))
 
-    def save(self, path: Path | str, task: str, task_name: str | None = None) -> None:
-        """Write the teacher of a task as plain tensors; `task` is its reference, and its name unless that is given."""
+    def save(
+        self, path: Path | str, task: str, task_name: str | None = None, proof: dict[str, Any] | None = None
+    ) -> None:
+        """Write the teacher of a task as plain tensors; `task` is its reference, and its name unless that is given.
+
+        `proof` has some of its states, the original's actions there, and how both scored.
+        """
         about = {"weights": self.state_dict(), "task": task, "task_name": task_name or task}
-        save_tensors(path, "teacher", named_policy(self) | about)
+        save_tensors(path, "teacher", named_policy(self) | about | ({"proof": proof} if proof else {}))
 
 
 def named_policy(policy: GaussianPolicy) -> dict[str, Any]:
@@ -114,7 +161,8 @@ def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.
         policy.load_state_dict(content["weights"])
     except Exception as error:  # foreign content may break anything
         raise BadFile(f"{path}: not a complete {kind} file ({brief(error)})") from error
-    odd = [name for name, value in (*policy.named_parameters(), *policy.named_buffers()) if not value.isfinite().all()]
+    values = (*policy.named_parameters(), *policy.named_buffers())
+    odd = [name for name, value in values if not value.isfinite().all() and name != "clip"]  # it may be infinite
     if odd:
         raise BadFile(f"{path}: {odd[0]} is not finite")
     return policy.to(device).eval()
@@ -145,6 +193,7 @@ def make_student(
     stack: int,
     grid: Sequence[int] = (4, 8),
     stride: int = 2,
+    family: str = "squashed",
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
@@ -155,6 +204,7 @@ def make_student(
         statistics: the state's, by which the student's vector is standardized.
         stack, stride: frames seen at once, and steps between them.
         grid: rows and columns the backbone pools to.
+        family: of the teacher's distribution.
     """
     entries = list(range(len(statistics.mean)) if mode == "State" else proprioception)
     seen: dict[str, Any] = {}
@@ -168,6 +218,7 @@ def make_student(
         vector_std=statistics.floored_std[entries].tolist(),
         action_low=action_space.low.tolist(),
         action_high=action_space.high.tolist(),
+        family=family,
         **seen,
     )
 

@@ -6,6 +6,7 @@ the task's own lets a policy hover beside the object for long. Evaluation uses t
 """
 
 import argparse
+import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ from Common.Settings import Composed, Settings, differences, setting
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
-from Train_Teacher_Pusher.callbacks import EvaluationCallback, check_finite, finish_checkpoint
-from Train_Teacher_Pusher.SaveWeights import load_sac
+from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, finish_checkpoint
+from Train_Teacher_Pusher.SaveWeights import STATISTICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +122,16 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     finish_checkpoint(folder, "last")
     if not (folder / "last.zip").is_file():
         raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
-    model, statistics = load_sac(folder / "last.zip", config.device)
-    replay = folder / "last_replay.pkl"
-    if not replay.is_file():
-        raise BadFile(f"{replay}: no such file, so the run cannot be continued")
+    statistics_file, replay = folder / f"last_{STATISTICS}", folder / "last_replay.pkl"
+    for path in (statistics_file, replay):
+        if not path.is_file():
+            raise BadFile(f"{path}: no such file, so the run cannot be continued")
     try:
+        model = SAC.load(folder / "last.zip", device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
+        model.learning_rate = config.schedule
+        model._setup_lr_schedule()
+        with statistics_file.open("rb") as file:
+            statistics = pickle.load(file)
         statistics.set_venv(make_training_env(config))
         model.set_env(statistics, force_reset=True)
         model.load_replay_buffer(replay)

@@ -1,90 +1,212 @@
-"""Turn a Stable-Baselines3 SAC checkpoint into `teacher.pt`, plain tensors that load without Stable-Baselines3."""
+"""Turn a Stable-Baselines3 or sb3-contrib zip into `teacher.pt`, plain tensors that load without either.
 
-import pickle
+Nothing is written before the teacher is proven to act as the original does.
+"""
+
+import math
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
-from stable_baselines3 import SAC
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
+from Algorithm.Episodes import run_episodes
 from Algorithm.Policies import check_fits
+from Algorithm.seeds import ID_TEST_SEEDS
 from Common.Command_line import OneLineParser, one_line, one_line_errors
-from Common.Errors import BadFile, BadInput, brief
+from Common.Errors import BadFile, BadInput
 from Common.Files import RESULTS
 from Enviroment.Tasks import Task, find_task
+from Enviroment.Utils import make_env, make_world
+from Enviroment.World import World
+from Models.Base_Model import CONSTANT_DEVIATION, Policy
 from Models.Model_Pusher import Teacher
+from Train_Teacher_Pusher.Original import Original, find_statistics, observation_sizes, read_original
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
+ACTION_TOLERANCE = 1e-5  # of half the range of actions
+KEPT_STATES = 256  # in the proof
 
 
-def teacher_from_sac(model: SAC, statistics: VecNormalize) -> Teacher:
-    """Return a SAC actor, with the normalization of its environments, as a teacher that acts as the original does.
+def teacher_from_model(model: Any, statistics: VecNormalize | None) -> Teacher:
+    """Return the policy of a model of Stable-Baselines3, SAC, TQC, TD3, DDPG, PPO, A2C or TRPO, as a teacher.
 
-    The model needs an MLP policy of ReLU layers, without state-dependent exploration.
+    The model needs an MLP policy; `statistics` are those of its environments. Raises `BadInput` for layers of another kind.
     """
-    actor, rms, bounds = model.policy.actor, cast(Any, statistics.obs_rms), cast(Any, model.action_space)
+    policy, bounds = model.policy, model.action_space
+    half, middle = (torch.from_numpy(x) for x in ((bounds.high - bounds.low) / 2, (bounds.high + bounds.low) / 2))
+    if policy.squash_output:  # its Gaussian is over actions in [-1, 1] already
+        half, middle = torch.ones_like(half), torch.zeros_like(middle)
+    layers, mean, mean_clip = actor_layers(policy)
+    deviation, weights = actor_deviation(policy, half)
+    weights |= {f"trunk.{name}": value for name, value in nn.Sequential(*layers).state_dict().items()}
+    weights |= {"mu.weight": mean.weight / half[:, None], "mu.bias": (mean.bias - middle) / half}
+    activations = {repr(layer) for layer in layers if not isinstance(layer, nn.Linear)}
+    names = {type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)} or {"ReLU"}
+    if len(names) > 1 or any(repr(getattr(nn, name, object)()) not in activations | {"ReLU()"} for name in names):
+        raise BadInput(
+            f"layers {', '.join(sorted(activations))} are not supported; one class of torch.nn as it comes is"
+        )
     teacher = Teacher(
-        mean=rms.mean.tolist(),
-        variance=rms.var.tolist(),
-        epsilon=statistics.epsilon,
-        clip=statistics.clip_obs,
-        hidden=[layer.out_features for layer in actor.latent_pi if isinstance(layer, torch.nn.Linear)],
+        **normalization(statistics, policy.observation_space),
+        hidden=[layer.out_features for layer in layers if isinstance(layer, nn.Linear)],
         action_low=bounds.low.tolist(),
         action_high=bounds.high.tolist(),
+        activation=names.pop(),
+        family="squashed" if policy.squash_output else "clipped",
+        deviation=deviation,
+        mean_clip=mean_clip,
     )
-    teacher.load_state_dict({name.replace("latent_pi", "trunk"): value for name, value in actor.state_dict().items()})
+    teacher.load_state_dict(weights)
     return teacher.eval().requires_grad_(False)
 
 
-def load_sac(checkpoint: Path, device: str = "cpu") -> tuple[SAC, VecNormalize]:
-    """Load a checkpoint `NAME.zip` and the `NAME_vecnormalize.pkl` beside it: pickles, which can carry code.
+def actor_layers(policy: Any) -> tuple[list[nn.Module], nn.Linear, float]:
+    """Return the hidden layers of a policy's actor, its last layer, and the bound of that one's output."""
+    actor = getattr(policy, "actor", None)
+    if actor is None:
+        return [*policy.mlp_extractor.policy_net], policy.action_net, math.inf
+    if not hasattr(actor, "latent_pi"):  # TD3, DDPG: all layers and a tanh
+        parts: list[Any] = [*actor.mu]
+        return parts[:-2], parts[-2], math.inf
+    if isinstance(actor.mu, nn.Sequential):  # gSDE
+        return [*actor.latent_pi], actor.mu[0], actor.mu[1].max_val
+    return [*actor.latent_pi], actor.mu, math.inf
 
-    Raises `BadFile` if one of them is missing or damaged.
+
+def actor_deviation(policy: Any, half: torch.Tensor) -> tuple[str, dict[str, torch.Tensor]]:
+    """Return the kind and the weights of a `Teacher`'s deviation; `half` [A] is its unit."""
+    actor = getattr(policy, "actor", policy)
+    if getattr(actor, "use_sde", False):
+        noise = actor.action_dist.get_std(actor.log_std) / half
+        return "latent", {"noise": noise.square(), "floor": actor.action_dist.epsilon / half.square()}
+    log_std = getattr(actor, "log_std", None)
+    if isinstance(log_std, nn.Linear):
+        return "state", {f"log_std.{name}": value for name, value in log_std.state_dict().items()}
+    if log_std is None:
+        return "constant", {"log_std": torch.full_like(half, CONSTANT_DEVIATION).log()}
+    return "constant", {"log_std": log_std - half.log()}
+
+
+def normalization(statistics: VecNormalize | None, space: spaces.Space) -> dict[str, Any]:
+    """Return the arguments of a `Teacher` that normalize its state; where nothing is normalized, they change nothing."""
+    moments: dict[str, Any] = {}
+    epsilon, bound = 0.0, math.inf
+    if statistics is not None and statistics.norm_obs:
+        epsilon, bound = statistics.epsilon, statistics.clip_obs
+        known: Any = statistics.obs_rms if isinstance(statistics.obs_rms, dict) else {"": statistics.obs_rms}
+        moments = {key: known[key] for key in (statistics.norm_obs_keys or known)}
+    mean: list[float] = []
+    variance: list[float] = []
+    clip: list[float] = []
+    for key, size in observation_sizes(space).items():
+        rms = moments.get(key)
+        mean += [0.0] * size if rms is None else rms.mean.tolist()
+        variance += [1.0 - epsilon] * size if rms is None else rms.var.tolist()
+        clip += [math.inf if rms is None else bound] * size
+    return {"mean": mean, "variance": variance, "epsilon": epsilon, "clip": clip if len(set(clip)) > 1 else clip[0]}
+
+
+def play(world: World, policy: Policy, seeds: range) -> tuple[np.ndarray, np.ndarray]:
+    """Run a deterministic episode for each seed; returns the returns [E] and the visited states float32 [N, S]."""
+    states, returns = [], np.zeros(len(seeds))
+    for step in run_episodes(world, seeds, lambda obs, _: torch.from_numpy(policy.act(obs))):
+        states.append(step.obs["State"].numpy())
+        returns[step.running.numpy()] += step.reward.numpy()
+    return returns, np.concatenate(states)
+
+
+def prove(teacher: Teacher, original: Original, task: Task) -> tuple[dict[str, Any], np.ndarray]:
+    """Compare a teacher with its original, on the states of its own episodes and by return.
+
+    Actions differ by at most 1e-5 of half their range. Mean returns of 10 episodes differ by at most 4 standard errors of
+    the difference and a thousandth: on a chaotic task even rounding leads to other episodes.
+
+    Returns the proof, to be saved with the teacher, and all its states [N, S]. Raises `BadFile` where they differ.
     """
-    statistics = checkpoint.with_name(f"{checkpoint.stem}_{STATISTICS}")
-    for path in (checkpoint, statistics):
-        if not path.is_file():
-            raise BadFile(f"{path}: no such file (a checkpoint is NAME.zip with NAME_{STATISTICS} beside it)")
-    if not checkpoint.resolve().is_relative_to(RESULTS):
-        message = f"warning: {checkpoint} is not of this repository; .zip and .pkl files can carry code, which runs"
-        print(one_line(message), file=sys.stderr)
-    try:
-        model = SAC.load(checkpoint, device=device)
-        with open(statistics, "rb") as file:
-            return model, pickle.load(file)
-    except Exception as error:  # pickle and zip raise a dozen kinds for a damaged file
-        raise BadFile(f"{checkpoint}: not a Stable-Baselines3 SAC checkpoint ({error})") from error
+    name, seeds = original.facts["file"], ID_TEST_SEEDS
+    with closing(make_world(task, len(seeds), frames=False)) as world:
+        returns, states = play(world, teacher, seeds)
+        wanted, _ = play(world, original, seeds)
+    actions, half = original.act({"State": states}), teacher.scale.numpy()
+    error = float((np.abs(teacher.act({"State": states}) - actions) / half).max())
+    if not error <= ACTION_TOLERANCE:
+        raise BadFile(f"{name}: converted, its actions differ by {error:.1e} of half their range from the original's")
+    difference = abs(returns.mean() - wanted.mean())
+    if not difference <= 4 * np.sqrt((returns.var() + wanted.var()) / len(seeds)) + 1e-3 * abs(wanted.mean()):
+        raise BadFile(
+            f"{name}: converted, it scores {returns.mean():.2f} where the original scores {wanted.mean():.2f}"
+        )
+    kept = np.linspace(0, len(states) - 1, min(KEPT_STATES, len(states))).astype(int)
+    proof = {
+        **original.facts,
+        "states": torch.from_numpy(states[kept]),
+        "actions": torch.from_numpy(actions[kept]),
+        "error": error,
+        "seeds": list(seeds),
+        "returns": returns.tolist(),
+        "original_returns": wanted.tolist(),
+        "return": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "original_return": float(wanted.mean()),
+        "original_return_std": float(wanted.std()),
+        "episodes": len(seeds),
+    }
+    return proof, states
 
 
 def main() -> None:
     """Command line."""
-    parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, help="NAME.zip, with NAME_vecnormalize.pkl beside it")
+    parser = OneLineParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("checkpoint", type=Path, help="NAME.zip of SAC, TQC, TD3, DDPG, PPO, A2C or TRPO")
     parser.add_argument("--task", default="Pusher", help="the task it was trained on (default: Pusher)")
+    parser.add_argument(
+        "--statistics", type=Path, help="its VecNormalize file (default: found beside it by the usual names)"
+    )
     parser.add_argument("--output", type=Path, help="default: the teacher that the task's students learn from")
     arguments = parser.parse_args()
     with one_line_errors(parser.prog):
-        save_weights(arguments.checkpoint, find_task(arguments.task), arguments.output)
+        save_weights(arguments.checkpoint, find_task(arguments.task), arguments.output, arguments.statistics)
 
 
-def save_weights(checkpoint: Path, task: Task, output: Path | None) -> None:
+def save_weights(checkpoint: Path, task: Task, output: Path | None = None, statistics: Path | None = None) -> None:
     """Write a checkpoint as the teacher of a task, without `output` as the one that the task's students learn from.
 
-    Raises `BadInput` if it is no such checkpoint, or if it does not fit the task.
+    Raises `BadInput` if it is no such checkpoint, if it does not fit the task, or if the result acts in another way.
     """
     output = output or RESULTS / task.name / "Teacher" / "teacher.pt"
-    model, statistics = load_sac(checkpoint)
-    try:
-        teacher = teacher_from_sac(model, statistics)
-    except Exception as error:  # another policy or other statistics may break anything
-        raise BadFile(f"{checkpoint}: not a SAC teacher and its statistics ({brief(error)})") from error
-    check_fits(checkpoint, teacher, task)
     if output.is_dir():
         raise BadInput(f"--output {output} is a folder; a file's name is needed")
-    teacher.save(output, task.reference, task.name)
-    print(f"wrote {output}")
+    env: Any = make_env(task, frames=False)
+    env.close()
+    statistics = statistics or find_statistics(checkpoint, task.env_id)
+    original = read_original(checkpoint, env.observation_space["State"].shape[0], env.action_space, statistics)
+    print(f"original    {original.algorithm} in {checkpoint}\nstatistics  {statistics or 'none'}", flush=True)
+    if statistics is None and original.was_normalized:
+        message = (
+            f"warning: {checkpoint} was trained with VecNormalize, and its file is missing; --statistics FILE names it"
+        )
+        print(one_line(message), file=sys.stderr)
+    try:
+        teacher = teacher_from_model(original, original.statistics)
+    except BadInput as error:
+        raise BadFile(f"{checkpoint}: {error}") from error
+    check_fits(checkpoint, teacher, task)
+    proof, states = prove(teacher, original, task)
+    proof["statistics"] = statistics and statistics.name
+    if teacher.clip.isinf().any():
+        teacher.keep_statistics(states)
+    teacher.save(output, task.reference, task.name, proof)
+    print(
+        f"return      {proof['return']:.2f} ± {proof['return_std']:.2f}, the original's {proof['original_return']:.2f} ± "
+        f"{proof['original_return_std']:.2f}, {proof['episodes']} episodes\nactions     differ by at most {proof['error']:.1e} "
+        f"of half their range\nteacher     {output}"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,14 @@ from Common.Files import sync
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.World import World
-from Train_Teacher_Pusher.SaveWeights import STATISTICS, load_sac, teacher_from_sac
+from Train_Teacher_Pusher.Original import find_statistics, read_original
+from Train_Teacher_Pusher.SaveWeights import STATISTICS, teacher_from_model
 
 if TYPE_CHECKING:
     from Train_Teacher_Pusher.Mujoco_main import KeepingSettings
 
+# Attributes of a model that would be pickled as byte code, which only the Python that wrote it can read.
+CODE = ("learning_rate", "lr_schedule")
 FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success", "entropy_coefficient"]
 
 
@@ -43,7 +47,10 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
     """
     check_finite(model, folder)
     statistics: Any = model.get_vec_normalize_env()
-    writers: dict[str, Any] = {f"{name}_{STATISTICS}": statistics.save, f"{name}.zip": model.save}
+    writers: dict[str, Any] = {
+        f"{name}_{STATISTICS}": statistics.save,
+        f"{name}.zip": partial(model.save, exclude=CODE),
+    }
     if replay:
         writers[f"{name}_replay.pkl"] = model.save_replay_buffer
     for file, write in writers.items():
@@ -127,7 +134,10 @@ class EvaluationCallback(BaseCallback):
 
     def _film(self) -> None:
         recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
-        teacher = teacher_from_sac(*load_sac(self._folder / "best.zip"))
+        best, actions = self._folder / "best.zip", self._world.action_space
+        size = self._world.spaces["State"].shape[0]  # type: ignore[index]
+        original = read_original(best, size, actions, find_statistics(best, self._task.env_id))
+        teacher = teacher_from_model(original, original.statistics)
         evaluate(teacher, self._world, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
         try:
@@ -143,7 +153,7 @@ class EvaluationCallback(BaseCallback):
     def _evaluate(self) -> None:
         self._evaluated = self.num_timesteps
         statistics: Any = self.model.get_vec_normalize_env()
-        result = evaluate(teacher_from_sac(self.model, statistics), self._world, self._task, TEACHER_SELECTION_SEEDS)
+        result = evaluate(teacher_from_model(self.model, statistics), self._world, self._task, TEACHER_SELECTION_SEEDS)
         row: dict[str, Any] = {
             "timesteps": self.num_timesteps,
             "updates": self.model._n_updates,

@@ -24,7 +24,7 @@ from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_env
 from Enviroment.World import Step
-from Models.Base_Model import ActorCritic, SquashedGaussian
+from Models.Base_Model import ActorCritic
 from Models.Memory import FrameStack, Observation
 from Models.Model_Pusher import get_Teacher_model, make_student
 
@@ -283,7 +283,7 @@ def dataloader_cloning(
         for batch in islice(batches, updates):
             frame, proprioception, mean, log_std = (part.to(where) for part in batch)
             policy = student.distribution({"Frame": frame, "PartialState": proprioception})
-            teacher = SquashedGaussian(mean, log_std, student.scale, student.shift)
+            teacher = student.gaussian(mean, log_std)
             loss = distillation_kl(teacher, policy).mean()
             optimizer.zero_grad()
             loss.backward()

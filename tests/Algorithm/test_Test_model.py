@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Test_model import Recording, Baseline, evaluate, normalized_return, parse_seeds
+from Algorithm.Test_model import Baseline, Recording, evaluate, normalized_return, parse_seeds
 from Models.Memory import NoMemory
 from tests.Algorithm.trainers import build
 

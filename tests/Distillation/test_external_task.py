@@ -18,12 +18,12 @@ from Enviroment.Tasks import TASKS
 REACHER = replace(
     TASKS["Reacher"],
     name="MyReacher",
-    success_distance=lambda state: np.linalg.norm(state[..., 8:10], axis=-1),
+    success=lambda state: np.linalg.norm(state[..., 8:10], axis=-1) < 0.02,
     reference="",
 )
 """
 TEACHER = "--total-timesteps 300 --learning-starts 100 --num-envs 2 --gradient-steps 1 --hidden 16 --batch-size 16"
-TEACHER += " --buffer-size 1000 --reward-dist-weight 1 --device cpu --wandb-mode disabled"
+TEACHER += " --buffer-size 1000 --device cpu --wandb-mode disabled"
 STUDY = """
 [common]
 task = "{task}"

@@ -41,10 +41,10 @@ def test_the_frame_shows_object_and_goal_where_the_state_says(task, seed):
 def test_fast_and_full_frames_agree_in_geometry(task):
     env = gym.make("Pusher-v5").unwrapped
     env.reset(seed=1901)
-    fast = FrameRenderer(env.model, task.camera, task.frame_size, "fast")
-    full = FrameRenderer(env.model, task.camera, task.frame_size, "full")
+    fast = FrameRenderer(task.camera, task.frame_size, "fast")
+    full = FrameRenderer(task.camera, task.frame_size, "full")
     for _ in range(2):  # one after the other, on two contexts
-        one, other = fast.frame(env.data), full.frame(env.data)
+        one, other = fast.frame(env.model, env.data), full.frame(env.model, env.data)
         centres = [np.argwhere(frame > 250).mean(0) for frame in (one, other)]
         np.testing.assert_allclose(*centres, atol=1)
         assert np.abs(one.astype(int) - other).mean() < 12
@@ -61,9 +61,9 @@ def test_the_crop_is_the_cameras_crop(task):
     env = gym.make("Pusher-v5").unwrapped
     env.reset(seed=1902)
     whole = dataclasses.replace(task.camera, rows=(0, 480), columns=(0, 480))
-    view = FrameRenderer(env.model, whole, (480, 480), "full")
-    crop = FrameRenderer(env.model, task.camera, task.frame_size, "full")
-    cut = view.frame(env.data)[slice(*task.camera.rows), slice(*task.camera.columns)]
+    view = FrameRenderer(whole, (480, 480), "full")
+    crop = FrameRenderer(task.camera, task.frame_size, "full")
+    cut = view.frame(env.model, env.data)[slice(*task.camera.rows), slice(*task.camera.columns)]
     expected = cv2.resize(cut, task.frame_size[::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(crop.frame(env.data).astype(int) - expected).mean() < 2
+    assert np.abs(crop.frame(env.model, env.data).astype(int) - expected).mean() < 2
     view.close(), crop.close()

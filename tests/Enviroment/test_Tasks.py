@@ -35,8 +35,8 @@ class Arm(ReacherEnv):
 
 
 gym.register("TestArm-v0", entry_point=f"{__name__}:Arm", max_episode_steps=5)
-ARM = Task("Arm", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, lambda state: state[..., 0], 0.1)
-BAD = Task("a/b", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, lambda state: state[..., 0], 0.1)
+ARM = Task("Arm", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, success=lambda state: state[..., 0] < 0.1)
+BAD = Task("a/b", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, success=lambda state: state[..., 0] < 0.1)
 NUMBER = 3
 """
 
@@ -123,9 +123,10 @@ def test_a_reference_that_leads_nowhere_is_one_line(reference, message, folder, 
         ({"proprioception": None}, "one of its fields has a wrong type"),
         ({"camera": None}, "its camera is of type NoneType"),
         ({"camera": Camera(1, (0, 0, 0), 0, 0, rows=(10, 500))}, "its camera's crop 10 to 500"),
-        ({"success_distance": None}, "its success_distance None"),
-        ({"success_radius": 0.0}, "its success_radius 0.0"),
-        ({"stack": 0}, "its frame_size, stack and stack_stride"),
+        ({"camera": Camera(name="top", follow="arm")}, "its camera is the model's 'top' and follows 'arm'"),
+        ({"success": 3}, "its success 3 has to be a function of states, a key of info, or None"),
+        ({"measures": {"distance": len}}, "its measure 'distance' has to be an Enviroment.Tasks.Measure"),
+        ({"stack": 0}, "its frame_size, stack, stack_stride and max_episode_steps"),
     ],
 )
 def test_a_task_that_is_wrong_in_itself_is_refused(changes, message):
@@ -188,7 +189,7 @@ def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp
         "from Enviroment.Utils import make_vector_env\n"
         "if __name__ == '__main__':\n"
         "    gym.register('Mine-v0', lambda **keywords: ReacherEnv(**keywords), max_episode_steps=5)\n"
-        "    task = Task('Mine', 'Mine-v0', (0,), TASKS['Reacher'].camera, lambda state: state[..., 0], 0.1)\n"
+        "    task = Task('Mine', 'Mine-v0', (0,), TASKS['Reacher'].camera, lambda state: state[..., 0] < 0.1)\n"
         "    env = make_vector_env(task, 2, 1, frames=False)\n"
         "    print(task.reference == '', env.reset(seed=0)[0]['State'].shape)\n"
         "    env.close()\n"
@@ -199,7 +200,7 @@ def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp
 
 def test_a_task_that_cannot_be_sent_is_refused():
     lock = threading.Lock()
-    task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].camera, lambda state: lock and state[..., 0], 0.1)
+    task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].camera, lambda state: lock and state[..., 0] < 0.1)
     with pytest.raises(BadInput, match="task Locked: cannot be sent to worker processes: cannot pickle"):
         make_world(task, 1, 1, frames=False)
 
