@@ -18,7 +18,7 @@ from Algorithm.seeds import DATASET_FIRST_SEED
 from Common import Parallel
 from Common.Files import plain
 from Enviroment.World import World
-from Models.Base_Model import CorrelatedNoise, GaussianPolicy, SquashedGaussian
+from Models.Base_Model import CorrelatedNoise, Gaussian, GaussianPolicy
 from Models.Memory import Observation
 
 Act = Callable[[Observation, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -89,7 +89,7 @@ def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
     return steps
 
 
-def label(teacher: SquashedGaussian) -> dict[str, torch.Tensor]:
+def label(teacher: Gaussian) -> dict[str, torch.Tensor]:
     """Return the fields of samples that describe the teacher's policy."""
     return {"mean": teacher.mean, "log_std": teacher.log_std}
 

@@ -33,6 +33,8 @@ from Enviroment.World import World
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
 
+INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
+
 
 def run(job: Job, resume: bool, overwrite: bool) -> None:
     """Make a run or a dataset; raises `BadInput` and writes nothing where settings or files do not fit."""
@@ -242,6 +244,7 @@ def heading(plan: Plan, teacher: Path) -> str:
             "updates": f"{job.method.optimization_steps}, {tests}",
             "on": f"{job.place.device} in {job.student.precision}{ranks}",
             "run": f"{plan.folder}{' (resumed)' if plan.resumes else ''}",
+            "resuming": "exact" if plan.description["exact_resume"] else INEXACT,
         }
     )
 

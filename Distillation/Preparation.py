@@ -23,11 +23,18 @@ from Distillation.Datasets import describe, find_or_collect, open_matching
 from Distillation.Reports.Labels import label
 from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder
 from Enviroment.Tasks import Task
+from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
 
 SUMMARY = "summary.json"
 PAGE = "page.html"  # written last
-NOT_COMPARED = ("versions", "before", "parent", "label")  # entries of config.json that may differ on resumption
+NOT_COMPARED = (
+    "versions",
+    "before",
+    "parent",
+    "label",
+    "exact_resume",
+)  # entries of config.json that may differ on resumption
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def decide(
     description = describe(job, task, teacher_path) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
+    description["exact_resume"] = resumes_exactly(task)
     folder = task_folder(job) / job.folder / job.name
     resumes = check_folder(folder, resume, overwrite)
     scores = data = None

@@ -65,6 +65,25 @@ def _kind(model: mujoco.MjModel) -> int:
     return number
 
 
+def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndarray) -> None:
+    """Move the planes of a scene below a place, by whole periods of their texture, so that no robot walks off a drawn floor.
+
+    MuJoCo's physics have no end of a plane, but its pictures do.
+    """
+    for geom in scene.geoms[: scene.ngeom]:
+        if geom.type != mujoco.mjtGeom.mjGEOM_PLANE or geom.objtype != mujoco.mjtObj.mjOBJ_GEOM:
+            continue
+        size, material = model.geom_size[geom.objid, :2], model.geom_matid[geom.objid]
+        period = np.ones(2)
+        if material >= 0 and not model.mat_texuniform[material]:
+            period = 2 * size / model.mat_texrepeat[material]
+        elif material >= 0:
+            period = 1 / model.mat_texrepeat[material]
+        own = model.geom_pos[geom.objid, :2]
+        if (size > 0).all() and np.abs(geom.mat[2, 2]) > 0.999:  # MuJoCo itself moves infinite ones
+            geom.pos[:2] = own + np.round((place[:2] - own) / period) * period
+
+
 class FrameRenderer:
     """Renders the crop of a camera's view as frames of `size` (rows, columns), of any models, each with its own look.
 
@@ -96,13 +115,17 @@ class FrameRenderer:
             self._drawings[kind] = _Drawing(model, self._size, self._quality)
         return self._drawings[kind]
 
-    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
+        """Point the camera, and return the position of the body that it moves with, if there is one."""
+        body = 0
         if self._crop.name:
             self._camera.fixedcamid = model.camera(self._crop.name).id
+            body = model.cam_bodyid[self._camera.fixedcamid]
         if self._crop.follow:
             x, y, z = self._crop.lookat
-            followed = data.body(self._crop.follow).xpos
-            self._camera.lookat[:] = followed[0] + x, followed[1] + y, z
+            body = model.body(self._crop.follow).id
+            self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
+        return data.xpos[body] if body else None
 
     def _set_frustum(self, scene: mujoco.MjvScene) -> None:
         view = self._crop.view
@@ -118,9 +141,11 @@ class FrameRenderer:
         """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
         drawing = self._drawing(model)
         drawing.make_current()
-        self._aim(model, data)
+        followed = self._aim(model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
+        if followed is not None:
+            _extend_floors(model, drawing.scene, followed)
         self._set_frustum(drawing.scene)
         mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)

@@ -78,9 +78,9 @@ class Task:
     def make(self, **keywords: Any) -> "gym.Env":
         """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
 
-        Observations that are no Box with one axis are flattened by Gymnasium's `flatten`: a dictionary's entries in the order of its
-        space, which for a plain dictionary is that of their sorted names. Raises `BadInput` if there is no such
-        environment, if a package that it needs is missing, or if it fails while it is made.
+        Observations of several numbers or arrays are flattened by Gymnasium's `flatten`: a dictionary's entries in the order
+        of its space, which is that of their sorted names. Raises `BadInput` if there is no such environment, if a package
+        that it needs is missing, or if it fails while it is made.
         """
         import gymnasium
 
@@ -88,11 +88,8 @@ class Task:
         try:
             env = gymnasium.make(self.env_id, **{"disable_env_checker": True, **limit, **self.keywords, **keywords})
         except Exception as error:  # it is foreign code
-            message = (
-                f"{self._label}: environment {self.env_id!r} cannot be made: {type(error).__name__}: {brief(error)}"
-            )
-            raise BadInput(message) from error
-        if len(env.observation_space.shape or ()) == 1 or not env.observation_space.is_np_flattenable:
+            raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
+        if len(env.observation_space.shape or ()) == 1 or _holds_images(env.observation_space):
             return env
         return gymnasium.wrappers.FlattenObservation(env)
 
@@ -167,7 +164,7 @@ class Task:
 
         state, action = env.observation_space, env.action_space
         if not (isinstance(state, Box) and len(state.shape) == 1):
-            yield f"observes {state}; numbers are needed"
+            yield f"observes {state}; numbers, and no images, are needed"
         elif max(self.proprioception, default=0) >= state.shape[0]:
             yield f"observes {state.shape[0]} numbers; proprioception needs entry {max(self.proprioception)}"
         if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
@@ -185,3 +182,10 @@ class Task:
                 ]
                 if name and name not in names:
                     yield f"has no {kind} {name!r}; its model has {', '.join(filter(None, names)) or 'none with a name'}"
+
+
+def _holds_images(space: "gym.Space") -> bool:
+    parts = getattr(space, "spaces", None)
+    if parts is not None:
+        return any(map(_holds_images, parts.values() if isinstance(parts, Mapping) else parts))
+    return space.dtype == np.uint8 and len(space.shape or ()) >= 2

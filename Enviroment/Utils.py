@@ -1,10 +1,12 @@
-"""The doors to this room: `make_env`, `make_vector_env` and `make_world`."""
+"""The doors to this room: `make_env`, `make_vector_env`, `make_world` and `resumes_exactly`."""
 
 import gymnasium as gym
 
+from Common.Errors import BadInput, brief
 from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
+from Enviroment.Snapshot import restores_exactly
 from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 
@@ -55,3 +57,18 @@ def make_world(
     if frames:
         choose_gl_backend()
     return WorkerWorld(task, num_envs, num_workers, frames, render_quality)
+
+
+def resumes_exactly(task: Task) -> bool:
+    """Return whether an environment goes on from a saved state as it would have without the interruption.
+
+    It does not where it keeps something in Python that is neither a number nor an array among its attributes. Raises
+    `BadInput` for an environment that fails in its first steps.
+    """
+    try:
+        return restores_exactly(task.make)
+    except BadInput:
+        raise
+    except Exception as error:  # it is foreign code
+        message = f"task {task.reference or task.name}: its environment fails in its first steps: {brief(error)}"
+        raise BadInput(message) from error

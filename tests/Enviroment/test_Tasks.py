@@ -141,7 +141,7 @@ def test_a_task_that_is_wrong_in_itself_is_refused(changes, message):
         ({"env_id": "Nothing-v0"}, "cannot be made: Environment `Nothing` doesn't exist"),
         ({"env_id": "no_such_package:Nothing-v0"}, "cannot be made: No module named"),
         ({"proprioception": (0, 10)}, "observes 10 numbers; proprioception needs entry 10"),
-        ({"env_id": "Taxi-v4"}, "observes Discrete"),
+        ({"env_id": "Taxi-v4"}, "acts in Discrete"),
         ({"env_id": "CartPole-v1", "proprioception": (0,)}, "acts in Discrete"),
     ],
 )
