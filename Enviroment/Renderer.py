@@ -78,6 +78,7 @@ class FrameRenderer:
         self._crop, self._size, self._quality = camera, size, quality
         self._drawings: dict[int, _Drawing] = {}
         self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
+        self._known_floors: weakref.WeakKeyDictionary[mujoco.MjModel, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()
         rows, columns = size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
@@ -104,6 +105,29 @@ class FrameRenderer:
             followed = data.body(self._crop.follow).xpos
             self._camera.lookat[:] = followed[0] + x, followed[1] + y, z
 
+    def _update(self, model: mujoco.MjModel, data: mujoco.MjData, scene: mujoco.MjvScene) -> None:
+        """Bring the scene up to date. The floor follows where the camera does: MuJoCo draws no more of it than its size."""
+        floors = self._floors(model) if self._crop.follow else {}
+        true = {geom: data.geom_xpos[geom].copy() for geom in floors}
+        for geom, period in floors.items():
+            steps = np.round((data.body(self._crop.follow).xpos[:2] - true[geom][:2]) / period)
+            data.geom_xpos[geom, :2] += steps * period
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
+        for geom, position in true.items():
+            data.geom_xpos[geom] = position
+
+    def _floors(self, model: mujoco.MjModel) -> dict[int, np.ndarray]:
+        """Return the horizontal planes of limited size, and the shift in x and y after which each looks the same."""
+        if model not in self._known_floors:
+            plane, floors = mujoco.mjtGeom.mjGEOM_PLANE.value, {}
+            for geom in np.flatnonzero((model.geom_type == plane) & (model.geom_bodyid == 0)).tolist():
+                size, material = model.geom_size[geom, :2], model.geom_matid[geom]
+                if size.all() and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0)):
+                    uniform = material >= 0 and model.mat_texuniform[material]
+                    floors[geom] = 2 * (1 if uniform else size) / (model.mat_texrepeat[material] if material >= 0 else 1)
+            self._known_floors[model] = floors
+        return self._known_floors[model]
+
     def _set_frustum(self, scene: mujoco.MjvScene) -> None:
         view = self._crop.view
         (top, bottom), (left, right) = self._crop.rows, self._crop.columns
@@ -119,8 +143,7 @@ class FrameRenderer:
         drawing = self._drawing(model)
         drawing.make_current()
         self._aim(model, data)
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
+        self._update(model, data, drawing.scene)
         self._set_frustum(drawing.scene)
         mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)
