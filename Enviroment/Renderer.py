@@ -78,7 +78,7 @@ def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndar
         if material >= 0 and not model.mat_texuniform[material]:
             period = 2 * size / model.mat_texrepeat[material]
         elif material >= 0:
-            period = 1 / model.mat_texrepeat[material]
+            period = 2 / model.mat_texrepeat[material]  # two of its units, whatever a unit of a plane is
         own = model.geom_pos[geom.objid, :2]
         if (size > 0).all() and np.abs(geom.mat[2, 2]) > 0.999:  # MuJoCo itself moves infinite ones
             geom.pos[:2] = own + np.round((place[:2] - own) / period) * period

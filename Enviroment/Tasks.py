@@ -26,6 +26,24 @@ def _reacher_distance(state: np.ndarray) -> np.ndarray:
     return np.linalg.norm(state[..., 8:10], axis=-1)
 
 
+# The recipe of the longer tasks, as settings of `Train_Teacher_Pusher/Mujoco_main.py`; a task's `training` changes some.
+RECIPE = {
+    "total_timesteps": 1_500_000,
+    "num_envs": 8,
+    "gradient_steps": 8,
+    "hidden": 256,
+    "gamma": 0.99,
+    "tau": 0.005,
+    "learning_rate": 5e-4,
+    "learning_rate_end": 1e-4,
+    "learning_starts": 10_000,
+}
+# A walker's student is given its joints and its trunk's orientation and turning, as encoders and an IMU know them. Height and
+# speed it must see: the camera follows the trunk over the ground, never up or down, and the floor moves past. The stride is so
+# long that the floor moves by pixels from frame to frame, and so short that it moves by less than half its pattern's period.
+SPEED = {"speed": Measure("x_velocity", "m/s")}
+
+
 TASKS = {
     "Pusher": Task(
         name="Pusher",
@@ -46,6 +64,39 @@ TASKS = {
         success=lambda state: _reacher_distance(state) < 0.02,
         measures={"distance": Measure(_reacher_distance, "m")},
         reference="Reacher",
+    ),
+    "HalfCheetah": Task(
+        name="HalfCheetah",
+        env_id="HalfCheetah-v5",
+        proprioception=(*range(1, 8), *range(10, 17)),
+        camera=Camera(3.0, (0.0, 0.0, 0.1), 90.0, -15.0, follow="torso"),
+        measures=SPEED,
+        frame_size=(64, 64),
+        stack_stride=1,  # 0.05 s, in which a good teacher runs 0.6 m; the floor repeats after 1.33 m
+        training=RECIPE,
+        reference="HalfCheetah",
+    ),
+    "Walker2d": Task(
+        name="Walker2d",
+        env_id="Walker2d-v5",
+        proprioception=(*range(1, 8), *range(10, 17)),
+        camera=Camera(3.0, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
+        measures=SPEED,
+        frame_size=(64, 64),
+        stack_stride=4,  # of steps of 8 ms
+        training=RECIPE | {"learning_rate": 3e-4},
+        reference="Walker2d",
+    ),
+    "Hopper": Task(
+        name="Hopper",
+        env_id="Hopper-v5",
+        proprioception=(*range(1, 5), *range(7, 11)),
+        camera=Camera(2.8, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
+        measures=SPEED,
+        frame_size=(64, 64),
+        stack_stride=4,
+        training=RECIPE | {"total_timesteps": 1_000_000, "learning_rate": 3e-4},
+        reference="Hopper",
     ),
 }
 
