@@ -45,24 +45,27 @@ def teacher_from_model(model: Any, statistics: VecNormalize | None) -> Teacher:
     deviation, weights = actor_deviation(policy, half)
     weights |= {f"trunk.{name}": value for name, value in nn.Sequential(*layers).state_dict().items()}
     weights |= {"mu.weight": mean.weight / half[:, None], "mu.bias": (mean.bias - middle) / half}
-    activations = {repr(layer) for layer in layers if not isinstance(layer, nn.Linear)}
-    names = {type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)} or {"ReLU"}
-    if len(names) > 1 or any(repr(getattr(nn, name, object)()) not in activations | {"ReLU()"} for name in names):
-        raise BadInput(
-            f"layers {', '.join(sorted(activations))} are not supported; one class of torch.nn as it comes is"
-        )
     teacher = Teacher(
         **normalization(statistics, policy.observation_space),
         hidden=[layer.out_features for layer in layers if isinstance(layer, nn.Linear)],
         action_low=bounds.low.tolist(),
         action_high=bounds.high.tolist(),
-        activation=names.pop(),
+        activation=activation_name(layers),
         family="squashed" if policy.squash_output else "clipped",
         deviation=deviation,
         mean_clip=mean_clip,
     )
     teacher.load_state_dict(weights)
     return teacher.eval().requires_grad_(False)
+
+
+def activation_name(layers: list[nn.Module]) -> str:
+    """Return the class in `torch.nn` of the layers' activation; raises `BadInput` unless it has its default arguments."""
+    found = {repr(layer): type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)}
+    for text, name in found.items():
+        if len(found) > 1 or repr(getattr(nn, name, nn.Identity)()) != text:
+            raise BadInput(f"its activation {' and '.join(found)} is not supported; a class of torch.nn as it comes is")
+    return next(iter(found.values()), "Identity")
 
 
 def actor_layers(policy: Any) -> tuple[list[nn.Module], nn.Linear, float]:
@@ -73,9 +76,8 @@ def actor_layers(policy: Any) -> tuple[list[nn.Module], nn.Linear, float]:
     if not hasattr(actor, "latent_pi"):  # TD3, DDPG: all layers and a tanh
         parts: list[Any] = [*actor.mu]
         return parts[:-2], parts[-2], math.inf
-    if isinstance(actor.mu, nn.Sequential):  # gSDE
-        last, bound = actor.mu
-        return [*actor.latent_pi], last, bound.max_val
+    if actor.use_sde and actor.clip_mean > 0:
+        return [*actor.latent_pi], actor.mu[0], actor.clip_mean
     return [*actor.latent_pi], actor.mu, math.inf
 
 
