@@ -26,7 +26,8 @@ class ImitationLoss(NamedTuple):
 
 # Of u. Squashed: tanh(3) = 0.995, a saturated action as good as any beyond it. Clipped: even samples of the widest student
 # (log_std 0) are then clipped, nearly all, where a teacher's are. A bound of 1 would do for mean actions, but would unclip
-# half of the samples, and make every small error of a student's mean one of its action.
+# half of the samples, and make every small error of a student's mean one of its action: an A2C teacher of HalfCheetah, whose
+# means are up to 34, was cloned to an action accuracy of 0.9978 with a bound of 1, 0.9998 with 3.
 TEACHER_MEAN_BOUND = 3.0
 
 
