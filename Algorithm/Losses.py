@@ -24,7 +24,11 @@ class ImitationLoss(NamedTuple):
     errors: torch.Tensor
 
 
-TEACHER_MEAN_BOUND = 3.0  # tanh(3) = 0.995: a saturated action as good as any beyond it
+# Of u. Squashed: tanh(3) = 0.995, a saturated action as good as any beyond it. Clipped: even samples of the widest student
+# (log_std 0) are then clipped, nearly all, where a teacher's are. A bound of 1 would do for mean actions, but would unclip
+# half of the samples, and make every small error of a student's mean one of its action: an A2C teacher of HalfCheetah, whose
+# means are up to 34, was cloned to an action accuracy of 0.9978 with a bound of 1, 0.9998 with 3.
+TEACHER_MEAN_BOUND = 3.0
 
 
 def gae(
@@ -73,8 +77,9 @@ def value_loss(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Te
 def distillation_kl(teacher: Gaussian, student: Gaussian) -> torch.Tensor:
     """KL(teacher || student) [B], summed over action dimensions.
 
-    Tanh and scaling are bijections, so this is the KL of the pre-tanh Gaussians. The teacher's mean is first clamped to +-3
-    and its log_std to the student's range, or one saturated joint would dominate the loss.
+    Both are of one family. Tanh and scaling are bijections, and clipped policies are Gaussians before they are clipped: this
+    is the KL of the Gaussians of u. The teacher's mean is first clamped to +-3 and its log_std to the student's range, or one
+    saturated joint would dominate the loss.
     """
     mean = teacher.mean.clamp(-TEACHER_MEAN_BOUND, TEACHER_MEAN_BOUND)
     log_std = teacher.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
@@ -84,7 +89,7 @@ def distillation_kl(teacher: Gaussian, student: Gaussian) -> torch.Tensor:
 
 
 def nll(student: Gaussian, u: torch.Tensor) -> torch.Tensor:
-    """-log pi_student(a(u)) [B] of pre-tanh teacher actions u [B, A], as a density in the environment's units."""
+    """-log pi_student [B] of teacher actions u [B, A], before tanh or clipping, as a density in the environment's units."""
     return -student.log_prob(u)
 
 

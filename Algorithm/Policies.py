@@ -1,18 +1,30 @@
-"""Policies from files: any teacher, student, checkpoint or run, opened and compared with its task."""
+"""Policies from files: any teacher, student, checkpoint or run, opened and compared with its task; teachers from code."""
 
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from Algorithm.Checkpoint import Checkpoint
-from Common.Errors import BadFile, BadInput
-from Common.Files import load_tensors
+from Algorithm.Episodes import run_episodes
+from Algorithm.seeds import DATASET_FIRST_SEED
+from Common.Errors import BadFile, BadInput, brief
+from Common.Files import RESULTS, load_tensors
 from Common.Machine import PRECISIONS, resolve_precision
 from Common.Settings import differences
 from Enviroment.Renderer import QUALITIES
 from Enviroment.Tasks import Task, find_task
-from Enviroment.Utils import make_env
-from Models.Base_Model import GaussianPolicy
-from Models.Model_Pusher import build_policy
+from Enviroment.Utils import make_env, make_world
+from Enviroment.World import World
+from Models.Base_Model import CONSTANT_DEVIATION, Gaussian, GaussianPolicy, Observation, Policy
+from Models.Model_Pusher import StateStatistics, Teacher, build_policy, get_Teacher_model
 
 
 def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
@@ -24,7 +36,8 @@ def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
     path = path / "checkpoints" / "last.pt" if path.is_dir() else path
     content = load_tensors(path, "teacher", "student", "checkpoint")
     if content["format"] == "teacher":
-        return build_policy(path, content, device), {"task": content.get("task"), "method": "SAC", "mode": "teacher"}
+        method = (content.get("proof") or {}).get("algorithm", "SAC")
+        return build_policy(path, content, device), {"task": content.get("task"), "method": method, "mode": "teacher"}
     if content["format"] == "checkpoint":
         content = Checkpoint.load(path).policy
     card = content.get("card")
@@ -65,3 +78,157 @@ def check_fits(path: Path, policy: GaussianPolicy, task: Task) -> None:
     wanted["action"] = [env.action_space.low.tolist(), env.action_space.high.tolist()]
     if unlike := differences(found, wanted):
         raise BadFile(f"{path}: does not fit {task.name}: {unlike}")
+
+
+def proof_error(path: Path) -> float | None:
+    """Compare a teacher's actions with those that its file's `proof` has of the original, on the states there.
+
+    Returns the largest difference as a share of half the range of actions; None if the file has no proof. Raises `BadFile`
+    as `load_policy` does.
+    """
+    content = load_tensors(path, "teacher")
+    teacher, proof = build_policy(path, content), content.get("proof")
+    if proof is None:
+        return None
+    try:
+        difference = torch.from_numpy(teacher.act({"State": proof["states"]})) - proof["actions"]
+    except Exception as error:  # foreign content may break anything
+        raise BadFile(f"{path}: its proof is damaged ({brief(error)})") from error
+    return float((difference / teacher.scale).abs().max())
+
+
+def play(world: World, policy: Policy, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Run a deterministic episode for each seed; returns the returns [E] and the visited states float32 [N, S]."""
+    states, returns = [], np.zeros(len(seeds))
+    for step in run_episodes(world, seeds, lambda obs, _: torch.from_numpy(policy.act(obs))):
+        states.append(step.obs["State"].cpu().numpy())
+        returns[step.running.numpy()] += step.reward.cpu().numpy()
+    return returns, np.concatenate(states)
+
+
+class FunctionTeacher(GaussianPolicy):
+    """A function of states as a teacher: a Gaussian around its actions, clipped to the bounds, of a constant deviation.
+
+    Args:
+        function: maps states float32 [N, S] to actions [N, A] in the environment's units, both NumPy arrays.
+        label: names it in messages.
+        task: its own.
+    """
+
+    def __init__(self, function: Callable[[np.ndarray], Any], label: str, task: Task):
+        env: Any = make_env(task, frames=False)
+        low, high = env.action_space.low.tolist(), env.action_space.high.tolist()
+        super().__init__(low, high, "clipped")
+        self.arguments = {"action_low": low, "action_high": high}
+        self._function, self._label, self._task = function, label, task
+        self._shape = env.observation_space["State"].shape
+        states = [env.reset(seed=DATASET_FIRST_SEED + k)[0]["State"] for k in range(2)]
+        env.close()
+        self.act({"State": np.stack(states)})  # or it is refused before anything begins
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The state's."""
+        return {"State": self._shape}
+
+    @functools.cached_property
+    def statistics(self) -> StateStatistics:
+        """Mean and spread of the states of four of its own episodes."""
+        with closing(make_world(self._task, 4, 1, frames=False)) as world:
+            states = play(world, self, range(DATASET_FIRST_SEED, DATASET_FIRST_SEED + 4))[1].astype(np.float64)
+        return StateStatistics(states.mean(0), states.std(0))
+
+    @torch.no_grad()
+    def distribution(self, obs: Observation) -> Gaussian:
+        """Return the Gaussian around the function's actions; raises `BadInput` for anything but finite actions [N, A]."""
+        states = obs["State"].cpu().numpy()
+        try:
+            given = self._function(states)
+            actions = torch.as_tensor(given.detach() if isinstance(given, torch.Tensor) else np.asarray(given))
+            actions = actions.to(self.scale)
+        except Exception as error:  # it is foreign code
+            raise BadInput(f"teacher {self._label}: {type(error).__name__}: {brief(error)}") from error
+        wanted = (len(states), *self.scale.shape)
+        if actions.shape != wanted:
+            found = list(actions.shape)
+            raise BadInput(
+                f"teacher {self._label}: actions of shape {found} for states {list(states.shape)}, not {list(wanted)}"
+            )
+        if not actions.isfinite().all():
+            raise BadInput(f"teacher {self._label}: an action is not finite")
+        mean = (actions - self.shift) / self.scale
+        return self.gaussian(mean, torch.full_like(mean, CONSTANT_DEVIATION).log())
+
+
+AnyTeacher = Teacher | FunctionTeacher
+
+
+def open_teacher(reference: str | Path | None, task: Task, device: Any = "cpu") -> AnyTeacher:
+    """Return a teacher of a task.
+
+    Args:
+        reference: a teacher file, `Results/<task>/Teacher/teacher.pt` for None; or a function of states, in a module as
+            `package.module:function`, or in a file, which is executed, as `path/to/file.py:function`.
+        task: must be the one it was trained on.
+        device: where it is asked; a function gets NumPy arrays everywhere.
+
+    Raises:
+        BadInput: there is no such teacher, or it does not fit the task.
+    """
+    source = teacher_source(reference, task)
+    teacher: AnyTeacher
+    if in_code := _in_code(reference):
+        function = _load_function(*in_code)
+        teacher = FunctionTeacher(function, str(reference), task).to(device).eval()
+    else:
+        teacher = get_Teacher_model(source, device, task.name)
+    check_fits(source, teacher, task)
+    return teacher
+
+
+def teacher_source(reference: str | Path | None, task: Task) -> Path:
+    """Return the file that a teacher is in (see `open_teacher`), whose hash tells teachers apart; of code, the Python file.
+
+    Raises `BadInput` if there is no such module.
+    """
+    if reference is None:
+        return RESULTS / task.name / "Teacher" / "teacher.pt"
+    in_code = _in_code(reference)
+    if in_code is None or in_code[0].endswith(".py"):
+        return Path(in_code[0] if in_code else reference)
+    try:
+        spec = importlib.util.find_spec(in_code[0])
+    except (Exception, SystemExit) as error:  # it imports the packages around it, which are foreign code
+        raise BadInput(f"teacher {reference}: {type(error).__name__}: {error}") from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise BadInput(f"teacher {reference}: no module {in_code[0]}; a file is given as path/to/file.py:function")
+    return Path(spec.origin)
+
+
+def _in_code(reference: str | Path | None) -> tuple[str, str] | None:
+    """Return the module or file, and the name in it, of a teacher in code; None for a teacher file."""
+    where, colon, name = str(reference).rpartition(":")
+    return (where, name) if colon and name.isidentifier() and not Path(str(reference)).exists() else None
+
+
+def _load_function(where: str, name: str) -> Callable[[np.ndarray], Any]:
+    """Import a module, or execute a file, and return a function of it; raises `BadInput` if that fails."""
+    try:
+        if where.endswith(".py"):
+            path = Path(where).resolve()
+            if not path.is_file():
+                raise BadInput(f"teacher {where}:{name}: no such file")
+            sys.path.append(str(path.parent))
+            spec: Any = importlib.util.spec_from_file_location(f"teacher_{path.stem}", path)
+            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # it is foreign code
+        raise BadInput(f"teacher {where}: it fails while it is imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise BadInput(f"teacher {where}:{name}: there is no function {name!r} in it")
+    return function

@@ -9,6 +9,7 @@ from typing import Any
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Dataset import Dataset, find_dataset, open_dataset
+from Algorithm.Policies import open_teacher
 from Common.Errors import BadInput, advice
 from Common.Files import ROOT, file_hash, locked, plain
 from Common.Machine import versions
@@ -17,7 +18,7 @@ from Distillation.Settings import DATASET_SIZES
 from Distillation.Utils import CloningExperiment, Collection, DAggerExperiment, Job, dataset_folder
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_world
-from Models.Model_Pusher import Teacher, get_Teacher_model
+from Models.Base_Model import GaussianPolicy
 
 NOISE = vars(TeacherNoiseConfig())  # the default
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
@@ -36,7 +37,7 @@ def describe(job: Job, task: Task, teacher: Path) -> dict[str, Any]:
     )
 
 
-def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, overwrite: bool) -> None:
+def collect(job: Collection, task: Task, teacher: GaussianPolicy, teacher_path: Path, overwrite: bool) -> None:
     """Collect a dataset, and also write it for Minari if that is wanted.
 
     Raises:
@@ -63,7 +64,7 @@ def collect(job: Collection, task: Task, teacher: Teacher, teacher_path: Path, o
 
 
 def _collect_anew(
-    job: Collection, folder: Path, task: Task, teacher: Teacher, description: dict[str, Any], overwrite: bool
+    job: Collection, folder: Path, task: Task, teacher: GaussianPolicy, description: dict[str, Any], overwrite: bool
 ) -> None:
     wanted, quality = job.collection, job.world.render_quality
     meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
@@ -88,7 +89,9 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teach
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
-        collect(collection, task, get_Teacher_model(teacher_path, job.place.device), teacher_path, overwrite=False)
+        collect(
+            collection, task, open_teacher(job.place.teacher, task, job.place.device), teacher_path, overwrite=False
+        )
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])

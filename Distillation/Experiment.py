@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
-from Algorithm.Policies import check_fits
+from Algorithm.Policies import AnyTeacher, open_teacher, teacher_source
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
 from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
 from Common import Parallel
 from Common.Errors import BadInput
-from Common.Files import RESULTS, file_hash, write_json
+from Common.Files import file_hash, write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Datasets import collect
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, prepare
@@ -31,7 +31,7 @@ from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import ActorCritic
-from Models.Model_Pusher import Teacher, get_Teacher_model, make_student
+from Models.Model_Pusher import make_student
 
 INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
 
@@ -49,10 +49,9 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
             raise
         stack.enter_context(Parallel.joined(device))
         job, task = job.replace(device=str(device)), find_task(job.world.task)
-        path = Path(job.place.teacher) if job.place.teacher else RESULTS / task.name / "Teacher" / "teacher.pt"
         with Parallel.agreed():
-            teacher = get_Teacher_model(path, job.place.device, task.name)
-            check_fits(path, teacher, task)
+            path = teacher_source(job.place.teacher, task)
+            teacher = open_teacher(job.place.teacher, task, job.place.device)
         with Parallel.agreed():
             check_ranks(job, file_hash(path))
         if isinstance(job, Experiment):
@@ -81,7 +80,7 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def distil(job: Experiment, task: Task, teacher: Teacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
+def distil(job: Experiment, task: Task, teacher: AnyTeacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
     """Train a student, test it, and write its folder."""
     started = time.monotonic()
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
@@ -110,7 +109,7 @@ def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]
 class Session:
     """A run under way: its environments, student, trainer and logger; `open_things` closes environments and logger."""
 
-    def __init__(self, plan: Plan, inputs: Inputs, task: Task, teacher: Teacher, open_things: ExitStack):
+    def __init__(self, plan: Plan, inputs: Inputs, task: Task, teacher: AnyTeacher, open_things: ExitStack):
         self.plan, self.inputs, self.task, self.teacher = plan, inputs, task, teacher
         self.job, self._open_things = plan.job, open_things
         # Other ranks only need the spaces.
@@ -139,7 +138,9 @@ class Session:
             torch.manual_seed(self.job.seed())
             world, task = self.test_world, self.task
             rest = task.proprioception, self.teacher.statistics, settings.stack, settings.grid, task.stack_stride
-            student = make_student(settings.mode, world.spaces, world.action_space, *rest).to(self.job.place.device)
+            student = make_student(
+                settings.mode, world.spaces, world.action_space, *rest, family=self.teacher.family
+            ).to(self.job.place.device)
         student.precision = settings.precision
         return student
 

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--window", action="store_true", help="watch the episodes in MuJoCo's viewer instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
-    parser.add_argument("--teacher", type=Path, help="teacher to compare with (default: the shipped one)")
+    parser.add_argument("--teacher", help="teacher to compare with, a file or a function (default: the task's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
     arguments = parser.parse_args(argv)
@@ -161,17 +161,15 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from Enviroment.GL import choose_gl_backend
 
     choose_gl_backend()
-    from Algorithm.Policies import check_fits, open_policy
+    from Algorithm.Policies import open_policy, open_teacher
     from Algorithm.Test_model import Recording
     from Algorithm.Video import write_video
     from Common.Machine import resolve_device
-    from Models.Model_Pusher import get_Teacher_model
 
     seeds = check_arguments(arguments)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
-    teacher = get_Teacher_model(arguments.teacher, device, task.name)
-    check_fits(arguments.teacher or Path("the teacher"), teacher, task)
+    teacher = open_teacher(arguments.teacher, task, device)
     quality = card["render"]["quality"] if policy.images else "fast"
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)

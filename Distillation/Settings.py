@@ -29,7 +29,11 @@ class PlaceSettings(Settings):
     """The machine and the files."""
 
     device: str = setting("auto", "auto (cuda if there is one), cpu, cuda or cuda:N", role="seed")
-    teacher: str | None = setting(None, "teacher file; Results/<task>/Teacher/teacher.pt unless given", role="machine")
+    teacher: str | None = setting(
+        None,
+        "teacher file, package.module:function or path/to/file.py:function; Results/<task>/Teacher/teacher.pt unless given",
+        role="machine",
+    )
     results_dir: str = setting("Results", "where results are written; relative to the repository", role="place")
     quiet: bool = setting(False, "show nothing but errors", role="machine")
 

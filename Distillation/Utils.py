@@ -19,8 +19,7 @@ if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Dataset import Dataset
     from Algorithm.Training import Trainer
     from Enviroment.World import World
-    from Models.Base_Model import ActorCritic
-    from Models.Model_Pusher import Teacher
+    from Models.Base_Model import ActorCritic, GaussianPolicy
 
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
 AGGREGATED = "aggregated"  # folder of DAgger's rollouts, in the run's folder
@@ -31,7 +30,7 @@ class Parts:
     """The parts of a trainer; cloning and DAgger have a dataset, DAgger also the priorities that cloning left to it."""
 
     student: "ActorCritic"  # on its device, as the teacher
-    teacher: "Teacher"
+    teacher: "GaussianPolicy"
     world: Callable[[int], "World"]  # makes this rank's share of so many environments
     folder: Path  # of the run
     dataset: "Dataset | None" = None

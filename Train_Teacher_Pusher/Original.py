@@ -306,7 +306,7 @@ def read_statistics(path: Path, space: spaces.Space) -> VecNormalize:
         if not found.norm_obs:
             return found
         moments: Any = found.obs_rms if isinstance(found.obs_rms, dict) else {"": found.obs_rms}
-        if getattr(found, "norm_obs_keys", None) is None:
+        if vars(found).get("norm_obs_keys") is None:  # its __getattr__ asks environments, of which it has none
             found.norm_obs_keys = list(moments)
         sizes = {key: len(rms.mean) for key, rms in moments.items()}
         finite = all(

@@ -15,8 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from Algorithm.Episodes import run_episodes
-from Algorithm.Policies import check_fits
+from Algorithm.Policies import check_fits, play
 from Algorithm.seeds import ID_TEST_SEEDS
 from Common.Command_line import OneLineParser, one_line, one_line_errors
 from Common.Errors import BadFile, BadInput
@@ -24,7 +23,7 @@ from Common.Files import RESULTS
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_world
 from Enviroment.World import World
-from Models.Base_Model import CONSTANT_DEVIATION, Policy
+from Models.Base_Model import CONSTANT_DEVIATION
 from Models.Model_Pusher import Teacher
 from Train_Teacher_Pusher.Original import Original, find_statistics, observation_sizes, read_original
 
@@ -46,18 +45,12 @@ def teacher_from_model(model: Any, statistics: VecNormalize | None) -> Teacher:
     deviation, weights = actor_deviation(policy, half)
     weights |= {f"trunk.{name}": value for name, value in nn.Sequential(*layers).state_dict().items()}
     weights |= {"mu.weight": mean.weight / half[:, None], "mu.bias": (mean.bias - middle) / half}
-    activations = {repr(layer) for layer in layers if not isinstance(layer, nn.Linear)}
-    names = {type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)} or {"ReLU"}
-    if len(names) > 1 or any(repr(getattr(nn, name, object)()) not in activations | {"ReLU()"} for name in names):
-        raise BadInput(
-            f"layers {', '.join(sorted(activations))} are not supported; one class of torch.nn as it comes is"
-        )
     teacher = Teacher(
         **normalization(statistics, policy.observation_space),
         hidden=[layer.out_features for layer in layers if isinstance(layer, nn.Linear)],
         action_low=bounds.low.tolist(),
         action_high=bounds.high.tolist(),
-        activation=names.pop(),
+        activation=activation_name(layers),
         family="squashed" if policy.squash_output else "clipped",
         deviation=deviation,
         mean_clip=mean_clip,
@@ -66,16 +59,25 @@ def teacher_from_model(model: Any, statistics: VecNormalize | None) -> Teacher:
     return teacher.eval().requires_grad_(False)
 
 
+def activation_name(layers: list[nn.Module]) -> str:
+    """Return the class in `torch.nn` of the layers' activation; raises `BadInput` unless it has its default arguments."""
+    found = {repr(layer): type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)}
+    for text, name in found.items():
+        if len(found) > 1 or repr(getattr(nn, name, nn.Identity)()) != text:
+            raise BadInput(f"its activation {' and '.join(found)} is not supported; a class of torch.nn as it comes is")
+    return next(iter(found.values()), "Identity")
+
+
 def actor_layers(policy: Any) -> tuple[list[nn.Module], nn.Linear, float]:
     """Return the hidden layers of a policy's actor, its last layer, and the bound of that one's output."""
-    actor = getattr(policy, "actor", None)
+    actor: Any = getattr(policy, "actor", None)
     if actor is None:
         return [*policy.mlp_extractor.policy_net], policy.action_net, math.inf
     if not hasattr(actor, "latent_pi"):  # TD3, DDPG: all layers and a tanh
         parts: list[Any] = [*actor.mu]
         return parts[:-2], parts[-2], math.inf
-    if isinstance(actor.mu, nn.Sequential):  # gSDE
-        return [*actor.latent_pi], actor.mu[0], actor.mu[1].max_val
+    if actor.use_sde and actor.clip_mean > 0:
+        return [*actor.latent_pi], actor.mu[0], actor.clip_mean
     return [*actor.latent_pi], actor.mu, math.inf
 
 
@@ -112,27 +114,17 @@ def normalization(statistics: VecNormalize | None, space: spaces.Space) -> dict[
     return {"mean": mean, "variance": variance, "epsilon": epsilon, "clip": clip if len(set(clip)) > 1 else clip[0]}
 
 
-def play(world: World, policy: Policy, seeds: range) -> tuple[np.ndarray, np.ndarray]:
-    """Run a deterministic episode for each seed; returns the returns [E] and the visited states float32 [N, S]."""
-    states, returns = [], np.zeros(len(seeds))
-    for step in run_episodes(world, seeds, lambda obs, _: torch.from_numpy(policy.act(obs))):
-        states.append(step.obs["State"].numpy())
-        returns[step.running.numpy()] += step.reward.numpy()
-    return returns, np.concatenate(states)
-
-
-def prove(teacher: Teacher, original: Original, task: Task) -> tuple[dict[str, Any], np.ndarray]:
+def prove(teacher: Teacher, original: Original, world: World) -> tuple[dict[str, Any], np.ndarray]:
     """Compare a teacher with its original, on the states of its own episodes and by return.
 
     Actions differ by at most 1e-5 of half their range. Mean returns of 10 episodes differ by at most 4 standard errors of
-    the difference and a thousandth: on a chaotic task even rounding leads to other episodes.
+    the difference and a thousandth: on a chaotic task even rounding leads to other episodes. `world` has 10 environments.
 
     Returns the proof, to be saved with the teacher, and all its states [N, S]. Raises `BadFile` where they differ.
     """
     name, seeds = original.facts["file"], ID_TEST_SEEDS
-    with closing(make_world(task, len(seeds), frames=False)) as world:
-        returns, states = play(world, teacher, seeds)
-        wanted, _ = play(world, original, seeds)
+    returns, states = play(world, teacher, seeds)
+    wanted, _ = play(world, original, seeds)
     actions, half = original.act({"State": states}), teacher.scale.numpy()
     error = float((np.abs(teacher.act({"State": states}) - actions) / half).max())
     if not error <= ACTION_TOLERANCE:
@@ -197,7 +189,8 @@ def save_weights(checkpoint: Path, task: Task, output: Path | None = None, stati
     except BadInput as error:
         raise BadFile(f"{checkpoint}: {error}") from error
     check_fits(checkpoint, teacher, task)
-    proof, states = prove(teacher, original, task)
+    with closing(make_world(task, len(ID_TEST_SEEDS), frames=False)) as world:
+        proof, states = prove(teacher, original, world)
     proof["statistics"] = statistics and statistics.name
     if teacher.clip.isinf().any():
         teacher.keep_statistics(states)

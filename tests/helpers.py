@@ -1,14 +1,17 @@
 """What tests of several rooms need: commands, their folders, students, bad input."""
 
+import base64
 import contextlib
 import csv
 import io
 import json
 import os
+import pickletools
 import shutil
 import signal
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +219,16 @@ def spoil(value, random):
     else:
         value[key] = [None, -1, "x", [], {}, 1e999, True, [1, "a"]][int(random.integers(8))]
     return value
+
+
+def byte_code(path):
+    """The attributes in a zip of Stable-Baselines3 that are pickled with byte code of a Python, or build functions."""
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    pickles = {
+        name: base64.b64decode(value[":serialized:"]) for name, value in data.items() if ":serialized:" in str(value)
+    }
+    words = {"CodeType", "_builtin_type", "_make_function", "_make_skeleton_class", "_make_cell", "code"}
+    return [
+        name for name, content in pickles.items() if words & {str(arg) for _, arg, _ in pickletools.genops(content)}
+    ]

@@ -8,8 +8,17 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from Algorithm.Losses import distillation_kl, gae, imitation_loss, nll, ppd_term, ppo_policy_loss, value_loss
-from Models.Base_Model import SquashedGaussian
+from Algorithm.Losses import (
+    action_accuracy,
+    distillation_kl,
+    gae,
+    imitation_loss,
+    nll,
+    ppd_term,
+    ppo_policy_loss,
+    value_loss,
+)
+from Models.Base_Model import FAMILIES, ClippedGaussian, SquashedGaussian
 from tests.helpers import SCALE, SHIFT, gaussian
 
 
@@ -43,12 +52,13 @@ def test_kl_against_torch_distributions():
     torch.testing.assert_close(distillation_kl(teacher, student), expected)
 
 
-def test_kl_against_a_monte_carlo_estimate_through_tanh():
+@pytest.mark.parametrize("family", FAMILIES.values())
+def test_kl_against_a_monte_carlo_estimate_of_each_family(family):
     torch.manual_seed(0)
     teacher, student = gaussian(2, batch=1, low=-1.5), gaussian(3, batch=1, low=-1.0)
-    teacher = SquashedGaussian(teacher.mean * 0.3, teacher.log_std, SCALE, SHIFT)
-    student = SquashedGaussian(student.mean * 0.3, student.log_std, SCALE, SHIFT)
-    many = SquashedGaussian(teacher.mean.expand(200_000, 7), teacher.log_std.expand(200_000, 7), SCALE, SHIFT)
+    teacher = family(teacher.mean * 0.3, teacher.log_std, SCALE, SHIFT)
+    student = family(student.mean * 0.3, student.log_std, SCALE, SHIFT)
+    many = family(teacher.mean.expand(200_000, 7), teacher.log_std.expand(200_000, 7), SCALE, SHIFT)
     u = many.sample()
     estimate = (many.log_prob(u) - student.log_prob(u)).mean()
     torch.testing.assert_close(distillation_kl(teacher, student)[0], estimate, rtol=0.02, atol=0.02)
@@ -114,3 +124,10 @@ def test_a_saturated_teacher_leaves_loss_and_gradient_finite():
         assert losses.isfinite().all()
         assert errors.isfinite().all()
         assert gradient.isfinite().all()
+
+
+def test_action_accuracy_is_of_the_actions_that_are_taken():
+    scale, shift = torch.ones(2), torch.zeros(2)
+    teacher = ClippedGaussian(torch.tensor([[9.0, 0.5]]), torch.zeros(1, 2), scale, shift)
+    student = ClippedGaussian(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2), scale, shift)
+    assert action_accuracy(teacher, student).item() == pytest.approx(1 - 0.5**2 / 2)  # 9 and 2 are both clipped to 1

@@ -1,4 +1,4 @@
-"""The squashed Gaussian, and correlated noise."""
+"""The squashed and the clipped Gaussian, and correlated noise."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from Models.Base_Model import CorrelatedNoise
+from Models.Base_Model import FAMILIES, ClippedGaussian, CorrelatedNoise
 from tests.helpers import SCALE, SHIFT, gaussian
 
 
@@ -35,3 +35,21 @@ def test_correlated_noise_has_the_scale_and_the_correlation_asked_for(correlatio
     for steps in (1, 5):
         together = torch.corrcoef(torch.stack([e[steps:].flatten(), e[:-steps].flatten()]))[0, 1].item()
         assert together == pytest.approx(correlation**steps, abs=0.05)
+
+
+def test_a_clipped_gaussian_is_one_over_actions_and_clipped_when_it_acts():
+    squashed = gaussian(6)
+    policy = ClippedGaussian(squashed.mean, squashed.log_std, SCALE, SHIFT + 1)
+    over_actions = Normal(1 + 2 * policy.mean, 2 * policy.log_std.exp())
+    u = policy.sample()
+    torch.testing.assert_close(policy.log_prob(u), over_actions.log_prob(1 + 2 * u).sum(-1))
+    torch.testing.assert_close(policy.entropy(), over_actions.entropy().sum(-1))
+    torch.testing.assert_close(policy.action(u), (1 + 2 * u).clamp(-1, 3))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_entropy_is_the_mean_of_the_log_density(family):
+    torch.manual_seed(0)
+    one = gaussian(7, batch=1)
+    policy = FAMILIES[family](one.mean.expand(100_000, 7), one.log_std.expand(100_000, 7), SCALE, SHIFT)
+    assert policy.entropy().mean().item() == pytest.approx(-policy.log_prob(policy.sample()).mean().item(), abs=0.03)

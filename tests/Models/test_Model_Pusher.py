@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from Common.Errors import BadFile
-from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN
+from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, ClippedGaussian
 from Models.Model_Pusher import (
     FILTERS,
     SHIPPED_TEACHER,
@@ -51,6 +51,17 @@ def test_every_mode_acts_within_bounds_and_survives_a_file(mode, statistics, tmp
     assert (np.abs(actions) <= 2).all()
     save_student(tmp_path / "student.pt", model, {"mode": mode})
     np.testing.assert_array_equal(load_student(tmp_path / "student.pt").act(observation()), actions)
+
+
+def test_a_student_has_its_teachers_family_and_files_from_before_are_squashed(statistics, tmp_path):
+    made = make_student("State", SPACE, ACTIONS, range(17), statistics, stack=4, family="clipped")
+    save_student(tmp_path / "student.pt", made, {})
+    loaded = load_student(tmp_path / "student.pt")
+    assert isinstance(loaded.distribution(loaded.to_tensors(observation())), ClippedGaussian)
+    before = student("State", statistics)
+    del before.arguments["family"]
+    save_student(tmp_path / "student.pt", before, {})
+    assert load_student(tmp_path / "student.pt").family == "squashed"
 
 
 def test_a_student_does_not_look_at_what_it_is_not_given(statistics):

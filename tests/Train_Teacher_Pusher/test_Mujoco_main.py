@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import Train_Teacher_Pusher.Mujoco_main as mujoco_main
 from tests import warm
-from tests.helpers import ROOT, TRIES, VALUES, check, outcome, pusher
+from tests.helpers import ROOT, TRIES, VALUES, byte_code, check, outcome, pusher
 from Train_Teacher_Pusher.callbacks import finish_checkpoint
 
 
@@ -50,6 +50,7 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
     run = pusher("--total-timesteps", 400, *tiny, *output, "--resume", script=train)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "sac"
+    assert byte_code(folder / "last.zip") == byte_code(folder / "best.zip") == []
     with (folder / "metrics.csv").open() as file:
         steps = [int(row["timesteps"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps))
