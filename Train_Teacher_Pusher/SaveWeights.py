@@ -25,7 +25,8 @@ from Enviroment.Utils import make_env, make_world
 from Enviroment.World import World
 from Models.Base_Model import CONSTANT_DEVIATION
 from Models.Model_Pusher import Teacher
-from Train_Teacher_Pusher.Original import Original, find_statistics, observation_sizes, read_original
+from Train_Teacher_Pusher.Original import Original, read_original
+from Train_Teacher_Pusher.Statistics import find_statistics, observation_sizes
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
 ACTION_TOLERANCE = 1e-5  # of half the range of actions
