@@ -103,7 +103,8 @@ def normalization(statistics: VecNormalize | None, space: spaces.Space) -> dict[
     if statistics is not None and statistics.norm_obs:
         epsilon, bound = statistics.epsilon, statistics.clip_obs
         known: Any = statistics.obs_rms if isinstance(statistics.obs_rms, dict) else {"": statistics.obs_rms}
-        moments = {key: known[key] for key in (statistics.norm_obs_keys or known)}
+        keys = known if statistics.norm_obs_keys is None else statistics.norm_obs_keys
+        moments = {key: known[key] for key in keys}
     mean: list[float] = []
     variance: list[float] = []
     clip: list[float] = []

@@ -39,6 +39,10 @@ class Inert(dict):
     extend = append
 
 
+ARRAY_MAKERS = ("_reconstruct", "_frombuffer", "scalar")
+BUILT = {one.__name__: one for one in (RunningMeanStd, VecNormalize, OrderedDict, deque)}
+
+
 class StatisticsUnpickler(pickle.Unpickler):
     """Builds numbers, arrays and running statistics; everything else becomes `Inert`, so that nothing foreign runs."""
 
@@ -46,19 +50,9 @@ class StatisticsUnpickler(pickle.Unpickler):
         """Return what a pickle means by a name."""
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        if re.fullmatch(r"numpy\.(_?core)\.(multiarray|numeric)", module) and name in (
-            "_reconstruct",
-            "scalar",
-            "_frombuffer",
-        ):
+        if re.fullmatch(r"numpy\._?core\.(multiarray|numeric)", module) and name in ARRAY_MAKERS:
             return super().find_class(module.replace(".core.", "._core."), name)
-        known = {
-            "RunningMeanStd": RunningMeanStd,
-            "VecNormalize": VecNormalize,
-            "OrderedDict": OrderedDict,
-            "deque": deque,
-        }
-        return known.get(name, Inert) if module.startswith(("stable_baselines3.", "collections")) else Inert
+        return BUILT.get(name, Inert) if module.startswith(("stable_baselines3.", "collections")) else Inert
 
 
 def read_statistics(path: Path, space: spaces.Space) -> VecNormalize:
