@@ -1,9 +1,6 @@
 """Policies from files: any teacher, student, checkpoint or run, opened and compared with its task; teachers from code."""
 
 import functools
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +12,9 @@ import torch
 from Algorithm.Checkpoint import Checkpoint
 from Algorithm.Episodes import run_episodes
 from Algorithm.seeds import DATASET_FIRST_SEED
+from Algorithm.Teacher_source import function_name, load_function, teacher_source
 from Common.Errors import BadFile, BadInput, brief
-from Common.Files import RESULTS, load_tensors
+from Common.Files import load_tensors
 from Common.Machine import PRECISIONS, resolve_precision
 from Common.Settings import differences
 from Enviroment.Renderer import QUALITIES
@@ -177,58 +175,10 @@ def open_teacher(reference: str | Path | None, task: Task, device: Any = "cpu") 
     """
     source = teacher_source(reference, task)
     teacher: AnyTeacher
-    if in_code := _in_code(reference):
-        function = _load_function(*in_code)
+    if in_code := function_name(reference):
+        function = load_function(*in_code)
         teacher = FunctionTeacher(function, str(reference), task).to(device).eval()
     else:
         teacher = get_Teacher_model(source, device, task.name)
     check_fits(source, teacher, task)
     return teacher
-
-
-def teacher_source(reference: str | Path | None, task: Task) -> Path:
-    """Return the file that a teacher is in (see `open_teacher`), whose hash tells teachers apart; of code, the Python file.
-
-    Raises `BadInput` if there is no such module.
-    """
-    if reference is None:
-        return RESULTS / task.name / "Teacher" / "teacher.pt"
-    in_code = _in_code(reference)
-    if in_code is None or in_code[0].endswith(".py"):
-        return Path(in_code[0] if in_code else reference)
-    try:
-        spec = importlib.util.find_spec(in_code[0])
-    except (Exception, SystemExit) as error:  # it imports the packages around it, which are foreign code
-        raise BadInput(f"teacher {reference}: {type(error).__name__}: {error}") from error
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise BadInput(f"teacher {reference}: no module {in_code[0]}; a file is given as path/to/file.py:function")
-    return Path(spec.origin)
-
-
-def _in_code(reference: str | Path | None) -> tuple[str, str] | None:
-    """Return the module or file, and the name in it, of a teacher in code; None for a teacher file."""
-    where, colon, name = str(reference).rpartition(":")
-    return (where, name) if colon and name.isidentifier() and not Path(str(reference)).exists() else None
-
-
-def _load_function(where: str, name: str) -> Callable[[np.ndarray], Any]:
-    """Import a module, or execute a file, and return a function of it; raises `BadInput` if that fails."""
-    try:
-        if where.endswith(".py"):
-            path = Path(where).resolve()
-            if not path.is_file():
-                raise BadInput(f"teacher {where}:{name}: no such file")
-            sys.path.append(str(path.parent))
-            spec: Any = importlib.util.spec_from_file_location(f"teacher_{path.stem}", path)
-            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as error:  # it is foreign code
-        raise BadInput(f"teacher {where}: it fails while it is imported: {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise BadInput(f"teacher {where}:{name}: there is no function {name!r} in it")
-    return function

@@ -10,8 +10,9 @@ from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Dataset import Dataset, find_dataset, open_dataset
 from Algorithm.Policies import open_teacher
+from Algorithm.Teacher_source import teacher_hash
 from Common.Errors import BadInput, advice
-from Common.Files import ROOT, file_hash, locked, plain
+from Common.Files import ROOT, locked, plain
 from Common.Machine import versions
 from Common.Settings import differences
 from Distillation.Settings import DATASET_SIZES
@@ -24,20 +25,20 @@ NOISE = vars(TeacherNoiseConfig())  # the default
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
 
 
-def describe(job: Job, task: Task, teacher: Path) -> dict[str, Any]:
+def describe(job: Job, task: Task) -> dict[str, Any]:
     """Return the content of `config.json`: settings, rendering, teacher, and the versions of packages and of this code."""
     return plain(
         {
             "method": job.flag,
             **job.flat(),
-            "teacher_sha256": file_hash(teacher),
+            "teacher_sha256": teacher_hash(job.place.teacher, task),
             "render": task.rendering(job.world.render_quality),
             "versions": versions(ROOT),
         }
     )
 
 
-def collect(job: Collection, task: Task, teacher: GaussianPolicy, teacher_path: Path, overwrite: bool) -> None:
+def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: bool) -> None:
     """Collect a dataset, and also write it for Minari if that is wanted.
 
     Raises:
@@ -46,7 +47,7 @@ def collect(job: Collection, task: Task, teacher: GaussianPolicy, teacher_path: 
     """
     wanted = job.collection
     folder = dataset_folder(job, job.noise, wanted.num_data)
-    description = describe(job, task, teacher_path)
+    description = describe(job, task)
     if folder.exists() and not overwrite:
         if wanted.export_minari is None:
             raise BadInput(f"{folder} exists already; --overwrite collects it anew")
@@ -81,7 +82,7 @@ def _collect_anew(
     print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
 
 
-def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teacher_path: Path) -> Path:
+def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Path:
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
@@ -89,9 +90,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task, teach
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
-        collect(
-            collection, task, open_teacher(job.place.teacher, task, job.place.device), teacher_path, overwrite=False
-        )
+        collect(collection, task, open_teacher(job.place.teacher, task, job.place.device), overwrite=False)
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])

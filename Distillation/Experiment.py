@@ -11,14 +11,15 @@ from typing import Any
 import torch
 
 from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
-from Algorithm.Policies import AnyTeacher, open_teacher, teacher_source
+from Algorithm.Policies import AnyTeacher, open_teacher
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
+from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
 from Common import Parallel
 from Common.Errors import BadInput
-from Common.Files import file_hash, write_json
+from Common.Files import write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Datasets import collect
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, prepare
@@ -53,13 +54,13 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
             path = teacher_source(job.place.teacher, task)
             teacher = open_teacher(job.place.teacher, task, job.place.device)
         with Parallel.agreed():
-            check_ranks(job, file_hash(path))
+            check_ranks(job, teacher_hash(job.place.teacher, task))
         if isinstance(job, Experiment):
             distil(job, task, teacher, path, resume, overwrite)
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
-            collect(job, task, teacher, path, overwrite)
+            collect(job, task, teacher, overwrite)
 
 
 def own_device(name: str) -> torch.device:
@@ -86,7 +87,7 @@ def distil(job: Experiment, task: Task, teacher: AnyTeacher, teacher_path: Path,
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
     job = job.replace(precision=precision, wandb_mode=resolve_wandb_mode(job.wandb.wandb_mode))
     with ExitStack() as open_things:
-        prepared = prepare(job, task, teacher_path, resume, overwrite, open_things)
+        prepared = prepare(job, task, resume, overwrite, open_things)
         if prepared is None:
             return
         plan, inputs = prepared

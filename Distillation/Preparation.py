@@ -61,7 +61,7 @@ class Inputs:
 
 
 def prepare(
-    job: Experiment, task: Task, teacher_path: Path, resume: bool, overwrite: bool, open_things: ExitStack
+    job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack
 ) -> tuple[Plan, Inputs] | None:
     """Check a run's settings and files, and create and lock its folder; returns None if the run has finished already.
 
@@ -72,7 +72,7 @@ def prepare(
     """
     first = Parallel.rank() == 0
     with Parallel.agreed():
-        own = decide(job, task, teacher_path, resume, overwrite, open_things) if first else None
+        own = decide(job, task, resume, overwrite, open_things) if first else None
     plan: Plan = Parallel.exchange(own)[0]
     if plan.scores is not None:
         print(f"the run in {plan.folder} is finished\n{plan.scores}")
@@ -84,15 +84,13 @@ def prepare(
     return plan, inputs
 
 
-def decide(
-    job: Experiment, task: Task, teacher_path: Path, resume: bool, overwrite: bool, open_things: ExitStack
-) -> Plan:
+def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack) -> Plan:
     """Check the settings, the folder and the checkpoint, and find or collect the dataset; locks a run that is resumed."""
     start = None
     origin: dict[str, Any] = {}
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
-    description = describe(job, task, teacher_path) | {"ranks": Parallel.count()} | origin
+    description = describe(job, task) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
     description["exact_resume"] = resumes_exactly(task)
@@ -105,7 +103,7 @@ def decide(
         check_settings(folder, checkpoint.settings, description, job.free())
         scores = finished_scores(folder, checkpoint, job.method.optimization_steps, task)
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
-        data = find_or_collect(job, task, teacher_path)
+        data = find_or_collect(job, task)
     return Plan(job, description, folder, resumes, start, data, scores)
 
 

@@ -1,16 +1,14 @@
 """A Stable-Baselines3 or sb3-contrib file, read without executing anything that is in it.
 
 The zip's JSON describes the policy and its spaces, and the weights are plain tensors. The pickles beside them, which only
-the Python that wrote them can read, are not needed to act. Of a `VecNormalize` file only numbers are taken.
+the Python that wrote them can read, are not needed to act.
 """
 
 import importlib
 import io
 import json
-import pickle
 import re
 import zipfile
-from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from Common.Errors import BadFile, BadInput, brief
 from Common.Files import file_hash
 from Models.Memory import Memory, NoMemory
+from Train_Teacher_Pusher.Statistics import observation_sizes, read_statistics
 
 OFF_POLICY = {  # the algorithm whose policy is defined in a module
     "stable_baselines3.sac.policies": "SAC",
@@ -76,13 +74,6 @@ class Original:
         if self.statistics is not None:
             given = self.statistics.normalize_obs(given)
         return self.policy.predict(given, deterministic=deterministic)[0]
-
-
-def observation_sizes(space: spaces.Space) -> dict[str, int]:
-    """Return how many numbers each observation of a space has, in the order in which `State` joins them."""
-    if isinstance(space, spaces.Dict):
-        return {key: spaces.flatdim(space[key]) for key in sorted(space.spaces)}
-    return {"": spaces.flatdim(space)}
 
 
 def read_original(
@@ -145,7 +136,7 @@ def find_algorithm(path: Path, data: dict[str, Any]) -> str:
         )
         return "DDPG" if is_ddpg else OFF_POLICY[module]
     known = NOT_SUPPORTED.get(module.split(".")[-2] if "." in module else "")
-    what = f"a {known} policy" if known else f"a policy class of the module {module!r}"
+    what = known or f"a policy class of the module {module!r}"
     raise BadFile(f"{path}: {what} is not supported; {SUPPORTED} are, with their own policies")
 
 
@@ -254,95 +245,3 @@ def without_shared_layers(weights: dict[str, torch.Tensor], architecture: Any) -
             weights[f"{net}{int(number) + 2 * len(shared)}.{rest}"] = value  # a layer and its activation each
         weights |= {net + name: value for name, value in kept.items()}
     return {who: [*shared, *apart.get(who, [])] for who in ("pi", "vf")}
-
-
-class Inert(dict):
-    """Stands for everything in a pickle that is not needed: accepts what a pickle does to an object, and does nothing."""
-
-    def __new__(cls, *_: Any, **__: Any) -> "Inert":  # noqa: D102
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any):
-        super().__init__()
-
-    def __setstate__(self, _: Any) -> None:
-        return
-
-    def append(self, _: Any) -> None:
-        """Ignore an item."""
-
-    extend = append
-
-
-class StatisticsUnpickler(pickle.Unpickler):
-    """Builds numbers, arrays and running statistics; everything else becomes `Inert`, so that nothing foreign runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle means by a name."""
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if re.fullmatch(r"numpy\.(_?core)\.(multiarray|numeric)", module) and name in (
-            "_reconstruct",
-            "scalar",
-            "_frombuffer",
-        ):
-            return super().find_class(module.replace(".core.", "._core."), name)
-        known = {
-            "RunningMeanStd": RunningMeanStd,
-            "VecNormalize": VecNormalize,
-            "OrderedDict": OrderedDict,
-            "deque": deque,
-        }
-        return known.get(name, Inert) if module.startswith(("stable_baselines3.", "collections")) else Inert
-
-
-def read_statistics(path: Path, space: spaces.Space) -> VecNormalize:
-    """Read a `VecNormalize` file for observations of a space; raises `BadFile` if it is damaged or of another space."""
-    try:
-        with open(path, "rb") as file:
-            found = StatisticsUnpickler(file).load()
-        if not isinstance(found, VecNormalize):
-            raise TypeError(f"it holds {type(found).__name__}")
-        if not found.norm_obs:
-            return found
-        moments: Any = found.obs_rms if isinstance(found.obs_rms, dict) else {"": found.obs_rms}
-        if vars(found).get("norm_obs_keys") is None:  # its __getattr__ asks environments, of which it has none
-            found.norm_obs_keys = list(moments)
-        sizes = {key: len(rms.mean) for key, rms in moments.items()}
-        finite = all(
-            np.isfinite([*rms.mean, *rms.var, found.epsilon, found.clip_obs]).all() for rms in moments.values()
-        )
-    except Exception as error:  # foreign content may break anything
-        raise BadFile(f"{path}: not a VecNormalize file ({brief(error)})") from error
-    wanted = observation_sizes(space)
-    if not finite:
-        raise BadFile(f"{path}: a statistic is not finite")
-    if unlike := {key: size for key, size in sizes.items() if wanted.get(key) != size}:
-        raise BadFile(
-            f"{path}: statistics of {sum(unlike.values())} entries, where the policy has {sum(wanted.values())}"
-        )
-    return found
-
-
-def find_statistics(checkpoint: Path, env_id: str) -> Path | None:
-    """Return the statistics beside a checkpoint, by the usual names; raises `BadInput` where several could be meant.
-
-    The names are `NAME_vecnormalize.pkl`, and `PREFIX_vecnormalize_STEPS_steps.pkl` of Stable-Baselines3's
-    `CheckpointCallback`; else `vecnormalize.pkl` or `vec_normalize.pkl` in the same folder, or in one there that is named
-    as the environment, of any version, or as the checkpoint (RL Zoo).
-    """
-    folder, stem = checkpoint.parent, checkpoint.stem
-    own = [folder / f"{stem}_vecnormalize.pkl"]
-    if steps := re.fullmatch(r"(.+)_(\d+)_steps", stem):
-        own.append(folder / f"{steps[1]}_vecnormalize_{steps[2]}_steps.pkl")
-    name = re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
-    places = dict.fromkeys([folder, folder / stem, *sorted(folder.glob(f"{name}-v*"))])
-    for paths in (own, [place / file for place in places for file in ("vecnormalize.pkl", "vec_normalize.pkl")]):
-        found = [path for path in paths if path.is_file()]
-        if len(found) > 1:
-            raise BadInput(
-                f"{checkpoint}: several statistics are beside it, {', '.join(map(str, found))}; --statistics FILE chooses"
-            )
-        if found:
-            return found[0]
-    return None

@@ -25,7 +25,8 @@ from Enviroment.Utils import make_env, make_world
 from Enviroment.World import World
 from Models.Base_Model import CONSTANT_DEVIATION
 from Models.Model_Pusher import Teacher
-from Train_Teacher_Pusher.Original import Original, find_statistics, observation_sizes, read_original
+from Train_Teacher_Pusher.Original import Original, read_original
+from Train_Teacher_Pusher.Statistics import find_statistics, observation_sizes
 
 STATISTICS = "vecnormalize.pkl"  # beside every checkpoint `<name>.zip` of a run: `<name>_vecnormalize.pkl`
 ACTION_TOLERANCE = 1e-5  # of half the range of actions
@@ -102,7 +103,8 @@ def normalization(statistics: VecNormalize | None, space: spaces.Space) -> dict[
     if statistics is not None and statistics.norm_obs:
         epsilon, bound = statistics.epsilon, statistics.clip_obs
         known: Any = statistics.obs_rms if isinstance(statistics.obs_rms, dict) else {"": statistics.obs_rms}
-        moments = {key: known[key] for key in (statistics.norm_obs_keys or known)}
+        keys = known if statistics.norm_obs_keys is None else statistics.norm_obs_keys
+        moments = {key: known[key] for key in keys}
     mean: list[float] = []
     variance: list[float] = []
     clip: list[float] = []

@@ -22,13 +22,14 @@ from Common.Files import sync
 from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.World import World
-from Train_Teacher_Pusher.Original import find_statistics, read_original
+from Train_Teacher_Pusher.Original import read_original
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, teacher_from_model
+from Train_Teacher_Pusher.Statistics import find_statistics
 
 if TYPE_CHECKING:
     from Train_Teacher_Pusher.Mujoco_main import KeepingSettings
 
-# Attributes of a model that would be pickled as byte code, which only the Python that wrote it can read.
+# Attributes of a model that would be saved as byte code, which only the Python that wrote it can read.
 CODE = ("learning_rate", "lr_schedule")
 FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success", "entropy_coefficient"]
 

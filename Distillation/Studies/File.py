@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Common.Command_line import OneLineParser
 from Common.Errors import BadFile, BadInput
-from Common.Files import ROOT, file_hash, plain, read_json
+from Common.Files import ROOT, plain, read_json
 from Distillation.Pusher import parse
 from Distillation.Reports.Labels import complete
 from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder
@@ -197,20 +198,22 @@ def _run(
     command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
     with contextlib.chdir(ROOT):  # where the run will look for its task
         job, _ = parse(command, _Parser)
+        task = find_task(job.world.task)
+        teacher = ROOT / teacher_source(job.place.teacher, task)
+        if not teacher.is_file():
+            raise BadInput(f"no teacher in {teacher}")
+        teacher_sha256 = teacher_hash(job.place.teacher, task)
     assert isinstance(job, Experiment)
     if parent is not None:
         inherited = job.settings().keys() - job.flags().keys()
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
         job.check_sight()
-    teacher = ROOT / (job.place.teacher or f"Results/{find_task(job.world.task).name}/Teacher/teacher.pt")
-    if not teacher.is_file():
-        raise BadInput(f"no teacher in {teacher}")
     deciding = job.named("result")
     if job.student.precision == "auto":
         deciding.remove("precision")  # the hardware decides
     deciding |= settings.keys() - job.free()
     wanted = {key: value for key, value in job.flat().items() if key in deciding}
-    wanted |= {"method": method, "teacher_sha256": file_hash(teacher)} | ({"parent": parent.wanted} if parent else {})
+    wanted |= {"method": method, "teacher_sha256": teacher_sha256} | ({"parent": parent.wanted} if parent else {})
     return StudyRun(entry, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from Algorithm.Policies import open_teacher, teacher_source
+from Algorithm.Policies import open_teacher
 from Algorithm.seeds import DATASET_FIRST_SEED
+from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Common.Errors import BadInput
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_env
@@ -52,6 +53,7 @@ def test_a_function_is_a_clipped_gaussian_around_its_actions(planner):
     policy = teacher.distribution({"State": torch.from_numpy(states)})
     assert policy.log_std.exp().unique().tolist() == pytest.approx([0.1])
     assert teacher_source(f"{planner}:steer", REACHER) == planner
+    assert teacher_hash(f"{planner}:steer", REACHER) != teacher_hash(f"{planner}:learned", REACHER)
     assert open_teacher(f"{planner}:learned", REACHER).act({"State": states}).shape == (6, 2)
 
 

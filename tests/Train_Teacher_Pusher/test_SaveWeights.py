@@ -23,8 +23,9 @@ from Enviroment.Tasks import TASKS
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model
 from tests.helpers import byte_code
 from Train_Teacher_Pusher import SaveWeights
-from Train_Teacher_Pusher.Original import find_statistics, read_original
+from Train_Teacher_Pusher.Original import read_original
 from Train_Teacher_Pusher.SaveWeights import normalization, save_weights, teacher_from_model
+from Train_Teacher_Pusher.Statistics import find_statistics
 
 ACTIONS = gym.spaces.Box(np.array([0.0, -2.0], np.float32), np.array([1.0, 3.0], np.float32))
 STATE = gym.spaces.Box(-np.inf, np.inf, (5,), np.float64)
@@ -219,8 +220,8 @@ def entry(key, **values):
 
 REFUSED = {
     "trained with 5 inputs where the task has 4": (4, lambda data: None),
-    "a DQN policy is not supported; SAC, TQC": (5, module("stable_baselines3.dqn.policies")),
-    "a RecurrentPPO policy is not supported": (5, module("sb3_contrib.common.recurrent.policies")),
+    "DQN is not supported; SAC, TQC": (5, module("stable_baselines3.dqn.policies")),
+    "RecurrentPPO is not supported": (5, module("sb3_contrib.common.recurrent.policies")),
     "a policy class of the module 'mine' is not": (5, module("mine")),
     "its actions are Discrete, where a Box": (
         5,

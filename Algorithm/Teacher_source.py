@@ -1,0 +1,70 @@
+"""Teachers by reference: the file that one is in, its hash, and functions of states from any Python file or module."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from Common.Errors import BadInput
+from Common.Files import RESULTS, file_hash
+from Enviroment.Tasks import Task
+
+if TYPE_CHECKING:  # a study's command line answers before NumPy and PyTorch are loaded
+    import numpy as np
+
+
+def teacher_source(reference: str | Path | None, task: Task) -> Path:
+    """Return the file that a teacher is in (see `open_teacher`); of a function the Python file.
+
+    Raises `BadInput` if there is no such module.
+    """
+    if not reference:
+        return RESULTS / task.name / "Teacher" / "teacher.pt"
+    in_code = function_name(reference)
+    if in_code is None or in_code[0].endswith(".py"):
+        return Path(in_code[0] if in_code else reference)
+    try:
+        spec = importlib.util.find_spec(in_code[0])
+    except (Exception, SystemExit) as error:  # it imports the packages around it, which are foreign code
+        raise BadInput(f"teacher {reference}: {type(error).__name__}: {error}") from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise BadInput(f"teacher {reference}: no module {in_code[0]}; a file is given as path/to/file.py:function")
+    return Path(spec.origin)
+
+
+def teacher_hash(reference: str | Path | None, task: Task) -> str:
+    """Return the SHA-256 that tells teachers apart: of the file, or of the Python file and the function's name."""
+    in_code, source = function_name(reference), teacher_source(reference, task)
+    return hashlib.sha256(source.read_bytes() + in_code[1].encode()).hexdigest() if in_code else file_hash(source)
+
+
+def function_name(reference: str | Path | None) -> tuple[str, str] | None:
+    """Return the module or file, and the name in it, of a teacher in code; None for a teacher file."""
+    where, colon, name = str(reference).rpartition(":")
+    return (where, name) if colon and name.isidentifier() and not Path(str(reference)).exists() else None
+
+
+def load_function(where: str, name: str) -> "Callable[[np.ndarray], Any]":
+    """Import a module, or execute a file, and return a function of it; raises `BadInput` if that fails."""
+    try:
+        if where.endswith(".py"):
+            path = Path(where).resolve()
+            if not path.is_file():
+                raise BadInput(f"teacher {where}:{name}: no such file")
+            sys.path.append(str(path.parent))
+            spec: Any = importlib.util.spec_from_file_location(f"teacher_{path.stem}", path)
+            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # it is foreign code
+        raise BadInput(f"teacher {where}: it fails while it is imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise BadInput(f"teacher {where}:{name}: there is no function {name!r} in it")
+    return function
