@@ -155,6 +155,34 @@ class FrameRenderer:
         """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
         return cv2.cvtColor(self.rgb(model, data), cv2.COLOR_RGB2GRAY, dst=out)
 
+    def bodies(self, model: mujoco.MjModel, data: mujoco.MjData) -> dict[int, int]:
+        """Return how many pixels of the frame show each body that can be seen, by the body's number. Meant for `fast`."""
+        scene, segmented = self._drawing(model).scene, (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        scene.flags[list(map(int, segmented))] = 1
+        try:
+            pixels = self.rgb(model, data).astype(np.int64) @ (1, 256, 65536)  # 1 + the geom's number in the scene, or 0
+        finally:
+            scene.flags[list(map(int, segmented))] = 0
+        owner = {
+            geom.segid + 1: model.geom_bodyid[geom.objid]
+            for geom in scene.geoms[: scene.ngeom]
+            if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM
+        }
+        counts: dict[int, int] = {}
+        for number, count in zip(*np.unique(pixels, return_counts=True)):
+            if number in owner:
+                counts[int(owner[number])] = counts.get(int(owner[number]), 0) + int(count)
+        return counts
+
+    def inside(self, model: mujoco.MjModel, data: mujoco.MjData, place: np.ndarray) -> bool:
+        """Return whether a place [3] lies within the picture of the last call for this model, in front of things or behind."""
+        eye = self._drawing(model).scene.camera[0]
+        forward, up = np.array(eye.forward), np.array(eye.up)
+        across, offset = np.cross(forward, up), place - np.array(eye.pos)
+        depth = max(float(offset @ forward), 1e-9) / eye.frustum_near
+        x, y = offset @ across / depth, offset @ up / depth
+        return abs(x - eye.frustum_center) <= eye.frustum_width and eye.frustum_bottom <= y <= eye.frustum_top
+
     def close(self) -> None:
         """Free the GL contexts; closing twice is harmless."""
         while self._drawings:
