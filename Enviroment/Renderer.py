@@ -78,7 +78,9 @@ class FrameRenderer:
         self._crop, self._size, self._quality = camera, size, quality
         self._drawings: dict[int, _Drawing] = {}
         self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
-        self._known_floors: weakref.WeakKeyDictionary[mujoco.MjModel, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()
+        self._known_floors: weakref.WeakKeyDictionary[mujoco.MjModel, dict[int, np.ndarray]] = (
+            weakref.WeakKeyDictionary()
+        )
         rows, columns = size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
@@ -124,7 +126,9 @@ class FrameRenderer:
                 size, material = model.geom_size[geom, :2], model.geom_matid[geom]
                 if size.all() and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0)):
                     uniform = material >= 0 and model.mat_texuniform[material]
-                    floors[geom] = 2 * (1 if uniform else size) / (model.mat_texrepeat[material] if material >= 0 else 1)
+                    floors[geom] = (
+                        2 * (1 if uniform else size) / (model.mat_texrepeat[material] if material >= 0 else 1)
+                    )
             self._known_floors[model] = floors
         return self._known_floors[model]
 
