@@ -21,6 +21,7 @@ Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
 # `fast` sets these values of the model's `vis.quality`, and turns off these flags of the scene.
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
+PLANE_CELLS = 20  # and a plane's half size has at most so many cells
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
 
@@ -34,6 +35,10 @@ class _Drawing:
         if quality == "fast":
             for name, value in FAST.items():
                 setattr(model.vis.quality, name, value)
+            # A plane is a grid: Hopper's floor of 40 m has a vertex in every 12 cm.
+            planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value
+            sizes = model.geom_size[planes]
+            model.geom_size[planes, 2] = np.maximum(sizes[:, 2], sizes[:, :2].max(1, initial=0) / PLANE_CELLS)
         rows, columns = size
         model.vis.global_.offwidth, model.vis.global_.offheight = columns, rows
         self._gl = importlib.import_module(f"mujoco.{choose_gl_backend()}").GLContext(columns, rows)
@@ -121,14 +126,14 @@ class FrameRenderer:
     def _floors(self, model: mujoco.MjModel) -> dict[int, np.ndarray]:
         """Return the horizontal planes of limited size, and the shift in x and y after which each looks the same."""
         if model not in self._known_floors:
-            plane, floors = mujoco.mjtGeom.mjGEOM_PLANE.value, {}
-            for geom in np.flatnonzero((model.geom_type == plane) & (model.geom_bodyid == 0)).tolist():
+            floors: dict[int, np.ndarray] = {}
+            planes = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value) & (model.geom_bodyid == 0)
+            for geom in np.flatnonzero(planes).tolist():
                 size, material = model.geom_size[geom, :2], model.geom_matid[geom]
                 if size.all() and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0)):
-                    uniform = material >= 0 and model.mat_texuniform[material]
-                    floors[geom] = (
-                        2 * (1 if uniform else size) / (model.mat_texrepeat[material] if material >= 0 else 1)
-                    )
+                    textured = material >= 0
+                    tile = np.ones(2) if textured and model.mat_texuniform[material] else size
+                    floors[geom] = 2 * tile / (model.mat_texrepeat[material] if textured else 1)
             self._known_floors[model] = floors
         return self._known_floors[model]
 

@@ -66,8 +66,8 @@ def _walker(
     that the floor moves by pixels from frame to frame, and so short that it moves by less than half its pattern's period.
     """
     more = {"measures": {"speed": Measure("x_velocity", "m/s")}, "training": RECIPE, **more}
-    seen = {"camera": camera, "frame_size": (64, 64), "stack_stride": stack_stride}
-    return Task(name, env_id, tuple(proprioception), **seen, **more, reference=name)
+    more |= {"frame_size": (64, 64), "stack_stride": stack_stride, "reference": name}
+    return Task(name, env_id, tuple(proprioception), camera, **more)
 
 
 def _deepmind(make: Callable[..., Task], name: str, *arguments: Any, **more: Any) -> Task:
