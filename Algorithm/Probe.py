@@ -49,7 +49,11 @@ class Watched:
         fields = {name: values.transpose(0, 1).flatten(0, 1).numpy() for name, values in own.items()}
         fields["episode_start"][:: len(self.age)] = True
         seeds = np.repeat(np.arange(n), len(self.age))
-        return fields | {"state": state.numpy(), "proprioception": state[:, list(proprioception)].numpy(), "seed": seeds}
+        return fields | {
+            "state": state.numpy(),
+            "proprioception": state[:, list(proprioception)].numpy(),
+            "seed": seeds,
+        }
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
 # `fast` sets these values of the model's `vis.quality`, and turns off these flags of the scene.
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 10, "numstacks": 6, "numquads": 1}
+PLANE_CELLS = 20  # and a plane's half size has at most so many cells
 FAST_OFF = tuple(getattr(mujoco.mjtRndFlag, f"mjRND_{flag}") for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"))
 
 
@@ -34,6 +35,10 @@ class _Drawing:
         if quality == "fast":
             for name, value in FAST.items():
                 setattr(model.vis.quality, name, value)
+            # A plane is a grid: Hopper's floor of 40 m has a vertex in every 12 cm.
+            planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value
+            sizes = model.geom_size[planes]
+            model.geom_size[planes, 2] = np.maximum(sizes[:, 2], sizes[:, :2].max(1, initial=0) / PLANE_CELLS)
         rows, columns = size
         model.vis.global_.offwidth, model.vis.global_.offheight = columns, rows
         self._gl = importlib.import_module(f"mujoco.{choose_gl_backend()}").GLContext(columns, rows)
@@ -97,6 +102,12 @@ class FrameRenderer:
         self._crop, self._size, self._quality = camera, size, quality
         self._drawings: dict[int, _Drawing] = {}
         self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
+<<<<<<< HEAD
+=======
+        self._known_floors: weakref.WeakKeyDictionary[mujoco.MjModel, dict[int, np.ndarray]] = (
+            weakref.WeakKeyDictionary()
+        )
+>>>>>>> tasks
         rows, columns = size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
@@ -123,9 +134,39 @@ class FrameRenderer:
             body = model.cam_bodyid[self._camera.fixedcamid]
         if self._crop.follow:
             x, y, z = self._crop.lookat
+<<<<<<< HEAD
             body = model.body(self._crop.follow).id
             self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
         return data.xpos[body] if body else None
+=======
+            followed = data.body(self._crop.follow).xpos
+            self._camera.lookat[:] = followed[0] + x, followed[1] + y, z
+
+    def _update(self, model: mujoco.MjModel, data: mujoco.MjData, scene: mujoco.MjvScene) -> None:
+        """Bring the scene up to date. The floor follows where the camera does: MuJoCo draws no more of it than its size."""
+        floors = self._floors(model) if self._crop.follow else {}
+        true = {geom: data.geom_xpos[geom].copy() for geom in floors}
+        for geom, period in floors.items():
+            steps = np.round((data.body(self._crop.follow).xpos[:2] - true[geom][:2]) / period)
+            data.geom_xpos[geom, :2] += steps * period
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
+        for geom, position in true.items():
+            data.geom_xpos[geom] = position
+
+    def _floors(self, model: mujoco.MjModel) -> dict[int, np.ndarray]:
+        """Return the horizontal planes of limited size, and the shift in x and y after which each looks the same."""
+        if model not in self._known_floors:
+            floors: dict[int, np.ndarray] = {}
+            planes = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value) & (model.geom_bodyid == 0)
+            for geom in np.flatnonzero(planes).tolist():
+                size, material = model.geom_size[geom, :2], model.geom_matid[geom]
+                if size.all() and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0)):
+                    textured = material >= 0
+                    tile = np.ones(2) if textured and model.mat_texuniform[material] else size
+                    floors[geom] = 2 * tile / (model.mat_texrepeat[material] if textured else 1)
+            self._known_floors[model] = floors
+        return self._known_floors[model]
+>>>>>>> tasks
 
     def _set_frustum(self, scene: mujoco.MjvScene) -> None:
         view = self._crop.view

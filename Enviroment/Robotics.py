@@ -1,11 +1,18 @@
 """Importing this registers Gymnasium-Robotics' tasks, such as `FetchReach-v4`, with Gymnasium."""
 
+import contextlib
+import io
 from types import SimpleNamespace
 from typing import Any
 
-import gymnasium_robotics  # noqa: F401, which registers them
 import mujoco
 import numpy as np
+
+try:
+    with contextlib.redirect_stderr(io.StringIO()):  # it writes news of other environments there
+        import gymnasium_robotics  # noqa: F401, which registers them
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(f"{_error}: pip install -e '.[robotics]' brings it") from _error
 from gymnasium_robotics.envs.fetch.fetch_env import MujocoFetchEnv
 from gymnasium_robotics.utils import mujoco_utils
 

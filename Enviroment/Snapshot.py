@@ -10,6 +10,19 @@ import mujoco
 import numpy as np
 
 _SIMULATION = mujoco.mjtState.mjSTATE_INTEGRATION
+# What a step leaves computed, of the state before its last integration: Ant's next reward starts from its torso's `xpos`.
+_COMPUTED = (
+    "xpos",
+    "xquat",
+    "xmat",
+    "xipos",
+    "geom_xpos",
+    "geom_xmat",
+    "site_xpos",
+    "site_xmat",
+    "subtree_com",
+    "cfrc_ext",
+)
 _LARGEST = 10_000  # numbers of an array of the model that a snapshot holds, where an environment changes it
 
 
@@ -86,6 +99,7 @@ def snapshot(env: gym.Env, original: mujoco.MjModel) -> str:
     }
     state_of_all = {
         "simulation": state,
+        "computed": {name: getattr(data, name) for name in _COMPUTED},
         "model": changed,
         "rng": _random_state(env),
         "elapsed_steps": limit._elapsed_steps if limit else None,
@@ -110,6 +124,8 @@ def restore(env: gym.Env, saved: str, original: mujoco.MjModel) -> None:
     mujoco.mj_forward(model, data)
     # The forward pass has changed the solver's warm start, from which the next step begins.
     mujoco.mj_setState(model, data, simulated, _SIMULATION)
+    for name, value in state.get("computed", {}).items():  # older snapshots have none
+        getattr(data, name)[...] = np.reshape(value, getattr(data, name).shape)
     _set_random_state(env, state["rng"])
     if limit := time_limit(env):
         limit._elapsed_steps = state["elapsed_steps"]

@@ -1,5 +1,8 @@
 """`Task`: everything that distinguishes one task from another, as data."""
 
+import contextlib
+import importlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +16,26 @@ from Common.Files import plain
 
 if TYPE_CHECKING:
     import gymnasium as gym  # late elsewhere: a command line that only looks for a task starts without it
+
+
+@contextlib.contextmanager
+def _no_deprecations(module: str) -> Iterator[None]:
+    """Keep MuJoCo from writing, for every environment that is made, that its model's file is old.
+
+    The `module` is imported before, since DeepMind Control sets a function for warnings as well.
+    """
+    if module:
+        importlib.import_module(module)
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(
+        lambda text: None if "deprecated" in text else logging.getLogger("mujoco").warning(text)
+    )
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,8 @@ class Task:
         limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
         mujoco.set_mju_user_warning(lambda message: None)  # its compiler deprecates what other people's models say
         try:
-            env = gymnasium.make(self.env_id, **{"disable_env_checker": True, **limit, **self.keywords, **keywords})
+            with _no_deprecations(self.env_id.rpartition(":")[0]):
+                env = gymnasium.make(self.env_id, **{"disable_env_checker": True, **limit, **self.keywords, **keywords})
         except Exception as error:  # it is foreign code
             raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
         finally:

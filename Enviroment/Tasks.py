@@ -6,8 +6,10 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +28,23 @@ def _reacher_distance(state: np.ndarray) -> np.ndarray:
     return np.linalg.norm(state[..., 8:10], axis=-1)
 
 
-# The recipe of the longer tasks, as settings of `Train_Teacher_Pusher/Mujoco_main.py`; a task's `training` changes some.
+def _tip_height(state: np.ndarray) -> np.ndarray:
+    (sin, sin_2), (cos, cos_2) = np.moveaxis(state[..., 1:3], -1, 0), np.moveaxis(state[..., 3:5], -1, 0)
+    return 0.6 * (cos + cos * cos_2 - sin * sin_2)  # both poles are 0.6 m long; the second angle counts from the first
+
+
+def _ball_is_in_cup(state: np.ndarray) -> np.ndarray:
+    # The ball starts 0.4 m below the cup, whose inside, 5 cm below its rim's height, is a square of 10 cm; its radius is 2.5 cm.
+    return (np.abs(state[..., 0:2] - state[..., 2:4] - (0.0, 0.05 - 0.4)) < 0.025).all(-1)
+
+
+def _fetch_distance(state: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(state[..., 0:3] - state[..., 3:6], axis=-1)
+
+
+# The recipe of most tasks, as settings of `Train_Teacher_Pusher/Mujoco_main.py`; a task's `training` changes some.
 RECIPE = {
-    "total_timesteps": 1_500_000,
+    "total_timesteps": 1_000_000,
     "num_envs": 8,
     "gradient_steps": 8,
     "hidden": 256,
@@ -38,11 +54,50 @@ RECIPE = {
     "learning_rate_end": 1e-4,
     "learning_starts": 10_000,
 }
-# A walker's student is given its joints and its trunk's orientation and turning, as encoders and an IMU know them. Height and
-# speed it must see: the camera follows the trunk over the ground, never up or down, and the floor moves past. The stride is so
-# long that the floor moves by pixels from frame to frame, and so short that it moves by less than half its pattern's period.
-SPEED = {"speed": Measure("x_velocity", "m/s")}
 
+
+def _walker(
+    name: str, env_id: str, proprioception: Iterable[int], camera: Camera, stack_stride: int, **more: Any
+) -> Task:
+    """Return the task of a robot that moves over the ground.
+
+    A student is given its joints and its trunk's orientation and turning, as encoders and an IMU know them. Height and speed it
+    must see: the camera follows the trunk over the ground, never up and down, and the floor moves past. The stride is so long
+    that the floor moves by pixels from frame to frame, and so short that it moves by less than half its pattern's period.
+    """
+    more = {"measures": {"speed": Measure("x_velocity", "m/s")}, "training": RECIPE, **more}
+    more |= {"frame_size": (64, 64), "stack_stride": stack_stride, "reference": name}
+    return Task(name, env_id, tuple(proprioception), camera, **more)
+
+
+def _deepmind(make: Callable[..., Task], name: str, *arguments: Any, **more: Any) -> Task:
+    """Return a task of DeepMind Control's; all have 1,000 steps and rewards from 0 to 1."""
+    return make(name, f"Enviroment.DeepMind:dm_control/{name}-v0", *arguments, max_episode_steps=1000, **more)
+
+
+def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **training: Any) -> Task:
+    """Return a task of the Fetch robot: the state is `achieved_goal`, `desired_goal` and `observation`.
+
+    A student knows the gripper's position and velocities, from the arm's joints; object and goal it must see.
+    """
+    return Task(
+        name=name,
+        env_id=f"Enviroment.Robotics:{name}-v4",
+        proprioception=proprioception,
+        camera=camera,
+        success="is_success",
+        measures={"distance": Measure(_fetch_distance, "m")},
+        frame_size=(84, 84),
+        stack_stride=1,
+        training_keywords={"reward_type": "dense"},  # the task's own, -1 until success, needs relabelled goals (HER)
+        training=RECIPE | {"gamma": 0.95, **training},
+        reference=name,
+    )
+
+
+# DeepMind's walker, whose state is the torso's height, the limbs' orientations and the joints' velocities.
+_WALKER = (*range(1, 15), *range(17, 24))
+_WALKER_CAMERA = Camera(2.9, (0.0, 0.0, 0.8), 90.0, -28.0, follow="torso")
 
 TASKS = {
     "Pusher": Task(
@@ -65,38 +120,121 @@ TASKS = {
         measures={"distance": Measure(_reacher_distance, "m")},
         reference="Reacher",
     ),
-    "HalfCheetah": Task(
-        name="HalfCheetah",
-        env_id="HalfCheetah-v5",
-        proprioception=(*range(1, 8), *range(10, 17)),
-        camera=Camera(3.0, (0.0, 0.0, 0.1), 90.0, -15.0, follow="torso"),
-        measures=SPEED,
+    # The camera moves with the cart, so that small angles of the poles, which it alone knows, are many pixels. The cart's
+    # position and velocity come from its encoder.
+    "InvertedDoublePendulum": Task(
+        name="InvertedDoublePendulum",
+        env_id="InvertedDoublePendulum-v5",
+        proprioception=(0, 5),
+        camera=Camera(1.75, (0.0, 0.0, 0.58), 90.0, 0.0, follow="cart"),
+        measures={"height": Measure(_tip_height, "m")},
         frame_size=(64, 64),
-        stack_stride=1,  # 0.05 s, in which a good teacher runs 0.6 m; the floor repeats after 1.33 m
-        training=RECIPE,
-        reference="HalfCheetah",
+        stack_stride=1,
+        training=RECIPE | {"total_timesteps": 300_000, "learning_starts": 1_000},
+        reference="InvertedDoublePendulum",
     ),
-    "Walker2d": Task(
-        name="Walker2d",
-        env_id="Walker2d-v5",
-        proprioception=(*range(1, 8), *range(10, 17)),
-        camera=Camera(3.0, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
-        measures=SPEED,
-        frame_size=(64, 64),
+    "HalfCheetah": _walker(
+        "HalfCheetah",
+        "HalfCheetah-v5",
+        (*range(1, 8), *range(10, 17)),
+        Camera(3.0, (0.0, 0.0, 0.1), 90.0, -15.0, follow="torso"),
+        stack_stride=1,  # 0.05 s, in which a good teacher runs 0.6 m; the floor repeats after 1.33 m
+        training=RECIPE | {"total_timesteps": 1_500_000},
+    ),
+    "Hopper": _walker(
+        "Hopper",
+        "Hopper-v5",
+        (*range(1, 5), *range(7, 11)),
+        Camera(2.8, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
         stack_stride=4,  # of steps of 8 ms
         training=RECIPE | {"learning_rate": 3e-4},
-        reference="Walker2d",
     ),
-    "Hopper": Task(
-        name="Hopper",
-        env_id="Hopper-v5",
-        proprioception=(*range(1, 5), *range(7, 11)),
-        camera=Camera(2.8, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
-        measures=SPEED,
-        frame_size=(64, 64),
+    "Walker2d": _walker(
+        "Walker2d",
+        "Walker2d-v5",
+        (*range(1, 8), *range(10, 17)),
+        Camera(3.0, (0.0, 0.0, 0.7), 90.0, -15.0, follow="torso"),
         stack_stride=4,
-        training=RECIPE | {"total_timesteps": 1_000_000, "learning_rate": 3e-4},
-        reference="Hopper",
+        training=RECIPE | {"total_timesteps": 1_500_000, "learning_rate": 3e-4},
+    ),
+    "Ant": _walker(
+        "Ant",
+        "Ant-v5",
+        (*range(1, 13), *range(16, 27)),
+        Camera(4.8, (0.0, 0.0, 0.3), 90.0, -45.0, follow="torso"),  # from above as well, since it moves both ways
+        stack_stride=1,
+        training=RECIPE | {"total_timesteps": 3_000_000, "learning_rate": 3e-4},
+    ),
+    "Swimmer": _walker(
+        "Swimmer",
+        "Swimmer-v5",
+        (0, 1, 2, 5, 6, 7),
+        Camera(5.5, (0.0, 0.0, 0.0), 90.0, -90.0, follow="mid"),
+        stack_stride=4,
+        training=RECIPE | {"gamma": 0.9999},  # a stroke pays off late
+    ),
+    "walker-walk": _deepmind(_walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=4, measures={}),
+    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, stack_stride=2, measures={}),
+    "cheetah-run": _deepmind(
+        _walker,
+        "cheetah-run",
+        (*range(1, 8), *range(10, 17)),
+        Camera(2.4, (0.1, 0.0, 0.4), 90.0, -30.0, follow="torso"),
+        stack_stride=2,
+        measures={"speed": Measure(lambda state: state[..., 8], "m/s")},
+    ),
+    "reacher-hard": _deepmind(
+        Task,
+        "reacher-hard",
+        (0, 1, 4, 5),
+        Camera(0.62, (0.0, 0.0, 0.0), 90.0, -90.0),
+        success=lambda state: np.linalg.norm(state[..., 2:4], axis=-1) <= 0.025,  # the radii of target and fingertip
+        measures={"distance": Measure(lambda state: np.linalg.norm(state[..., 2:4], axis=-1), "m")},
+        frame_size=(84, 84),  # in which the target is 5 pixels wide
+        training=RECIPE,
+        reference="reacher-hard",
+    ),
+    "finger-spin": _deepmind(
+        Task,
+        "finger-spin",
+        (0, 1, 4, 5, 6, 7),  # the finger's joints and touch; the spinner is nobody's but the camera's
+        Camera(1.05, (-0.08, 0.0, 0.4), 90.0, 0.0),
+        success=lambda state: state[..., 8] <= -15.0,
+        measures={"spin": Measure(lambda state: -state[..., 8], "rad/s")},
+        frame_size=(64, 64),
+        stack_stride=1,  # 0.02 s; the spinner looks the same after half a turn
+        training=RECIPE | {"total_timesteps": 500_000},
+        reference="finger-spin",
+    ),
+    "ball_in_cup-catch": _deepmind(
+        Task,
+        "ball_in_cup-catch",
+        (0, 1, 4, 5),
+        Camera(1.05, (0.0, 0.0, 0.45), 90.0, 0.0, follow="cup"),
+        success=_ball_is_in_cup,
+        frame_size=(84, 84),
+        training=RECIPE | {"total_timesteps": 500_000},
+        reference="ball_in_cup-catch",
+    ),
+    "cartpole-swingup": _deepmind(
+        Task,
+        "cartpole-swingup",
+        (0, 3),  # the cart's encoder; the pole is the camera's, which moves with the cart
+        Camera(2.7, (0.0, 0.0, 1.0), 90.0, 0.0, follow="cart"),
+        frame_size=(64, 64),
+        training=RECIPE | {"total_timesteps": 500_000},
+        reference="cartpole-swingup",
+    ),
+    # From the side the gripper is narrow, and hides the fewest goals. Those of FetchReach are in the air: the camera is so near
+    # that their mark is 5 to 9 pixels wide, by distance.
+    "FetchReach": _fetch(
+        "FetchReach", tuple(range(6, 16)), Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0), total_timesteps=100_000
+    ),
+    "FetchPush": _fetch(
+        "FetchPush",
+        (*range(6, 9), 15, 16, *range(26, 31)),
+        Camera(0.66, (1.34, 0.75, 0.42), 100.0, -45.0),
+        total_timesteps=2_000_000,
     ),
 }
 

@@ -3,15 +3,18 @@ import subprocess
 import sys
 import threading
 
+import mujoco
 import numpy as np
 import pytest
 import torch
 
 from Algorithm.Test_model import Baseline, evaluate
 from Common.Errors import BadInput
+from Enviroment.Snapshot import restores_exactly, simulation
 from Enviroment.Tasks import TASKS, Camera, Task, find_task
 from Enviroment.Utils import make_env, make_vector_env, make_world
 from Models.Model_Pusher import StateStatistics, make_student
+from Train_Teacher_Pusher.Mujoco_main import TeacherConfig
 
 # An environment of 5 steps whose reward is 2, and 1 more where PyTorch is loaded.
 FILE = """
@@ -65,6 +68,52 @@ def test_shipped_tasks_are_found_by_name():
         task.check()
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_a_shipped_task_fits_and_continues_exactly(name):
+    task = TASKS[name]
+    pytest.importorskip({"Deep": "dm_control", "Robo": "gymnasium_robotics"}.get(task.env_id[11:15], "gymnasium"))
+    env = task.make()
+    task.check_environment(env, frames=True)
+    state, _ = env.reset(seed=0)
+    assert len(set(task.proprioception)) == len(task.proprioception) < len(state)
+    state, _, _, _, info = env.step(np.zeros(env.action_space.shape, np.float32))
+    assert task.measured(state, info).keys() >= task.measures.keys()
+    assert restores_exactly(task.make)
+    settings = {field.name for field in dataclasses.fields(TeacherConfig)} | {"algorithm"}
+    assert set(task.training) <= settings
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["HalfCheetah", "Ant", "Walker2d"])
+def test_a_walker_stays_in_the_picture_and_the_floor_below_it(name):
+    """Far away, the picture is that of the start; half a floor tile further, it is another."""
+    env, pictures = make_env(TASKS[name]), []
+    start = env.reset(seed=0)[0]["Frame"]
+    model, data = simulation(env)
+    period = 2 * model.geom("floor").size[0] / model.mat_texrepeat[model.geom("floor").matid[0], 0]
+    for periods in (450.0, 450.5):
+        env.reset(seed=0)
+        data.qpos[0] += periods * period
+        mujoco.mj_forward(model, data)
+        pictures.append(env.observation(env.env.observation(np.zeros(env.env.env.observation_space.shape)))["Frame"])
+    assert np.abs(pictures[0].astype(int) - start).mean() < 1
+    assert np.abs(pictures[1].astype(int) - start).mean() > 20
+    env.close()
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
+    for name, package, extra in (
+        ("walker-walk", "dm_control", "dmc"),
+        ("FetchReach", "gymnasium_robotics", "robotics"),
+    ):
+        module = TASKS[name].env_id.partition(":")[0]
+        for key in [key for key in sys.modules if key == module or key.split(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, key)
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(BadInput, match=rf"pip install -e '\.\[{extra}\]'"):
+            TASKS[name].make()
+
+
 def test_a_task_of_a_module_is_found(folder, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     (folder / "my_module.py").write_text("from Enviroment.Tasks import TASKS\nMINE = TASKS['Reacher']\n")
@@ -86,7 +135,7 @@ def test_a_task_of_a_file_is_found_from_anywhere(folder, arm, monkeypatch):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("Nothing", "task 'Nothing' is unknown: Pusher, Reacher, package.module:NAME or path/to/tasks.py:NAME"),
+        ("Nothing", "FetchPush, package.module:NAME or path/to/tasks.py:NAME is needed"),
         ("", "task '' is unknown: Pusher"),
         ("tasks.py", "task tasks.py: which task of that file is missing; tasks.py:NAME is needed"),
         ("no_such_module:ARM", "No module named 'no_such_module'; a file is given as path/to/tasks.py:NAME"),
