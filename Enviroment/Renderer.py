@@ -85,7 +85,8 @@ def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndar
         elif material >= 0:
             period = 2 / model.mat_texrepeat[material]  # two of its units, whatever a unit of a plane is
         own = model.geom_pos[geom.objid, :2]
-        if (size > 0).all() and np.abs(geom.mat[2, 2]) > 0.999:  # MuJoCo itself moves infinite ones
+        level = model.geom_bodyid[geom.objid] == 0 and np.array_equal(model.geom_quat[geom.objid], (1, 0, 0, 0))
+        if level and size.all():  # MuJoCo itself moves infinite ones
             geom.pos[:2] = own + np.round((place[:2] - own) / period) * period
 
 
@@ -102,12 +103,6 @@ class FrameRenderer:
         self._crop, self._size, self._quality = camera, size, quality
         self._drawings: dict[int, _Drawing] = {}
         self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
-<<<<<<< HEAD
-=======
-        self._known_floors: weakref.WeakKeyDictionary[mujoco.MjModel, dict[int, np.ndarray]] = (
-            weakref.WeakKeyDictionary()
-        )
->>>>>>> tasks
         rows, columns = size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
@@ -134,39 +129,9 @@ class FrameRenderer:
             body = model.cam_bodyid[self._camera.fixedcamid]
         if self._crop.follow:
             x, y, z = self._crop.lookat
-<<<<<<< HEAD
             body = model.body(self._crop.follow).id
             self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
         return data.xpos[body] if body else None
-=======
-            followed = data.body(self._crop.follow).xpos
-            self._camera.lookat[:] = followed[0] + x, followed[1] + y, z
-
-    def _update(self, model: mujoco.MjModel, data: mujoco.MjData, scene: mujoco.MjvScene) -> None:
-        """Bring the scene up to date. The floor follows where the camera does: MuJoCo draws no more of it than its size."""
-        floors = self._floors(model) if self._crop.follow else {}
-        true = {geom: data.geom_xpos[geom].copy() for geom in floors}
-        for geom, period in floors.items():
-            steps = np.round((data.body(self._crop.follow).xpos[:2] - true[geom][:2]) / period)
-            data.geom_xpos[geom, :2] += steps * period
-        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
-        for geom, position in true.items():
-            data.geom_xpos[geom] = position
-
-    def _floors(self, model: mujoco.MjModel) -> dict[int, np.ndarray]:
-        """Return the horizontal planes of limited size, and the shift in x and y after which each looks the same."""
-        if model not in self._known_floors:
-            floors: dict[int, np.ndarray] = {}
-            planes = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value) & (model.geom_bodyid == 0)
-            for geom in np.flatnonzero(planes).tolist():
-                size, material = model.geom_size[geom, :2], model.geom_matid[geom]
-                if size.all() and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0)):
-                    textured = material >= 0
-                    tile = np.ones(2) if textured and model.mat_texuniform[material] else size
-                    floors[geom] = 2 * tile / (model.mat_texrepeat[material] if textured else 1)
-            self._known_floors[model] = floors
-        return self._known_floors[model]
->>>>>>> tasks
 
     def _set_frustum(self, scene: mujoco.MjvScene) -> None:
         view = self._crop.view
@@ -198,10 +163,17 @@ class FrameRenderer:
 
     def bodies(self, model: mujoco.MjModel, data: mujoco.MjData) -> dict[int, int]:
         """Return how many pixels of the frame show each body that can be seen, by the body's number. Meant for `fast`."""
-        scene, segmented = self._drawing(model).scene, (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        scene, segmented = (
+            self._drawing(model).scene,
+            (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR),
+        )
         scene.flags[list(map(int, segmented))] = 1
         try:
-            pixels = self.rgb(model, data).astype(np.int64) @ (1, 256, 65536)  # 1 + the geom's number in the scene, or 0
+            pixels = self.rgb(model, data).astype(np.int64) @ (
+                1,
+                256,
+                65536,
+            )  # 1 + the geom's number in the scene, or 0
         finally:
             scene.flags[list(map(int, segmented))] = 0
         owner = {

@@ -1,15 +1,12 @@
 """Environments of every kind through the workers."""
 
-import dataclasses
-import textwrap
+from pathlib import Path
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
-from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
 from Algorithm.Episodes import run_episodes
 from Algorithm.Test_model import Baseline, evaluate, figures, table
@@ -149,11 +146,11 @@ def test_a_followed_walker_stays_in_the_picture():
     first, _ = env.reset(seed=0)
     unwrapped = env.unwrapped
     unwrapped.set_state(unwrapped.init_qpos + np.eye(6)[0] * 50, unwrapped.init_qvel)
-    model, data = simulation(env)
+    _, data = simulation(env)
     later = env.get_wrapper_attr("observation")({})["Frame"]
     assert data.body("torso").xpos[0] == 50
-    middle = (slice(20, 44), slice(56, 72))
-    assert np.abs(first["Frame"][middle].astype(int) - later[middle]).mean() < 10
+    assert np.abs(first["Frame"].astype(int) - later).mean() < 20
+    assert later[50:].std() > 20, "the floor ends"
     env.close()
     for camera, message in (
         (Camera(name="nothing"), "has no camera 'nothing'; its model has track"),
@@ -214,7 +211,7 @@ def test_colours_of_a_mid_episode_are_restored():
     painted = task(Cart, paints=True)
     world = make_world(painted, 2, 1)
     world.reset([3, 4])
-    before = drive(world, 2)[-1].obs["Frame"].clone()
+    drive(world, 2)
     saved = world.state()
     after = [step.obs["Frame"].clone() for step in drive(world, 2)]
     world.reset([5, 6])
@@ -222,16 +219,16 @@ def test_colours_of_a_mid_episode_are_restored():
     again = [step.obs["Frame"].clone() for step in drive(world, 2)]
     world.close()
     assert all(torch.equal(a, b) for a, b in zip(after, again))
-    assert not torch.equal(before, after[-1]) or True
 
 
 def test_keywords_and_an_xml_of_ones_own(tmp_path):
     from gymnasium.envs.mujoco import hopper_v5
 
-    xml = tmp_path / "tall.xml"
-    source = hopper_v5.__file__.replace("hopper_v5.py", "assets/hopper.xml")
-    xml.write_text(open(source).read().replace('name="torso" ', 'name="torso" '))
+    source = Path(hopper_v5.__file__).with_name("assets") / "hopper.xml"
+    xml = tmp_path / "light.xml"
+    xml.write_text(source.read_text().replace('name="torso_geom"', 'name="torso_geom" mass="0.5"'))
     hopper = Task("Own", "Hopper-v5", (0,), Camera(name="track"), keywords={"xml_file": str(xml), "frame_skip": 2})
     env = hopper.make()
     assert env.unwrapped.frame_skip == 2
+    assert env.unwrapped.model.body("torso").mass == 0.5
     env.close()
