@@ -98,6 +98,7 @@ def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **trainin
 # DeepMind's walker, whose state is the torso's height, the limbs' orientations and the joints' velocities.
 _WALKER = (*range(1, 15), *range(17, 24))
 _WALKER_CAMERA = Camera(2.9, (0.0, 0.0, 0.8), 90.0, -28.0, follow="torso")
+_WALKER_SPEED = {"speed": Measure(lambda state: state[..., 16], "m/s")}
 
 TASKS = {
     "Pusher": Task(
@@ -173,8 +174,8 @@ TASKS = {
         stack_stride=4,
         training=RECIPE | {"gamma": 0.9999},  # a stroke pays off late
     ),
-    "walker-walk": _deepmind(_walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=4, measures={}),
-    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, stack_stride=2, measures={}),
+    "walker-walk": _deepmind(_walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=4, measures=_WALKER_SPEED),
+    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, stack_stride=2, measures=_WALKER_SPEED),
     "cheetah-run": _deepmind(
         _walker,
         "cheetah-run",
