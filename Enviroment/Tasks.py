@@ -227,7 +227,7 @@ TASKS = {
         reference="cartpole-swingup",
     ),
     # From the side the gripper is narrow, and hides the fewest goals. Those of FetchReach are in the air: the camera is so near
-    # that their mark is 5 to 9 pixels wide, by distance.
+    # that their mark is 4 to 7 pixels wide, by distance.
     "FetchReach": _fetch(
         "FetchReach", tuple(range(6, 16)), Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0), total_timesteps=100_000
     ),
