@@ -98,6 +98,7 @@ def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **trainin
 # DeepMind's walker, whose state is the torso's height, the limbs' orientations and the joints' velocities.
 _WALKER = (*range(1, 15), *range(17, 24))
 _WALKER_CAMERA = Camera(2.9, (0.0, 0.0, 0.8), 90.0, -28.0, follow="torso")
+_WALKER_SPEED = {"speed": Measure(lambda state: state[..., 16], "m/s")}
 
 TASKS = {
     "Pusher": Task(
@@ -173,8 +174,8 @@ TASKS = {
         stack_stride=4,
         training=RECIPE | {"gamma": 0.9999},  # a stroke pays off late
     ),
-    "walker-walk": _deepmind(_walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=4, measures={}),
-    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, stack_stride=2, measures={}),
+    "walker-walk": _deepmind(_walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=4, measures=_WALKER_SPEED),
+    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, stack_stride=2, measures=_WALKER_SPEED),
     "cheetah-run": _deepmind(
         _walker,
         "cheetah-run",
@@ -226,7 +227,7 @@ TASKS = {
         reference="cartpole-swingup",
     ),
     # From the side the gripper is narrow, and hides the fewest goals. Those of FetchReach are in the air: the camera is so near
-    # that their mark is 5 to 9 pixels wide, by distance.
+    # that their mark is 4 to 7 pixels wide, by distance.
     "FetchReach": _fetch(
         "FetchReach", tuple(range(6, 16)), Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0), total_timesteps=100_000
     ),
