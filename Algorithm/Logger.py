@@ -206,15 +206,19 @@ class RunLogger:
         }
 
     def _print_test(self, row: Mapping[str, float]) -> None:
+        successes = "test/ID/success" in row  # or the task knows none
+
         def line(first: str, who: str = "") -> str:
             for key in (f"test/{part}/{who}" for part in PARTS):
-                normalized = 1.0 if who else row[key + "normalized_return"]
-                first += f"{row[key + 'return']:10.2f}{normalized:7.3f}{row[key + 'success']:8.2f}"
+                normalized = 1.0 if who else row.get(key + "normalized_return", float("nan"))
+                first += f"{row[key + 'return']:10.2f}{normalized:7.3f}"
+                first += f"{row[key + 'success']:8.2f}" if successes else ""
             return first
 
         lines = [line(f"{int(row[AXES[0]]):>9}{int(row[AXES[1]]):>10}")]
         if not self._titled:
-            title = "".join(f"{part + ' return':>10}{'norm.':>7}{'success':>8}" for part in PARTS)
+            last = f"{'success':>8}" if successes else ""
+            title = "".join(f"{part + ' return':>10}{'norm.':>7}{last}" for part in PARTS)
             lines = [f"{'updates':>9}{'samples':>10}{title}", line(f"{'teacher':>19}", "teacher_"), *lines]
             self._titled = True
         self._bar.write("\n".join(lines), file=sys.stdout)

@@ -215,13 +215,17 @@ class StudentTest:
         }
 
     def __call__(self, student: Policy, recording: Recording | None = None) -> dict[str, float]:
-        """Return the metrics `test/{ID,OD}/...` of a student's deterministic policy; `recording` takes its episodes."""
+        """Return the metrics `test/{ID,OD}/...` that a student's deterministic policy has; `recording` takes its episodes."""
         metrics = {}
         for name, found in self._figures(self._evaluate(student, recording=recording)).items():
-            for figure in ("return", "normalized_return", "success", "action_accuracy", "entropy"):
-                metrics[f"test/{name}/{figure}"] = found["student"].get(figure, float("nan"))
-            for who, figure in (("teacher", "return"), ("teacher", "success"), ("zero", "return")):
-                metrics[f"test/{name}/{who}_{figure}"] = found[who][figure]
+            wanted = [
+                ("student", figure)
+                for figure in ("return", "normalized_return", "success", "action_accuracy", "entropy")
+            ]
+            for who, figure in (*wanted, ("teacher", "return"), ("teacher", "success"), ("zero", "return")):
+                if figure in found[who]:
+                    own = "" if who == "student" else f"{who}_"
+                    metrics[f"test/{name}/{own}{figure}"] = found[who][figure]
         return metrics
 
     def report(self, student: Policy, recording: Recording | None = None) -> dict[str, dict[str, dict[str, float]]]:

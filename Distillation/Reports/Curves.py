@@ -63,42 +63,47 @@ def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     looks = _looks(groups)
     timed = any(run.series("time/elapsed_s", "test/OD/return").size for run in runs)
     xs = [axis for axis in AXES if timed or axis != "time/elapsed_s"]
-    panels = figure.subplots(2, len(xs), sharex="col", sharey="row", squeeze=False)
+    metrics = ["normalized_return"]
+    if any(run.series("test/OD/success").size for run in runs):  # or the task knows no success
+        metrics.append("success")
+    panels = figure.subplots(len(metrics), len(xs), sharex="col", sharey="row", squeeze=False)
     # One experiment is drawn on both sets of seeds, several on the seeds that none of them saw.
     parts = {"OD": "OD seeds", "ID": "ID seeds"} if len(groups) == 1 else {"OD": ""}
     for column, x in enumerate(xs):
-        for axes, metric in zip(panels[:, column], ("normalized_return", "success")):
+        for axes, metric in zip(panels[:, column], metrics):
             for group in groups:
                 for part, called in parts.items():
                     faint = {"alpha": 0.45} if part == "ID" else {}
                     _curve(axes, group, x, f"test/{part}/{metric}", looks[group.label] | faint, called)
-        panels[1, column].set_xlabel(AXES[x][0])
-        panels[1, column].locator_params(axis="x", nbins=6)
+        panels[-1, column].set_xlabel(AXES[x][0])
+        panels[-1, column].locator_params(axis="x", nbins=6)
     _limit_and_mark(panels, runs, list(parts))
     known = references(runs, Run.last_test)
     if known is not None:
-        zero, teacher, _ = known
+        zero, teacher = known
         both_ways = (lambda y: zero + y * (teacher - zero), lambda r: (r - zero) / (teacher - zero))
         panels[0, -1].secondary_yaxis("right", both_ways).set_ylabel("return")
 
 
 def _limit_and_mark(panels: Any, runs: Sequence[Run], parts: Sequence[str]) -> None:
-    """Choose the limits of returns (row 0) and successes (row 1), and draw the teacher and standing still."""
+    """Choose the limits of returns (row 0) and successes (row 1, if there is one), and draw the teacher and standing still."""
     # The axes begin at standing still, unless all curves are far above it. The worst policies fall below the picture, and
     # with a bad teacher students rise above it.
     columns = [[f"test/{part}/{metric}" for part in parts] for metric in ("normalized_return", "success")]
     lowest = (min(run.series(name).min(initial=1) for run in runs for name in names) for names in columns)
     bottom, least = (low if low > 0.5 else min(low, 0) for low in lowest)
     dashed = {"color": "black", "linestyle": (0, (6, 3)), "linewidth": 1.2}
-    for returns, successes in panels.T:
-        returns.axhline(1, label="teacher", **dashed)
+    for axes in panels[0]:
+        axes.axhline(1, label="teacher", **dashed)
         if bottom <= 0:
-            returns.axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
+            axes.axhline(0, color="gray", linestyle=(0, (2, 2)), linewidth=1.2, label="standing still")
+    for axes in panels[1:].flat:
         for success in {run.last("test/OD/teacher_success") for run in runs} - {float("nan")}:
-            successes.axhline(success, **dashed)
+            axes.axhline(success, **dashed)
     panels[0, 0].set_ylabel("normalized return")
     panels[0, 0].set_ylim(max(bottom, -0.95) - 0.05, min(panels[0, 0].get_ylim()[1], 1.6))
-    panels[1, 0].set(ylabel="success", ylim=(least - 0.03, 1.03))
+    for axes in panels[1:, 0]:
+        axes.set(ylabel="success", ylim=(least - 0.03, 1.03))
 
 
 def metric_names(runs: Sequence[Run], what: str) -> list[str]:

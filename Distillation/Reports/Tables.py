@@ -42,8 +42,9 @@ def scores(runs: Sequence[Run]) -> list[list[str]]:
     table = [["", "runs", "updates", "episodes", *COLUMNS], *(row for _, row in rows)]
     known = references(runs, Run.score)
     if known is not None:
-        zero, teacher, success = known
-        table.append(["teacher", "", "", "", f"{teacher:.2f}", "1.000", "1.000", f"{success:.2f}", "", ""])
+        zero, teacher = known
+        success = _with_interval([runs[0].score("success", "teacher")], COLUMNS["success"][1])
+        table.append(["teacher", "", "", "", f"{teacher:.2f}", "1.000", "1.000", success, "", ""])
         table.append(["standing still", "", "", "", f"{zero:.2f}", "0.000", "0.000", "", "", ""])
     return table
 

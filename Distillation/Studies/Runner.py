@@ -68,7 +68,9 @@ class Runner:
         if call.run is not None:
             summary = release(call.run)
             self._spent.setdefault(call.kind, []).append(max(seconds, summary["training_seconds"]))
-            scores = "normalized {normalized_return:.3f}  success {success:.2f}  ".format(**summary["OD"]["student"])
+            student = summary["OD"]["student"]
+            shown = {"normalized": "normalized_return", "success": "success"}
+            scores = "".join(f"{name} {student[key]:.3f}  " for name, key in shown.items() if key in student)
         print(f"{call.name:<30}{_clock(seconds):>8}  {scores}{self._left()}", flush=True)
 
     def _left(self) -> str:

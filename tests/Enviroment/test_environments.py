@@ -91,7 +91,8 @@ def task(entry, name="Cart", **keywords):
 
 def drive(world, steps, value=0.5):
     action = torch.full((world.num_envs, *world.action_space.shape), value)
-    return [world.step(action) for _ in range(steps)]
+    for _ in range(steps):
+        yield world.step(action)
 
 
 def test_the_task_gives_the_time_limit_that_the_registration_lacks():
@@ -107,7 +108,7 @@ def test_the_task_gives_the_time_limit_that_the_registration_lacks():
 def test_dictionaries_and_scalars_are_flattened_in_the_order_of_their_names():
     world = make_world(task(Dictionary, "Dictionary"), 1, 1, frames=False)
     world.reset([0])
-    step = drive(world, 3, 1.0)[-1]
+    *_, step = drive(world, 3, 1.0)
     place, speed = step.obs["State"][0].tolist()
     assert world.spaces["State"].dtype == np.float32
     assert 0 < place < speed
@@ -164,7 +165,7 @@ def test_physics_that_mujoco_resets_in_mid_episode_end_the_run():
     world = make_world(task(Cart, explodes_at=0.03), 2, 1, frames=False)
     world.reset([0, 1])
     with pytest.raises(NonFinite, match="the physics of environment 0 became unstable, and MuJoCo reset them"):
-        drive(world, 20)
+        list(drive(world, 20))
     world.close()
 
 
@@ -211,7 +212,7 @@ def test_colours_of_a_mid_episode_are_restored():
     painted = task(Cart, paints=True)
     world = make_world(painted, 2, 1)
     world.reset([3, 4])
-    drive(world, 2)
+    list(drive(world, 2))
     saved = world.state()
     after = [step.obs["Frame"].clone() for step in drive(world, 2)]
     world.reset([5, 6])
