@@ -16,7 +16,7 @@ from Models.Impoola import Impoola, head
 from Models.Memory import FrameStack, Observation
 from Models.Utils import screen
 
-UPDATES, BATCH = 400, 64
+UPDATES, BATCH = 300, 64
 CONSTANT = 1e-4  # an entry of a smaller standard deviation is not worth reading
 
 
@@ -84,7 +84,7 @@ def watch(world: World, policy: GaussianPolicy, steps: int, first_seed: int) -> 
 def read_states(watched: Watched, entries: Sequence[int], stack: FrameStack) -> dict[int, float]:
     """Return how much of each entry of the state a probe reads from stacks of frames: R^2 on held-out episodes.
 
-    The probe is a small Impoola network, trained on three quarters of the environments for 400 updates of 64 samples. R^2 is
+    The probe is a small Impoola network, trained on three quarters of the environments for 300 updates of 64 samples. R^2 is
     1 for an entry that it reads exactly, and 0 or less for one of which it knows no more than the mean. Entries that do not
     move are left out.
     """

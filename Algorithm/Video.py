@@ -107,8 +107,10 @@ def _episode(
         picture = np.concatenate([run.draw(renderer, task) for run in runs], axis=1)
         text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if recording.stacks else "")
         if stacks is not None:
-            frames = [_frames(stacks, picture.shape[1])]
-        yield np.concatenate([picture, _strip(text, picture.shape[1], WHITE), *(frames if recording.stacks else [])])
+            frames = [draw_stack(stacks, picture.shape[1])]
+        yield np.concatenate(
+            [picture, text_strip(text, picture.shape[1], WHITE), *(frames if recording.stacks else [])]
+        )
         for run in runs:
             action = recorded[n]
             if run is not runs[0] and teacher is not None:  # the teacher was not recorded
@@ -131,7 +133,7 @@ class _Run:
             text = f"{self._name}   return {self._total:6.1f}{task.caption(self.state, self._info)}"
             scene = renderer.rgb(*simulation(self._env))  # type: ignore[misc]
             colour = GREEN if task.measured(self.state, self._info).get("success") else WHITE
-            self._picture = np.concatenate([_strip(text, scene.shape[1], colour), scene])
+            self._picture = np.concatenate([text_strip(text, scene.shape[1], colour), scene])
         return self._picture
 
     def step(self, action: np.ndarray) -> None:
@@ -141,13 +143,14 @@ class _Run:
             self._total, self.done = self._total + float(reward), terminated or truncated
 
 
-def _strip(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarray:
+def text_strip(text: str, width: int, colour: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """Draw a line of text as RGB uint8 [STRIP, width, 3]."""
     strip = np.full((STRIP, width, 3), 24, np.uint8)
     cv2.putText(strip, text, (10, STRIP - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
     return strip
 
 
-def _frames(stack: np.ndarray, width: int) -> np.ndarray:
+def draw_stack(stack: np.ndarray, width: int) -> np.ndarray:
     """Draw a stack uint8 [stack, rows, columns] side by side, as RGB of a given width."""
     columns = width // len(stack)
     rows = columns * stack.shape[1] // stack.shape[2]

@@ -21,6 +21,7 @@ from Common import Parallel
 from Common.Errors import BadInput
 from Common.Files import write_json
 from Common.Machine import cores, resolve_device, resolve_precision
+from Distillation.Check import unchecked
 from Distillation.Datasets import collect
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, prepare
 from Distillation.Reports.Curves import draw
@@ -55,6 +56,8 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
             teacher = open_teacher(job.place.teacher, task, job.place.device)
         with Parallel.agreed():
             check_ranks(job, teacher_hash(job.place.teacher, task))
+        if not (Parallel.rank() or job.place.quiet) and (warning := unchecked(task, job.place.teacher)):
+            print(warning, file=sys.stderr)
         if isinstance(job, Experiment):
             distil(job, task, teacher, path, resume, overwrite)
         elif resume:

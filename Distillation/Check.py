@@ -1,0 +1,131 @@
+"""Look at a task, and at its teacher if there is one, before training: can a student see enough, and how long will it take?
+
+It takes about two minutes on two cores, and names a remedy for every problem it finds.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from Common.Command_line import OneLineParser, one_line_errors
+from Common.Files import RESULTS, read_json, write_json
+
+if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
+    from Distillation.Inspection import Report
+    from Enviroment.Task import Task
+
+CHECK, SHEET = "check.json", "check.png"  # in `Results/<task>/Teacher`
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = OneLineParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--task", default="Pusher", help="a task's name, package.module:NAME, or path/to/file.py:NAME")
+    teacher = (
+        "teacher file, package.module:function or file.py:function; Results/<task>/Teacher/teacher.pt unless given"
+    )
+    parser.add_argument("--teacher", help=teacher)
+    parser.add_argument(
+        "--output", type=Path, help="folder of check.json and check.png; Results/<task>/Teacher unless given"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    arguments = parser.parse_args(argv)
+    with one_line_errors(parser.prog):
+        from Enviroment.GL import choose_gl_backend
+        from Enviroment.Tasks import find_task
+
+        choose_gl_backend()
+        task = find_task(arguments.task)
+        check(task, arguments.teacher, arguments.output or RESULTS / task.name / "Teacher", arguments.json)
+
+
+def check(task: "Task", reference: str | None, folder: Path, as_json: bool) -> None:
+    """Inspect a task and a teacher, print the findings, and write them and a sheet of frames to `folder`."""
+    from Algorithm.Policies import open_teacher
+    from Algorithm.Teacher_source import teacher_source
+    from Distillation.Inspection import inspect
+
+    source: Path | None = teacher_source(reference, task)
+    if reference is None and not Path(str(source)).is_file():
+        source = None
+    teacher = None if source is None else open_teacher(reference, task)
+    if not as_json:
+        print(f"checking {task.name}: about two minutes", file=sys.stderr, flush=True)
+    report = inspect(task, teacher, source, folder / SHEET)
+    content: dict[str, Any] = {"of": identity(task, reference, source is not None), **report.facts}
+    content["problems"] = report.problems
+    write_json(folder / CHECK, content)
+    print(json.dumps(content, indent=2) if as_json else words(report, task, folder / SHEET))
+
+
+def identity(task: "Task", reference: str | None, has_teacher: bool = True) -> dict[str, Any]:
+    """Return what a check is of: the task, what its camera shows, and the teacher."""
+    from Algorithm.Teacher_source import teacher_hash
+
+    shown = {name: value for name, value in task.rendering("").items() if name != "quality"}
+    return {"task": task.reference, "shown": shown, "teacher": teacher_hash(reference, task) if has_teacher else None}
+
+
+def unchecked(task: "Task", reference: str | None) -> str:
+    """Return a warning unless this task and teacher were checked as they are now; empty if they were."""
+    path = RESULTS / task.name / "Teacher" / CHECK
+    if path.is_file() and read_json(path).get("of") == identity(task, reference):
+        return ""
+    given = f" --teacher {reference}" if reference else ""
+    return (
+        f"warning: {task.name} was never checked with this camera and teacher; in two minutes "
+        f"Distillation/Check.py --task {task.reference}{given} tells whether it can work"
+    )
+
+
+def words(report: "Report", task: "Task", sheet: Path) -> str:
+    """Lay out the findings for people."""
+    facts = report.facts
+    env, camera = facts["environment"], facts["camera"]
+    bounds = {f"[{low:g}, {high:g}]" for low, high in zip(env["action_low"], env["action_high"])}
+    early = ", ".join(f"{share:.0%} of the {who}'s" for who, share in env["ends_early"].items() if share)
+    lines = [
+        ("environment", f"{env['id']}, at most {env['max_episode_steps']} steps; {early or 'no'} episodes end early"),
+        ("", f"{env['state']} numbers of state, {env['proprioception']} of them proprioception"),
+        ("", f"{len(env['action_low'])} actions in {' '.join(sorted(bounds))}"),
+        ("", f"resuming is {'exact' if env['exact_resume'] else 'not exact'}"),
+    ]
+    for who, row in facts["returns"].items():
+        success = f", success {row['success']:.2f}" if "success" in row else ""
+        lines.append(
+            (who, f"return {row['return']:.2f} ± {row['return_std']:.2f} in {row['length']:.0f} steps{success}")
+        )
+    if original := facts.get("original"):
+        recorded = "no record of it in the teacher's file"
+        if original["recorded"]:
+            recorded = f"return {original['return']:.2f} ± {original['return_std']:.2f} ({original['algorithm']}); actions differ "
+            recorded += f"by at most {original['action_difference']:.1e} of half their range"
+        lines.append(("original", recorded))
+    if teacher := facts.get("teacher"):
+        lines.append(("saturated", f"{teacher['saturated']:.1%} of the teacher's actions"))
+    lines.append(("camera", f"R² on held-out episodes of what a probe reads from {task.stack} frames"))
+    lines += [
+        ("", f"state[{entry}]  {score:.2f}{'' if score >= 0.5 else '  not seen'}")
+        for entry, score in camera["read"].items()
+    ]
+    if camera["constant"]:
+        lines.append(("", f"state[{', '.join(map(str, camera['constant']))}] did not move"))
+    hours, updates = facts["time"]["hours"], facts["time"]["updates"]
+    lines.append(
+        (
+            "time here",
+            f"{updates:,} updates of {facts['time']['mode']}: " + ", ".join(f"{k} {v:.1f} h" for k, v in hours.items()),
+        )
+    )
+    lines.append(("picture", str(sheet)))
+    problems = report.problems or ["none found"]
+    lines += [
+        ("problems" if i == 0 else "", f"{'- ' if report.problems else ''}{problem}")
+        for i, problem in enumerate(problems)
+    ]
+    return "\n".join(f"{name:<13}{text}" for name, text in lines)
+
+
+if __name__ == "__main__":
+    main()

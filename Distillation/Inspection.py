@@ -1,0 +1,284 @@
+"""Looks at a task and a teacher before training; every finding names its remedy."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Algorithm.Dataset import Dataset
+from Algorithm.Policies import proof_error
+from Algorithm.Probe import Watched, read_states, watch
+from Algorithm.seeds import DATASET_FIRST_SEED
+from Algorithm.Test_model import Baseline, Evaluation, evaluate
+from Algorithm.Video import draw_stack, text_strip
+from Common.Files import load_tensors
+from Common.Machine import resolve_precision
+from Distillation.Utils import EXPERIMENTS, DAggerExperiment, Experiment, Parts
+from Enviroment.Renderer import FrameRenderer
+from Enviroment.Snapshot import simulation
+from Enviroment.Task import Task
+from Enviroment.Utils import make_world, resumes_exactly
+from Enviroment.World import World
+from Models.Base_Model import GaussianPolicy
+from Models.Memory import FrameStack
+from Models.Model_Pusher import StateStatistics, make_student
+
+EPISODES = range(DATASET_FIRST_SEED, DATASET_FIRST_SEED + 10)  # those on which a converted teacher was proven
+NUM_ENVS, STEPS = 32, 200  # watched for the probe
+READ = 0.5  # R^2 below which an entry counts as not seen
+SEEN = 4  # pixels of a body that is in the picture
+MODE, UPDATES = "ImpaalaMid", 100_000  # for which the time is given
+
+
+@dataclass
+class Report:
+    """The findings, in plain values: what was measured, and the problems, each with its remedy."""
+
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect(task: Task, teacher: GaussianPolicy | None, source: Path | None, picture: Path) -> Report:
+    """Inspect a task and perhaps its teacher, whose file is `source`, and draw the sheet of frames into `picture`."""
+    report = Report()
+    with closing(make_world(task, NUM_ENVS)) as world:
+        inspect_environment(report, task, world)
+        driver = teacher or RandomTeacher(world)
+        inspect_returns(report, task, world, teacher)
+        if teacher is not None and source is not None:
+            inspect_original(report, teacher, source)
+        started = time.monotonic()
+        watched = watch(world, driver, STEPS, DATASET_FIRST_SEED)
+        rate = watched.age.numel() / (time.monotonic() - started)
+        if teacher is not None:
+            inspect_statistics(report, teacher, watched)
+        spaces = world.spaces, world.action_space
+    stack = FrameStack(task.stack, task.stack_stride)
+    unseen = draw_sheet(task, driver, stack, picture)
+    inspect_camera(report, task, watched, stack, unseen)
+    measure_time(report, task, driver, watched, rate, spaces)
+    return report
+
+
+class RandomTeacher(GaussianPolicy):
+    """Uniform actions, in place of a teacher that is still to be trained."""
+
+    def __init__(self, world: World):
+        super().__init__(world.action_space.low.tolist(), world.action_space.high.tolist(), "clipped")
+        self._shape = world.spaces["State"].shape or ()
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The state's."""
+        return {"State": self._shape}
+
+    def distribution(self, obs: Any) -> Any:
+        """Return a Gaussian of hardly any width around uniform actions."""
+        mean = torch.rand(len(obs["State"]), len(self.scale)) * 2 - 1
+        return self.gaussian(mean, torch.full_like(mean, -4.0))
+
+
+def inspect_environment(report: Report, task: Task, world: World) -> None:
+    """Describe the environment's spaces and limit, and whether resuming is exact."""
+    exact = resumes_exactly(task)
+    report.facts["environment"] = {
+        "id": task.env_id,
+        "max_episode_steps": world.max_episode_steps,
+        "state": world.spaces["State"].shape[0],  # type: ignore[index]
+        "proprioception": len(task.proprioception),
+        "action_low": world.action_space.low.tolist(),
+        "action_high": world.action_space.high.tolist(),
+        "exact_resume": exact,
+    }
+    if not exact:
+        report.problems.append(
+            "a resumed run continues from other states than it was cut off in: the environment keeps something in Python that is "
+            "no number or array among its attributes; keep it as one, or let runs finish without a break"
+        )
+
+
+def inspect_returns(report: Report, task: Task, world: World, teacher: GaussianPolicy | None) -> None:
+    """Score the teacher, the zero action and random ones."""
+    everyone: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
+    for random in (False, True):
+        baseline = Baseline(world.action_space, random)
+        if random or not Baseline(world.action_space).random:
+            everyone[baseline.name] = baseline
+    results = {name: evaluate(policy, world, task, EPISODES) for name, policy in everyone.items()}
+    report.facts["returns"] = {name: _scores(result) for name, result in results.items()}
+    report.facts["environment"]["ends_early"] = {
+        name: float((result.lengths < world.max_episode_steps).mean()) for name, result in results.items()
+    }
+    if teacher is None:
+        report.problems.append(
+            f"there is no teacher yet: Train_Teacher_Pusher/Mujoco_main.py --task {task.reference} trains one, SaveWeights.py "
+            "takes one over"
+        )
+        return
+    best = max(result.returns.mean() for name, result in results.items() if name != "teacher")
+    if not results["teacher"].returns.mean() > best:
+        report.problems.append(
+            f"the teacher's return of {results['teacher'].returns.mean():.1f} is no better than {best:.1f} without a teacher: "
+            "it is of another task or version of the environment, its statistics are another teacher's, or it needs more training"
+        )
+
+
+def _scores(result: Evaluation) -> dict[str, float]:
+    values = {"return": result.returns.mean(), "return_std": result.returns.std(), "length": result.lengths.mean()}
+    values["success"] = result.success.mean()
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def inspect_original(report: Report, teacher: GaussianPolicy, source: Path) -> None:
+    """Compare a teacher with the record that its file holds of the original: its actions and its return."""
+    if source.suffix == ".py":
+        return
+    proof, here = load_tensors(source, "teacher").get("proof"), report.facts["returns"]["teacher"]
+    if proof is None:
+        report.facts["original"] = {"recorded": False}
+        return
+    error = proof_error(source)
+    report.facts["original"] = {
+        "recorded": True,
+        "algorithm": proof["algorithm"],
+        "return": proof["original_return"],
+        "return_std": proof["original_return_std"],
+        "action_difference": error,
+    }
+    if error is None or not error < 1e-4:
+        report.problems.append(
+            f"the teacher's actions differ by up to {error:.2g} of half their range from its original's on recorded states: its file "
+            "has another activation, normalization or weights; convert it anew by SaveWeights.py"
+        )
+    spread = np.hypot(proof["original_return_std"], here["return_std"]) / np.sqrt(len(EPISODES))
+    if abs(here["return"] - proof["original_return"]) > 4 * spread + 1e-3 * abs(proof["original_return"]):
+        report.problems.append(
+            f"the teacher's return is {here['return']:.1f}, and its original's was {proof['original_return']:.1f}: the "
+            "environment, its keywords or the packages' versions have changed since it was taken over"
+        )
+
+
+def inspect_statistics(report: Report, teacher: GaussianPolicy, watched: Watched) -> None:
+    """Compare the states that the teacher visits with its statistics, and count its saturated actions."""
+    bound = teacher.gaussian(watched.mean, watched.log_std).bound(watched.mean)
+    saturated = float((bound.abs() > 0.99).float().mean())
+    statistics: Any = teacher.statistics
+    states = watched.state.flatten(0, 1).double().numpy()
+    z = (states - statistics.mean) / statistics.floored_std
+    odd = np.flatnonzero((np.abs(z.mean(0)) > 5) | (z.std(0) > 10)).tolist()
+    report.facts["teacher"] = {"saturated": saturated, "odd_entries": odd}
+    if odd:
+        report.problems.append(
+            f"the teacher's statistics do not fit the states it visits (state entries {', '.join(map(str, odd))}): its "
+            "normalization is another teacher's; give SaveWeights.py the right file by --statistics"
+        )
+    if saturated > 0.5:
+        report.problems.append(
+            f"{saturated:.0%} of the teacher's actions lie at their bounds, where its policy says little about how to improve: "
+            "loss_type NLL imitates them better than KL"
+        )
+
+
+@torch.no_grad()
+def draw_sheet(task: Task, driver: GaussianPolicy, stack: FrameStack, path: Path) -> dict[str, float]:
+    """Draw the stacks of eight moments of an episode, and return the share of moments in which each body is not seen."""
+    from PIL import Image
+
+    env: Any = task.make()
+    renderer = FrameRenderer(task.camera, task.frame_size)
+    missing: dict[str, list[bool]] = {}
+    frames: list[np.ndarray] = []
+    state, _ = env.reset(seed=DATASET_FIRST_SEED)
+    done = False
+    while not done and len(frames) < STEPS:
+        model, data = simulation(env)  # type: ignore[misc]
+        frames.append(renderer.frame(model, data).copy())
+        if len(frames) % 4 == 1:
+            pixels = renderer.bodies(model, data)
+            for body in np.unique(model.geom_bodyid[model.geom_rgba[:, 3] > 0]).tolist():
+                if model.body_weldid[body]:  # it moves
+                    missing.setdefault(model.body(body).name or f"body {body}", []).append(pixels.get(body, 0) < SEEN)
+        action = driver.act({"State": state[None].astype(np.float32)})[0]
+        state, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+    env.close()
+    renderer.close()
+    rows = []
+    for t in np.linspace(0, len(frames) - 1, 8).round().astype(int):
+        seen = [frames[t - back] for back in stack.steps_back(torch.tensor(t)).tolist()]
+        rows += [text_strip(f"step {t}, oldest to newest", 1024), draw_stack(np.stack(seen), 1024)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(path)
+    return {name: float(np.mean(values)) for name, values in missing.items()}
+
+
+def inspect_camera(report: Report, task: Task, watched: Watched, stack: FrameStack, unseen: dict[str, float]) -> None:
+    """Measure how much of the state that proprioception lacks the frames tell."""
+    missing = [entry for entry in range(watched.state.shape[-1]) if entry not in task.proprioception]
+    still = not (watched.frames.float().std((0, 1)) > 0.5).any()
+    scores = {} if still or not missing else read_states(watched, missing, stack)
+    report.facts["camera"] = {
+        "read": scores,
+        "constant": [entry for entry in missing if entry not in scores] if scores else [],
+        "bodies_not_seen": {name: share for name, share in unseen.items() if share > 0.05},
+    }
+    if still:
+        report.problems.append(
+            "the camera is blind: its picture never changes; aim it at the robot (the task's camera: lookat, distance, "
+            "azimuth, elevation, or follow)"
+        )
+    if blind := [entry for entry, score in scores.items() if score < READ]:
+        gone = [f"{name} in {share:.0%} of the frames" for name, share in unseen.items() if share > 0.2]
+        hint = f"; out of the picture or hidden: {', '.join(gone)}" if gone else ""
+        report.problems.append(
+            f"the frames hardly tell state entries {', '.join(map(str, blind))}{hint}: aim the camera at what they describe, come "
+            "nearer, enlarge frame_size, lengthen stack_stride for slow speeds, or give them as proprioception"
+        )
+
+
+def measure_time(
+    report: Report, task: Task, teacher: GaussianPolicy, watched: Watched, rate: float, spaces: tuple[Any, Any]
+) -> None:
+    """Estimate how long each method takes on this machine, in hours, from a few of its updates."""
+    timed = {flag: kind for flag, kind in EXPERIMENTS.items() if not issubclass(kind, DAggerExperiment)}
+    hours = {flag: _hours(kind, task, teacher, watched, spaces) for flag, kind in timed.items()}
+    dagger = DAggerExperiment.of({}).method
+    hours["BC_phase"] += UPDATES / rate / 3600  # its dataset of 100,000 samples
+    hours["Dagger_phase"] = hours["BC_phase"] + UPDATES / dagger.rollout_updates * dagger.rollout_samples / rate / 3600
+    report.facts["time"] = {"updates": UPDATES, "mode": MODE, "env_steps_per_s": round(rate), "hours": hours}
+
+
+def _hours(
+    kind: type[Experiment], task: Task, teacher: GaussianPolicy, watched: Watched, spaces: tuple[Any, Any]
+) -> float:
+    """Return the hours that 100,000 updates of a method take."""
+    job = kind.of({"task": task.reference, "mode": MODE, "precision": resolve_precision("auto", torch.device("cpu"))})
+    states = watched.state.flatten(0, 1).double().numpy()
+    statistics = StateStatistics(states.mean(0), states.std(0))
+    look: Any = (task.stack, job.student.grid, task.stack_stride, teacher.family)
+    student = make_student(MODE, spaces[0], spaces[1], task.proprioception, statistics, *look)
+    student.precision = job.student.precision
+    with ExitStack() as worlds:
+        folder = Path(worlds.enter_context(tempfile.TemporaryDirectory()))
+        dataset = Dataset(folder, {}, watched.fields(task.proprioception))  # of cloning
+
+        def world(num_envs: int) -> World:
+            return worlds.enter_context(closing(make_world(task, num_envs)))
+
+        trainer = job.trainer(Parts(student, teacher, world, folder, dataset))  # type: ignore[arg-type]
+        trainer.start()
+        return UPDATES / _updates_per_second(trainer.step, lambda: trainer.optimization_steps) / 3600
+
+
+def _updates_per_second(step: Callable[[int], Any], updates: Callable[[], int], seconds: float = 3.0) -> float:
+    step(8)  # the first updates choose kernels
+    started, before = time.monotonic(), updates()
+    while time.monotonic() - started < seconds:
+        step(16)
+    return (updates() - before) / (time.monotonic() - started)
