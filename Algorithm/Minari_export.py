@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
@@ -42,7 +43,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     env = make_env(task, render_quality=dataset.meta["render"]["quality"])
     try:
-        storage = MinariStorage.new(temporary, env.observation_space, env.action_space, env.spec, jpeg_encoding=False)
+        storage = MinariStorage.new(temporary, env.observation_space, env.action_space, _spec(env), jpeg_encoding=False)
         storage.update_metadata(
             {
                 "dataset_id": f"{task.name.lower()}/teacher-v0",
@@ -57,6 +58,16 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     finally:
         env.close()
     temporary.replace(path)
+
+
+def _spec(env: Any) -> Any:
+    """Return the registration of an environment; None where it holds a function, which JSON cannot."""
+    spec = gym.registry[env.spec.id]
+    try:
+        spec.to_json()
+    except ValueError:
+        return None
+    return spec
 
 
 def _episodes(dataset: Dataset, env: Any) -> Iterator[Any]:

@@ -1,15 +1,14 @@
 """Teachers by reference: the file that one is in, its hash, and functions of states from any Python file or module."""
 
 import hashlib
-import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from Common.Errors import BadInput
 from Common.Files import RESULTS, file_hash
+from Common.Modules import load_module
 from Enviroment.Tasks import Task
 
 if TYPE_CHECKING:  # a study's command line answers before NumPy and PyTorch are loaded
@@ -49,22 +48,7 @@ def function_name(reference: str | Path | None) -> tuple[str, str] | None:
 
 def load_function(where: str, name: str) -> "Callable[[np.ndarray], Any]":
     """Import a module, or execute a file, and return a function of it; raises `BadInput` if that fails."""
-    try:
-        if where.endswith(".py"):
-            path = Path(where).resolve()
-            if not path.is_file():
-                raise BadInput(f"teacher {where}:{name}: no such file")
-            sys.path.append(str(path.parent))
-            spec: Any = importlib.util.spec_from_file_location(f"teacher_{path.stem}", path)
-            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as error:  # it is foreign code
-        raise BadInput(f"teacher {where}: it fails while it is imported: {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
+    function = getattr(load_module(where, "teacher")[0], name, None)
     if not callable(function):
         raise BadInput(f"teacher {where}:{name}: there is no function {name!r} in it")
     return function

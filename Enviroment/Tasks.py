@@ -1,19 +1,13 @@
 """The tasks that come with this repository, and how any task is found by its reference."""
 
-import hashlib
-import importlib
-import importlib.util
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from Common.Errors import BadInput, brief
+from Common.Errors import BadInput
+from Common.Modules import load_module
 from Enviroment.Task import Camera, Measure, Task
 
 __all__ = ["TASKS", "Camera", "Measure", "Task", "find_task"]
@@ -255,11 +249,7 @@ def find_task(reference: str) -> Task:
             raise BadInput(f"task {reference}: which task of that file is missing; {reference}:NAME is needed")
         known = f"{', '.join(TASKS)}, package.module:NAME or path/to/tasks.py:NAME"
         raise BadInput(f"task {reference!r} is unknown: {known} is needed")
-    if where.endswith(".py") or os.sep in where:
-        where = os.path.abspath(os.path.expanduser(where))
-        module = _load_file(where)
-    else:
-        module = _import_module(where)
+    module, where = load_module(where, "task")
     task = vars(module).get(name)
     if task is None:
         tasks = [key for key, value in vars(module).items() if isinstance(value, Task)]
@@ -269,49 +259,3 @@ def find_task(reference: str) -> Task:
     task = replace(task, reference=f"{where}:{name}")
     task.check()
     return task
-
-
-def _import_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _failure(name, error) from error
-        raise BadInput(f"task module {name}: {error}; a file is given as path/to/tasks.py:NAME") from error
-    except (Exception, SystemExit) as error:  # it is foreign code
-        raise _failure(name, error) from error
-
-
-def _load_file(path: str) -> ModuleType:
-    """Execute a Python file as a module whose functions and classes can be sent to processes that do not have it."""
-    name = f"task_file_{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if not os.path.isfile(path):
-        raise BadInput(f"task file {path}: no such file")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"task file {path}: a Python file, .py, is needed")
-    folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    import cloudpickle
-
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, Exception | SystemExit):  # it is foreign code
-            raise _failure(path, error) from error
-        raise
-    cloudpickle.register_pickle_by_value(module)
-    return module
-
-
-def _failure(where: str, error: Exception | SystemExit) -> BadInput:
-    """Return the error of a module that raised while it was imported; that of a file has the line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]
-    line = f", line {lines[-1]}" if lines else ""
-    said = f"it ends Python with status {error.code}" if isinstance(error, SystemExit) else brief(error)
-    return BadInput(f"task module {where}{line}: it fails while it is imported: {type(error).__name__}: {said}")
