@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from Enviroment.Task import Camera, Task
 MARGIN = 70  # pixels of the camera's view that are shown around what a student sees of it
 WHITE, GREEN = (235, 235, 235), (120, 230, 120)  # green: it would be a success if it ended here
 STRIP = 28  # rows for a line of text
+FASTEST, LONGEST = 30, 200  # pictures a second, and of an episode
 GIF_BYTES = 1_000_000
 GIF_WIDTHS = (800, 640, 480, 320)  # the first that stays below GIF_BYTES
 
@@ -39,7 +41,7 @@ def write_video(
     """Write `episodes` of the recorded episodes, from number `first` on: an mp4, or a GIF of less than 1 MB.
 
     The environments are stepped again with the recorded actions, which repeats the episodes exactly, and drawn in full
-    quality without shadows.
+    quality without shadows, in real time, at most 30 pictures a second. Of a long episode the first 200 pictures are shown.
 
     Args:
         path: a file whose name ends in `.mp4` or `.gif`; its folder is made.
@@ -53,14 +55,15 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
     envs: dict[str, Any] = {who: task.make() for who in ([name] if teacher is None else [name, "teacher"])}
-    fps = frames_per_second(envs[name])
+    every = math.ceil(frames_per_second(envs[name]) / FASTEST)
+    fps = round(frames_per_second(envs[name]) / every)
     camera = _surroundings(task.camera)
     size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]
     renderer = FrameRenderer(camera, size, "full")
     for env in envs.values():
         simulation(env)[0].light_castshadow[:] = 0  # type: ignore[index]  # four fifths of the time that a frame takes
-    shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher) for n in range(first, last))
-    pictures = itertools.chain.from_iterable(shown)
+    shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher, every) for n in range(first, last))
+    pictures = itertools.chain.from_iterable(itertools.islice(episode, LONGEST) for episode in shown)
     try:
         if path.suffix == ".gif":
             _write_gif(temporary, list(pictures)[::2], 2000 // fps)
@@ -94,23 +97,24 @@ def _episode(
     task: Task,
     recording: Recording,
     teacher: Policy | None,
+    every: int,
 ) -> Iterator[np.ndarray]:
-    """Step the recorded episode `n`, and the teacher's beside it, and draw uint8 [rows, columns, 3] at every step.
+    """Step the recorded episode `n`, and the teacher's beside it, and draw some of its steps as uint8 [rows, columns, 3].
 
     The picture of an episode that ends before the other stands still.
     """
     runs = [_Run(env, name, seed) for name, env in envs.items()]
+    frames: list[np.ndarray] = []  # the student's latest stack
     for t, recorded in enumerate(recording.actions):
         if all(run.done for run in runs):
             return
-        stacks = recording.stacks[t][n] if recording.stacks and not runs[0].done else None
-        picture = np.concatenate([run.draw(renderer, task) for run in runs], axis=1)
-        text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if recording.stacks else "")
-        if stacks is not None:
-            frames = [draw_stack(stacks, picture.shape[1])]
-        yield np.concatenate(
-            [picture, text_strip(text, picture.shape[1], WHITE), *(frames if recording.stacks else [])]
-        )
+        if recording.stacks and not runs[0].done:
+            frames = [recording.stacks[t][n]]
+        if t % every == 0:
+            picture = np.concatenate([run.draw(renderer, task) for run in runs], axis=1)
+            text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if frames else "")
+            stacks = [draw_stack(stack, picture.shape[1]) for stack in frames]
+            yield np.concatenate([picture, text_strip(text, picture.shape[1]), *stacks])
         for run in runs:
             action = recorded[n]
             if run is not runs[0] and teacher is not None:  # the teacher was not recorded
