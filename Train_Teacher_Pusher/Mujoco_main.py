@@ -35,7 +35,7 @@ from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
 
-# Settings that no algorithm of Stable-Baselines3 has as an argument of the same name and meaning.
+# All other settings are arguments of Stable-Baselines3's classes, by the same names.
 OURS = {"task", "algorithm", "total_timesteps", "num_envs", "learning_rate", "learning_rate_end", "hidden"}
 
 
