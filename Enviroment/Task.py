@@ -182,6 +182,9 @@ class Task:
         for name, measure in self.measures.items():
             if not (isinstance(measure, Measure) and (callable(measure.value) or isinstance(measure.value, str))):
                 yield f"its measure {name!r} has to be an Enviroment.Tasks.Measure of a function of states or a key of info"
+        for name in ("keywords", "training_keywords", "training"):
+            if not isinstance(getattr(self, name), Mapping):
+                yield f"its {name} {getattr(self, name)!r} has to be a dictionary"
         if min(*self.frame_size, self.stack, self.stack_stride, self.max_episode_steps or 1) < 1:
             yield "its frame_size, stack, stack_stride and max_episode_steps have to be at least 1"
 

@@ -36,7 +36,8 @@ def _fetch_distance(state: np.ndarray) -> np.ndarray:
     return np.linalg.norm(state[..., 0:3] - state[..., 3:6], axis=-1)
 
 
-# The recipe of most tasks, as settings of `Train_Teacher_Pusher/Mujoco_main.py`; a task's `training` changes some.
+# The recipe of most tasks, as settings of `Train_Teacher_Pusher/Mujoco_main.py`; a task's `training` changes some. Another
+# algorithm than SAC takes from it what it has.
 RECIPE = {
     "total_timesteps": 1_000_000,
     "num_envs": 8,
@@ -125,7 +126,7 @@ TASKS = {
         measures={"height": Measure(_tip_height, "m")},
         frame_size=(64, 64),
         stack_stride=1,
-        training=RECIPE | {"total_timesteps": 300_000, "learning_starts": 1_000},
+        training=RECIPE | {"total_timesteps": 300_000, "learning_starts": 1_000, "eval_freq": 20_000},
         reference="InvertedDoublePendulum",
     ),
     "HalfCheetah": _walker(
@@ -223,7 +224,11 @@ TASKS = {
     # From the side the gripper is narrow, and hides the fewest goals. Those of FetchReach are in the air: the camera is so near
     # that their mark is 4 to 7 pixels wide, by distance.
     "FetchReach": _fetch(
-        "FetchReach", tuple(range(6, 16)), Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0), total_timesteps=100_000
+        "FetchReach",
+        tuple(range(6, 16)),
+        Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0),
+        total_timesteps=100_000,
+        eval_freq=10_000,
     ),
     "FetchPush": _fetch(
         "FetchPush",

@@ -1,90 +1,42 @@
-"""Train the teacher: SAC (Stable-Baselines3) on the full state, many environments, observations normalized.
+"""Train a teacher on a task's full state by SAC, TD3, PPO or TQC; a task's recipe takes the place of some defaults.
 
-The defaults are the recipe of the shipped teacher. Narrow layers and several updates a step learn fastest on a CPU: the
-number of updates limits this task, not the size of each. The reward for moving the object weighs double in training, since
-the task's own lets a policy hover beside the object for long. Evaluation uses the task's own.
+The algorithms are Stable-Baselines3's and sb3-contrib's, with many environments and normalized observations. SAC's defaults
+are the recipe of the shipped teacher. Narrow layers and several updates a step learn fastest on a CPU: the number of
+updates limits this task, not the size of each. Rewards may have other weights in training (the task's
+`training_keywords`); evaluation uses the task's own.
 """
 
 import argparse
 import pickle
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
-from Algorithm.Config import WandbSettings
 from Algorithm.Logger import start_wandb
 from Algorithm.Training import stop_requests
-from Common.Command_line import OneLineParser, add_flag, check_name, one_line_errors, setting_as_flag
-from Common.Errors import BadFile, BadInput, BadSetting, Diverged, Stopped, brief
+from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
+from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief
 from Common.Files import RESULTS, locked, read_json, write_json
 from Common.Machine import resolve_device
-from Common.Settings import Composed, Settings, differences, setting
+from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, finish_checkpoint
+from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
+from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
 
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherConfig(Settings):
-    """Settings of SAC."""
-
-    task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
-    total_timesteps: int = setting(3_000_000, "environment steps in all", at_least=1, role="machine")
-    seed: int = setting(0, "of every random number", at_least=0, at_most=2**32 - 1, role="seed")
-    num_envs: int = setting(32, "environments stepped together", at_least=1, at_most=10_000)
-    learning_rate: float = setting(1e-3, "Adam's, over the first half of training", above=0)
-    learning_rate_end: float = setting(1e-4, "at the end; it falls over the second half", at_least=0)
-    batch_size: int = setting(256, "samples in an update", at_least=1, at_most=1_000_000)
-    gradient_steps: int = setting(8, "updates after every step of all environments", at_least=1)
-    gamma: float = setting(0.98, "discount", at_least=0, at_most=1)
-    tau: float = setting(0.01, "how fast the target critic follows", above=0, at_most=1)
-    hidden: int = setting(128, "width of the two layers of actor and critics", at_least=1, at_most=10_000)
-    buffer_size: int = setting(1_000_000, "steps that are remembered", at_least=1, at_most=100_000_000)
-    learning_starts: int = setting(5_000, "random steps before the first update", at_least=0)
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N", role="machine")
-
-    def schedule(self, remaining: float) -> float:
-        """Learning rate by the share of training that remains: constant, then linear over the second half."""
-        return self.learning_rate_end + (self.learning_rate - self.learning_rate_end) * min(1.0, 2 * remaining)
-
-    def check(self) -> None:
-        """Check the size of the buffer as well."""
-        super().check()
-        if self.buffer_size < self.num_envs:
-            raise BadSetting(f"buffer_size {self.buffer_size}: at least num_envs {self.num_envs} is needed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeepingSettings(Settings):
-    """When a run is evaluated and saved, and where."""
-
-    eval_freq: int = setting(100_000, "steps between evaluations", at_least=1, role="machine")
-    checkpoint_freq: int = setting(100_000, "steps between checkpoints", at_least=1, role="machine")
-    results_dir: str | None = setting(
-        None, "where runs are written; Results/<task>/Teacher/runs unless given", role="place"
-    )
-    run_name: str = setting("sac", "folder of the run in there", role="place")
-
-    def check(self) -> None:
-        """Check the run's name as well."""
-        super().check()
-        check_name("run_name", self.run_name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherRun(Composed):
-    """A run that trains a teacher; the settings are the flags."""
-
-    sac: TeacherConfig
-    keeping: KeepingSettings
-    wandb: WandbSettings
+# All other settings are arguments of Stable-Baselines3's classes, by the same names.
+OURS = {"task", "algorithm", "total_timesteps", "num_envs", "learning_rate", "learning_rate_end", "hidden"}
 
 
 def make_training_env(config: TeacherConfig) -> VecEnv:
@@ -95,27 +47,30 @@ def make_training_env(config: TeacherConfig) -> VecEnv:
     return VecCheckNan(env, raise_exception=True)
 
 
-def make_model(config: TeacherConfig) -> SAC:
-    """Build an untrained SAC."""
-    return SAC(
-        "MlpPolicy",
-        VecNormalize(make_training_env(config), norm_obs=True, norm_reward=False),
-        learning_rate=config.schedule,
-        batch_size=config.batch_size,
-        gamma=config.gamma,
-        tau=config.tau,
-        train_freq=1,
-        gradient_steps=config.gradient_steps,
-        learning_starts=config.learning_starts,
-        buffer_size=config.buffer_size,
-        policy_kwargs={"net_arch": [config.hidden, config.hidden], "optimizer_kwargs": {"fused": True}},
-        seed=config.seed,
-        device=config.device,
-    )
+def arguments_of(config: TeacherConfig, action_size: int) -> dict[str, Any]:
+    """Return the arguments of an algorithm's class."""
+    values = {name: value for name, value in asdict(config).items() if name not in OURS}
+    adam: dict[str, Any] = {"fused": True}
+    if isinstance(config, PPOConfig):
+        adam["eps"] = 1e-5  # its policy's own, unless there are arguments
+    else:
+        values["train_freq"] = 1
+    if config.algorithm == "td3":  # in units of half the range of actions
+        values["action_noise"] = NormalActionNoise(np.zeros(action_size), np.full(action_size, 0.1))
+    networks = {"net_arch": [config.hidden, config.hidden], "optimizer_kwargs": adam}
+    return values | {"learning_rate": config.schedule, "policy_kwargs": networks}
 
 
-def resume_model(folder: Path, config: TeacherConfig) -> SAC:
-    """Continue from `last.zip` with its statistics and replay buffer; the environments start new episodes.
+def make_model(config: TeacherConfig) -> BaseAlgorithm:
+    """Build an untrained model. PPO's rewards are normalized as well, since its critic's loss shares their scale."""
+    rewards = isinstance(config, PPOConfig)
+    env = VecNormalize(make_training_env(config), norm_obs=True, norm_reward=rewards, gamma=config.gamma)
+    arguments = arguments_of(config, env.action_space.shape[0])  # type: ignore[index]
+    return algorithm_class(config.algorithm.upper())("MlpPolicy", env, **arguments)
+
+
+def resume_model(folder: Path, config: TeacherConfig) -> BaseAlgorithm:
+    """Continue from `last.zip` with its statistics and, if it has one, its replay buffer; environments start new episodes.
 
     Raises `BadFile` if they are missing or damaged.
     """
@@ -123,18 +78,20 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
     if not (folder / "last.zip").is_file():
         raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
     statistics_file, replay = folder / f"last_{STATISTICS}", folder / "last_replay.pkl"
-    for path in (statistics_file, replay):
+    for path in (statistics_file, replay) if isinstance(config, OffPolicyConfig) else (statistics_file,):
         if not path.is_file():
             raise BadFile(f"{path}: no such file, so the run cannot be continued")
+    kind = algorithm_class(config.algorithm.upper())
     try:
-        model = SAC.load(folder / "last.zip", device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
+        model = kind.load(folder / "last.zip", device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
         model.learning_rate = config.schedule
         model._setup_lr_schedule()
         with statistics_file.open("rb") as file:
             statistics = pickle.load(file)
         statistics.set_venv(make_training_env(config))
         model.set_env(statistics, force_reset=True)
-        model.load_replay_buffer(replay)
+        if isinstance(model, OffPolicyAlgorithm):
+            model.load_replay_buffer(replay)
     except Exception as error:  # damaged or foreign files may break anything
         raise BadFile(f"{folder}: damaged, or not of this run ({brief(error)})") from error
     return model
@@ -142,16 +99,24 @@ def resume_model(folder: Path, config: TeacherConfig) -> SAC:
 
 def parse(argv: list[str] | None = None) -> tuple[TeacherRun, argparse.Namespace, OneLineParser]:
     """Read the command line; both spellings, `--total-timesteps` and `--total_timesteps`, are understood."""
-    parser = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for name, field in TeacherRun.settings().items():
-        add_flag(parser, list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])), {"": field})
+    parser = OneLineParser(
+        description=__doc__.partition("\n")[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    having: dict[str, dict[str, Field]] = {}  # [setting][algorithm]
+    for algorithm, run_type in RUNS.items():
+        for name, field in run_type.settings().items():
+            having.setdefault(name, {})[algorithm] = field
+    groups: dict[str, Any] = {}
+    for name, fields in having.items():
+        who = "settings" if len(fields) == len(RUNS) else f"settings of {', '.join(fields)}"
+        if who not in groups:
+            groups[who] = parser.add_argument_group(who)
+        add_flag(groups[who], list(dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])), fields)
     parser.add_argument("--resume", action="store_true", default=False, help="continue the run of this name")
     parser.add_argument("--overwrite", action="store_true", default=False, help="replace the run of this name")
     arguments = parser.parse_args(argv)
-    run = TeacherRun.of(vars(arguments))
     try:
-        run.check()
-        run = run.replace(task=find_task(run.sac.task).reference)
+        run = resolve({name: value for name, value in vars(arguments).items() if name in having})
     except BadInput as error:
         parser.error(setting_as_flag(error))
     return run, arguments, parser
@@ -160,11 +125,12 @@ def parse(argv: list[str] | None = None) -> tuple[TeacherRun, argparse.Namespace
 def main() -> None:
     """Command line."""
     teacher_run, arguments, parser = parse()
-    keeping, task = teacher_run.keeping, find_task(teacher_run.sac.task)
-    results = Path(keeping.results_dir) if keeping.results_dir else RESULTS / task.name / "Teacher" / "runs"
-    folder = results / keeping.run_name
+    config, task = teacher_run.config, find_task(teacher_run.config.task)
+    place = teacher_run.keeping.results_dir
+    folder = (Path(place) if place else RESULTS / task.name / "Teacher" / "runs") / teacher_run.name
     with one_line_errors(parser.prog, "the same command with --resume continues"):
-        resolve_device(teacher_run.sac.device)
+        resolve_device(config.device)
+        algorithm_class(config.algorithm.upper())
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
         if arguments.resume and not (folder / "config.json").is_file():
@@ -182,13 +148,13 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         Stopped: SIGINT or SIGTERM came, and everything is saved.
         Diverged: the policy is no longer finite.
     """
-    config, wandb, values = teacher_run.sac, teacher_run.wandb, asdict(teacher_run.sac)
+    config, wandb, values = teacher_run.config, teacher_run.wandb, asdict(teacher_run.config)
     written = folder / "config.json"
     torch.set_num_threads(1)  # layers this small gain nothing from a second thread
     before: dict[str, Any] = {}
     if resume:
-        before = read_json(written)
-        unlike = differences(before, values, sorted(values.keys() - TeacherRun.named("machine")))
+        before = {"algorithm": "sac"} | read_json(written)  # older runs do not say it
+        unlike = differences(before, values, sorted(values.keys() - teacher_run.named("machine")))
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
         model = resume_model(folder, config)
@@ -196,7 +162,11 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)
     write_json(written, values)
-    about: dict[str, Any] = {"group": "Teacher", "name": teacher_run.keeping.run_name, "tags": [task.name, "SAC"]}
+    about: dict[str, Any] = {
+        "group": "Teacher",
+        "name": teacher_run.name,
+        "tags": [task.name, config.algorithm.upper()],
+    }
     about |= {"entity": wandb.wandb_entity, "project": wandb.wandb_project, "run_id": before.get("wandb_id")}
     wandb_run = start_wandb(wandb.wandb_mode, folder, values, **about)
     if wandb_run is not None:
@@ -212,13 +182,13 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
 
 
 def learn(
-    model: SAC, teacher_run: TeacherRun, task: Task, folder: Path, world: World, wandb_run: Any, resume: bool
+    model: BaseAlgorithm, teacher_run: TeacherRun, task: Task, folder: Path, world: World, wandb_run: Any, resume: bool
 ) -> None:
     """Train until all steps are made; raises as `run` does."""
     with stop_requests() as requests:
         callback = EvaluationCallback(model, folder, task, world, teacher_run.keeping, requests, wandb_run)
         # Stable-Baselines3 counts on from the model's steps when the counter is not reset, to `steps` more.
-        steps = teacher_run.sac.total_timesteps - model.num_timesteps
+        steps = teacher_run.config.total_timesteps - model.num_timesteps
         try:
             model.learn(steps, callback, reset_num_timesteps=not resume)
         except ValueError as error:  # of PyTorch's distributions or VecCheckNan, for numbers that are not finite

@@ -94,7 +94,7 @@ def read_original(
         if architecture := without_shared_layers(weights, arguments.get("net_arch")):
             arguments["net_arch"] = architecture
     alias = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
-    policy_class = find_class(path, algorithm).policy_aliases[alias]
+    policy_class = algorithm_class(algorithm).policy_aliases[alias]
     try:
         policy = policy_class(observation_space, action_space, lambda _: 0.0, **arguments)
         if hasattr(policy, "actor"):  # critics differ from version to version, and are not needed
@@ -140,13 +140,13 @@ def find_algorithm(path: Path, data: dict[str, Any]) -> str:
     raise BadFile(f"{path}: {what} is not supported; {SUPPORTED} are, with their own policies")
 
 
-def find_class(path: Path, algorithm: str) -> Any:
-    """Return the algorithm's class; raises `BadInput` where its package is missing. TRPO has A2C's policies."""
+def algorithm_class(algorithm: str) -> Any:
+    """Return an algorithm's class by its name; raises `BadInput` where its package is missing. TRPO has A2C's policies."""
     package = "sb3_contrib" if algorithm == "TQC" else "stable_baselines3"
     try:
         return getattr(importlib.import_module(package), "A2C" if algorithm == "TRPO" else algorithm)
     except ModuleNotFoundError as error:
-        raise BadInput(f"{path}: {algorithm} needs sb3-contrib: pip install -e '.[contrib]'") from error
+        raise BadInput(f"{algorithm} needs sb3-contrib: pip install -e '.[contrib]'") from error
 
 
 def check_actions(path: Path, described: Any, wanted: spaces.Box) -> None:

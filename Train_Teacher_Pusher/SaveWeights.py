@@ -39,7 +39,9 @@ def teacher_from_model(model: Any, statistics: VecNormalize | None) -> Teacher:
     The model needs an MLP policy; `statistics` are those of its environments. Raises `BadInput` for layers of another kind.
     """
     policy, bounds = model.policy, model.action_space
-    half, middle = (torch.from_numpy(x) for x in ((bounds.high - bounds.low) / 2, (bounds.high + bounds.low) / 2))
+    half, middle = (
+        torch.from_numpy(x).to(policy.device) for x in ((bounds.high - bounds.low) / 2, (bounds.high + bounds.low) / 2)
+    )
     if policy.squash_output:  # its Gaussian is over actions in [-1, 1] already
         half, middle = torch.ones_like(half), torch.zeros_like(middle)
     layers, mean, mean_clip = actor_layers(policy)

@@ -1,4 +1,4 @@
-"""Evaluation on fixed seeds, checkpoints and metrics beside the SAC updates."""
+"""Evaluation on fixed seeds, checkpoints and metrics beside the updates."""
 
 import csv
 import os
@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from Algorithm.Logger import log_video
 from Algorithm.Metrics_file import AXES, MetricsFile
@@ -24,25 +25,23 @@ from Enviroment.Tasks import Task
 from Enviroment.World import World
 from Train_Teacher_Pusher.Original import read_original
 from Train_Teacher_Pusher.SaveWeights import STATISTICS, teacher_from_model
+from Train_Teacher_Pusher.Settings import KeepingSettings
 from Train_Teacher_Pusher.Statistics import find_statistics
-
-if TYPE_CHECKING:
-    from Train_Teacher_Pusher.Mujoco_main import KeepingSettings
 
 # Attributes of a model that would be saved as byte code, which only the Python that wrote it can read.
 CODE = ("learning_rate", "lr_schedule")
-FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success", "entropy_coefficient"]
+FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success"]
 
 
-def check_finite(model: SAC, folder: Path) -> None:
+def check_finite(model: BaseAlgorithm, folder: Path) -> None:
     """Raise `Diverged` if a weight is not finite."""
     if not all(parameter.isfinite().all() for parameter in model.policy.parameters()):
         when = f"at step {model.num_timesteps}"
         raise Diverged(f"weights are not finite {when}; the checkpoints in {folder} are from before")
 
 
-def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -> None:
-    """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and `NAME_replay.pkl`), each replacing the old one when whole.
+def save_checkpoint(model: BaseAlgorithm, folder: Path, name: str, replay: bool = False) -> None:
+    """Write `NAME.zip` and `NAME_vecnormalize.pkl` (and a `replay` buffer, `NAME_replay.pkl`, if there is one), each replacing the old one when whole.
 
     Raises `Diverged`, and writes nothing, if a weight is not finite.
     """
@@ -52,7 +51,7 @@ def save_checkpoint(model: SAC, folder: Path, name: str, replay: bool = False) -
         f"{name}_{STATISTICS}": statistics.save,
         f"{name}.zip": partial(model.save, exclude=CODE),
     }
-    if replay:
+    if replay and isinstance(model, OffPolicyAlgorithm):
         writers[f"{name}_replay.pkl"] = model.save_replay_buffer
     for file, write in writers.items():
         temporary = folder / f"writing_{file}"
@@ -83,10 +82,17 @@ class EvaluationCallback(BaseCallback):
     The best is chosen by mean return on seeds that no published figure uses. Training ends once `stops` has an entry.
     """
 
-    model: SAC
+    model: BaseAlgorithm
 
     def __init__(
-        self, model: SAC, folder: Path, task: Task, world: World, keeping: "KeepingSettings", stops: list[int], run: Any
+        self,
+        model: BaseAlgorithm,
+        folder: Path,
+        task: Task,
+        world: World,
+        keeping: KeepingSettings,
+        stops: list[int],
+        run: Any,
     ):
         super().__init__()
         self._folder, self._task, self._world, self._run = folder, task, world, run
@@ -104,9 +110,9 @@ class EvaluationCallback(BaseCallback):
             rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
-        self._metrics = MetricsFile(
-            metrics, keep=len(rows), columns=[*FIELDS, *(f"final_{name}" for name in task.measures)]
-        )
+        entropy = ["entropy_coefficient"] if hasattr(model, "log_ent_coef") else []
+        columns = [*FIELDS, *entropy, *(f"final_{name}" for name in task.measures)]
+        self._metrics = MetricsFile(metrics, keep=len(rows), columns=columns)
         if run is not None and run.offline:  # its folder holds the whole curve, as in `RunLogger`
             for row in rows:
                 self._send({key: float(value) for key, value in row.items() if value})
@@ -162,8 +168,9 @@ class EvaluationCallback(BaseCallback):
             "return": round(float(result.returns.mean()), 3),
             "length": round(float(result.lengths.mean()), 1),
             "success": round(float(result.success.mean()), 3),
-            "entropy_coefficient": round(float(self.model.log_ent_coef.detach().exp()), 5),  # type: ignore[union-attr]
         }
+        if hasattr(self.model, "log_ent_coef"):
+            row["entropy_coefficient"] = round(float(self.model.log_ent_coef.detach().exp()), 5)
         row |= {f"final_{name}": round(float(values.mean()), 4) for name, values in result.measures.items()}
         row = {name: value for name, value in row.items() if np.isfinite(value)}
         self._metrics.write(row)

@@ -1,17 +1,36 @@
 """The teacher's training from its command line, and what becomes of it."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import Train_Teacher_Pusher.Mujoco_main as mujoco_main
+from Enviroment.Tasks import TASKS
 from tests import warm
 from tests.helpers import ROOT, TRIES, VALUES, byte_code, check, outcome, pusher
+from Train_Teacher_Pusher import callbacks
 from Train_Teacher_Pusher.callbacks import finish_checkpoint
+from Train_Teacher_Pusher.SaveWeights import save_weights
+from Train_Teacher_Pusher.Settings import ALGORITHMS, RUNS, PPOConfig
+
+TRAIN, SAVE_WEIGHTS = "Train_Teacher_Pusher/Mujoco_main.py", "Train_Teacher_Pusher/SaveWeights.py"
+TINY = (
+    "--num-envs 2 --hidden 16 --batch-size 16 --eval-freq 100 --checkpoint-freq 100 --device cpu --wandb_mode disabled"
+)
+OFF_POLICY = "--gradient-steps 1 --learning-starts 40 --buffer-size 1000"
+OWN = {"ppo": "--n-steps 40 --n-epochs 2"}  # rollouts of 80 steps
+
+
+def tiny(algorithm, folder, *more):
+    own = OWN.get(algorithm, OFF_POLICY)
+    return [*more, "--algorithm", algorithm, *TINY.split(), *own.split(), "--results-dir", folder]
 
 
 def test_the_plain_scripts_run_from_their_own_folder(tmp_path):
@@ -26,55 +45,63 @@ def test_the_plain_scripts_run_from_their_own_folder(tmp_path):
     assert "--total-timesteps" in run.stdout
 
 
-def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
-    tiny = [
-        "--num-envs",
-        "2",
-        "--gradient-steps",
-        "1",
-        "--hidden",
-        "16",
-        "--batch-size",
-        "16",
-        "--learning-starts",
-        "40",
-        "--buffer-size",
-        "1000",
-    ]
-    tiny += ["--eval-freq", "100", "--checkpoint-freq", "100", "--device", "cpu", "--wandb_mode", "disabled"]
-    train, output = "Train_Teacher_Pusher/Mujoco_main.py", ["--results-dir", tmp_path]
-    run = pusher("--total-timesteps", 200, *tiny, *output, script=train)
-    assert run.returncode == 0, run.stderr
-    refused = pusher("--total-timesteps", 200, *tiny, *output, script=train)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    run = pusher("--total-timesteps", 400, *tiny, *output, "--resume", script=train)
-    assert run.returncode == 0, run.stderr
-    folder = tmp_path / "sac"
+@pytest.fixture
+def train(monkeypatch):
+    """Call the program in this process, with few episodes and no film; returns its status and stderr."""
+    monkeypatch.setattr(callbacks, "TEACHER_SELECTION_SEEDS", range(1800, 1802))
+    monkeypatch.setattr(callbacks, "write_video", lambda *_, **__: None)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["Mujoco_main.py", *map(str, words)])
+        return outcome(mujoco_main.main)
+
+    return call
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_tiny_teacher_trains_resumes_and_is_taken_over(algorithm, train, tmp_path, capsys):
+    if algorithm == "tqc":
+        pytest.importorskip("sb3_contrib")
+    words, folder = tiny(algorithm, tmp_path, "--task", "Reacher"), tmp_path / algorithm
+    assert train(*words, "--total-timesteps", 160) == (0, "")
+    status, errors = train(*words, "--total-timesteps", 160)
+    assert (status, errors.count("\n")) == (2, 1)
+    config = json.loads((folder / "config.json").read_text())
+    assert config == vars(RUNS[algorithm].of(config).config)
+    if algorithm == "sac":  # the file of an older run
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "algorithm"}))
+    status, errors = train(*words, "--total-timesteps", 320, "--resume", "--gamma", "0.5")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.endswith(f"has other settings: gamma is {config['gamma']}, not 0.5\n")
+    assert train(*words, "--total-timesteps", 320, "--resume") == (0, "")
     assert byte_code(folder / "last.zip") == byte_code(folder / "best.zip") == []
+    assert (folder / "last_replay.pkl").exists() == (algorithm != "ppo")
     with (folder / "metrics.csv").open() as file:
-        steps = [int(row["timesteps"]) for row in csv.DictReader(file)]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == 400
-    command = [sys.executable, ROOT / train, "--total-timesteps", "100000", *tiny, *map(str, output), "--resume"]
+        rows = list(csv.DictReader(file))
+    assert [int(row["timesteps"]) for row in rows] == [100, 160, 260, 320]
+    assert ("entropy_coefficient" in rows[0]) == (algorithm in ("sac", "tqc"))
+    updates = [int(row["updates"]) for row in rows]
+    assert 0 < updates[1] < updates[3]
+    save_weights(folder / "best.zip", TASKS["Reacher"], tmp_path / "t.pt")
+    assert f"original    {algorithm.upper()}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path):
+    words, folder = tiny(algorithm, tmp_path, "--task", "Reacher"), tmp_path / algorithm
+    command = [sys.executable, ROOT / TRAIN, "--total-timesteps", "100000", *words]
     endless = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while "timesteps 500" not in endless.stdout.readline():
+    while "timesteps 100" not in endless.stdout.readline():
         assert endless.poll() is None
     endless.send_signal(signal.SIGTERM)
     said, _ = endless.communicate(timeout=60)
     assert endless.returncode == 143, said
     assert "stopped and saved at update" in said
-    taken = pusher(folder / "best.zip", "--output", tmp_path / "t.pt", script="Train_Teacher_Pusher/SaveWeights.py")
-    assert taken.returncode == 0, taken.stderr
-    options = ["--seeds", "1900", "--video", tmp_path / "t.mp4"]
-    tested = pusher(tmp_path / "t.pt", *options, script="Train_Teacher_Pusher/Test_Model.py")
-    assert tested.returncode == 0, tested.stderr
-    assert "success" in tested.stdout
-    assert (tmp_path / "t.mp4").stat().st_size > 10_000
-    missing = pusher(tmp_path / "none.zip", script="Train_Teacher_Pusher/SaveWeights.py")
-    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     # Killed while a checkpoint was replaced: its files are of one moment all the same. Damaged: one line.
-    for name in ("last.zip", "last_replay.pkl"):
-        (folder / name).rename(folder / f"writing_{name}")
+    files = sorted(path.name for path in folder.glob("last*"))
+    for name in files:
+        if "vecnormalize" not in name:
+            (folder / name).rename(folder / f"writing_{name}")
     whole = (folder / "last_vecnormalize.pkl").read_bytes(), (folder / "writing_last.zip").read_bytes()
     finish_checkpoint(folder, "last")
     assert not list(folder.glob("writing_*"))
@@ -83,17 +110,112 @@ def test_a_tiny_teacher_trains_resumes_is_taken_over_and_tested(tmp_path):
         (folder / name).write_bytes(b"half")
     finish_checkpoint(folder, "last")
     assert (folder / "last.zip").read_bytes() == whole[1]
-    for name in ("last_replay.pkl", "last_vecnormalize.pkl", "last.zip"):
+    for name in files:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2])
-        resumed = pusher("--total-timesteps", 900, *tiny, *output, "--resume", script=train)
-        assert resumed.returncode == 2, resumed.stderr
-        lines = resumed.stderr.splitlines()
-        assert [line for line in lines if not line.startswith("warning: ")] == lines[-1:]
+        status, errors = train(*words, "--total-timesteps", 900, "--resume")
+        assert (status, errors.count("\n")) == (2, 1)
         (folder / name).write_bytes(content)
 
 
-TEACHER_FLAGS = [f"--{name.replace('_', '-')}" for name in mujoco_main.TeacherRun.settings()]
+def test_a_taken_over_teacher_is_tested(tmp_path):
+    shipped = ROOT / "Results/Pusher/Teacher/teacher.pt"
+    options = ["--seeds", "1900", "--video", tmp_path / "t.mp4"]
+    tested = pusher(shipped, *options, script="Train_Teacher_Pusher/Test_Model.py")
+    assert tested.returncode == 0, tested.stderr
+    assert "success" in tested.stdout
+    assert (tmp_path / "t.mp4").stat().st_size > 10_000
+    missing = pusher(tmp_path / "none.zip", script=SAVE_WEIGHTS)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_recipe_of_every_task_is_one_of_every_algorithm(task, algorithm):
+    run = mujoco_main.parse(["--task", task, "--algorithm", algorithm])[0]
+    values, training = run.flat(), TASKS[task].training
+    assert {name: values[name] for name in training if name in values} == {
+        name: value for name, value in training.items() if name in values
+    }
+    assert (run.config.task, run.name) == (task, algorithm)
+
+
+def test_pushers_settings_are_those_of_the_shipped_teacher():
+    assert vars(mujoco_main.parse([])[0].config) == {
+        "task": "Pusher",
+        "algorithm": "sac",
+        "total_timesteps": 3_000_000,
+        "seed": 0,
+        "num_envs": 32,
+        "learning_rate": 1e-3,
+        "learning_rate_end": 1e-4,
+        "batch_size": 256,
+        "gamma": 0.98,
+        "hidden": 128,
+        "device": "auto",
+        "gradient_steps": 8,
+        "tau": 0.01,
+        "buffer_size": 1_000_000,
+        "learning_starts": 5_000,
+    }
+    env = TASKS["Pusher"].make(**TASKS["Pusher"].training_keywords)
+    assert env.unwrapped._reward_dist_weight == 2
+    env.close()
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Give Reacher a recipe."""
+
+    def give(training):
+        monkeypatch.setitem(TASKS, "Reacher", replace(TASKS["Reacher"], training=training))
+
+    return give
+
+
+def test_a_flag_precedes_the_recipe_and_that_the_default(trained):
+    trained({"algorithm": "ppo", "gamma": 0.5, "n_steps": 128, "learning_rate": 0.01, "tau": 0.5})
+    config = mujoco_main.parse(["--task", "Reacher", "--learning-rate", "0.02"])[0].config
+    assert config == PPOConfig(task="Reacher", algorithm="ppo", gamma=0.5, n_steps=128, learning_rate=0.02)
+    config = mujoco_main.parse(["--task", "Reacher", "--algorithm", "td3"])[0].config
+    assert (config.algorithm, config.gamma, config.tau, config.num_envs) == ("td3", 0.5, 0.5, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "training", "message"),
+    [
+        (["--algorithm", "ppo", "--gradient-steps", "3"], {}, "--gradient-steps is no setting of --algorithm ppo, but of sac, td3, tqc"),
+        (["--n_steps", "3"], {}, "--n-steps is no setting of --algorithm sac, but of ppo"),
+        (["--tau", "0.1"], {"algorithm": "ppo"}, "--tau is no setting of --algorithm ppo"),
+        (["--algorithm", "x", "--tau", "0.1"], {}, "--algorithm x: one of sac, td3, ppo, tqc is needed"),
+        (["--algorithm", "ppo", "--batch-size", "100"], {}, "--batch_size 100: a divisor of n_steps * num_envs, 2048, is"),
+        (["--buffer-size", "1"], {}, "--buffer_size 1: at least num_envs 32 is needed"),
+        (["--gamma", "2"], {"gamma": 0.9}, "--gamma 2.0: at most 1 is needed"),
+        ([], {"foo": 1}, "task Reacher: its training has 'foo'; settings are needed: algorithm, batch_size, "),
+        ([], {3: 1}, "task Reacher: its training has 3; "),
+        ([], {"run_name": "x"}, "task Reacher: its training has 'run_name'; "),
+        ([], {"gamma": "1"}, "task Reacher: its training has gamma 1: a number is needed"),
+        ([], {"hidden": 0}, "task Reacher: its training has hidden 0: at least 1 is needed"),
+        ([], {"algorithm": ["ppo"]}, "task Reacher: its training has algorithm ppo: a text is needed"),
+        ([], {"algorithm": "x"}, "task Reacher: its training has algorithm x: one of sac, td3, ppo, tqc is needed"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_does_not_fit_is_one_line(words, training, message, trained):
+    trained(training)
+    status, errors = outcome(mujoco_main.parse, ["--task", "Reacher", *words])
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"error: {message}" in errors
+
+
+def test_tqc_without_its_package_is_one_line(train, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    status, errors = train(*tiny("tqc", tmp_path / "runs"))
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "TQC needs sb3-contrib: pip install -e '.[contrib]'" in errors
+    assert not (tmp_path / "runs").exists()
+
+
+TEACHER_FLAGS = [f"--{name.replace('_', '-')}" for name in {**RUNS["sac"].settings(), **RUNS["ppo"].settings()}]
 TEACHER_FLAGS += ["--wandb_mode", "--lr"]
 
 
