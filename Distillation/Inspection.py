@@ -32,6 +32,7 @@ from Models.Model_Pusher import StateStatistics, make_student
 EPISODES = range(DATASET_FIRST_SEED, DATASET_FIRST_SEED + 10)  # those on which a converted teacher was proven
 NUM_ENVS, STEPS = 32, 200  # watched for the probe
 READ = 0.5  # R^2 below which an entry counts as not seen
+SECONDS = 3.0  # that each method is timed
 SEEN = 4  # pixels of a body that is in the picture
 MODE, UPDATES = "ImpaalaMid", 100_000  # for which the time is given
 
@@ -276,9 +277,9 @@ def _hours(
         return UPDATES / _updates_per_second(trainer.step, lambda: trainer.optimization_steps) / 3600
 
 
-def _updates_per_second(step: Callable[[int], Any], updates: Callable[[], int], seconds: float = 3.0) -> float:
+def _updates_per_second(step: Callable[[int], Any], updates: Callable[[], int]) -> float:
     step(8)  # the first updates choose kernels
     started, before = time.monotonic(), updates()
-    while time.monotonic() - started < seconds:
+    while time.monotonic() - started < SECONDS:
         step(16)
     return (updates() - before) / (time.monotonic() - started)
