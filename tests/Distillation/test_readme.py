@@ -48,11 +48,3 @@ def test_a_method_of_ones_own_trains_and_has_its_experiment(task, statistics, mo
 def test_the_quickstart_is_the_examples_file():
     code = (ROOT / "examples" / "quickstart.py").read_text()
     assert block("def main(mode") in code
-
-
-def test_the_readmes_task_is_found(tmp_path):
-    from Enviroment.Tasks import find_task
-
-    (tmp_path / "tasks.py").write_text(block("REACHER = Task("))
-    task = find_task(f"{tmp_path}/tasks.py:REACHER")
-    assert (task.name, task.stack) == ("MyReacher", 4)
