@@ -23,7 +23,8 @@ START_TIMEOUT_S = 120.0  # a worker imports its factory's module first, which ta
 SLOW_START_S = 20.0
 SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
 
-_CONTEXT = mp.get_context("spawn")
+# Workers are forked from a process that has imported the factory's module once. It is no copy of this one, which may hold threads.
+_CONTEXT = mp.get_context("forkserver")
 # Each message in a pipe begins with a byte. A step is only that byte, in both directions: nearly all messages are steps,
 # and pickling a message takes as long as several steps of an environment.
 _STEP, _MESSAGE = b"s", b"m"
@@ -71,10 +72,11 @@ class Workers:
         self._pollers: list[Any] = []  # of `select.poll`, one for each connection
         # It runs at exit before `multiprocessing` would end the workers by SIGTERM, which they ignore, and wait for them.
         self._end = weakref.finalize(self, _end, self.processes, self._connections)
+        _CONTEXT.set_forkserver_preload([factory.__module__])
         try:
             for own in arguments:
                 ours, theirs = _CONTEXT.Pipe()
-                process = _CONTEXT.Process(target=_work, args=(theirs, factory, own), daemon=True)
+                process = _CONTEXT.Process(target=_work, args=(theirs, factory, own, dict(os.environ)), daemon=True)
                 process.start()
                 theirs.close()  # so that our end of the pipe ends with the worker
                 self.processes.append(process)
@@ -163,12 +165,15 @@ def _receive(connection: Connection) -> tuple[str, Any] | None:
     return None if kind == _STEP else connection.recv()
 
 
-def _work(connection: Connection, factory: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _work(
+    connection: Connection, factory: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]
+) -> None:
     """Make an object and call its methods as the parent asks, until the parent's end of the pipe is closed."""
     # Ctrl-C and a batch system's SIGTERM may reach all processes of a job. The parent handles them: it still needs its
     # workers to save, and then closes them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.environ.update(environment)  # the process that this one was forked from may have begun with another
     held = None
     try:
         held = factory(*arguments)

@@ -93,9 +93,11 @@ def workers(pid: int) -> list[int]:
 
     def is_worker(child: int) -> bool:
         try:
-            return b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+            parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
+            lines = [Path(f"/proc/{who}/cmdline").read_bytes() for who in (child, parent)]
         except OSError:
             return False
+        return all(b"multiprocessing.forkserver" in line for line in lines)  # the first such process forks the workers
 
     return [child for child in descendants(pid) if is_worker(child)]
 

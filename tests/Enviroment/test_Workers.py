@@ -1,8 +1,10 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,9 +63,17 @@ def test_arrays_are_shared(workers, shared):
     assert count.tolist() == [[3, 4, 5], [6, 7, 8]]
 
 
-def test_a_worker_knows_no_environment(workers):
-    for modules in workers.call("modules"):
-        assert not {"gymnasium", "mujoco", "torch"} & set(modules)
+def test_a_worker_knows_no_environment():
+    """In a process of its own: here, workers are forked from one that knows those of other tests."""
+    program = (
+        "import numpy as np\nfrom tests.Enviroment.test_Workers import Counter, SharedArrays, Workers\n"
+        "workers = Workers(Counter, [(0, SharedArrays({'count': ((2, 3), np.int64)}))])\n"
+        "print({'gymnasium', 'mujoco', 'torch'} & set(workers.call('modules')[0]))\nworkers.close()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120
+    )
+    assert found.stdout == "set()\n", found.stderr
 
 
 def test_workers_ignore_signals_to_the_whole_job(workers):
