@@ -106,17 +106,13 @@ class Task:
         that it needs is missing, or if it fails while it is made.
         """
         import gymnasium
-        import mujoco
 
         limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
-        mujoco.set_mju_user_warning(lambda message: None)  # its compiler deprecates what other people's models say
         try:
             with _no_deprecations(self.env_id.rpartition(":")[0]):
                 env = gymnasium.make(self.env_id, **{"disable_env_checker": True, **limit, **self.keywords, **keywords})
         except Exception as error:  # it is foreign code
             raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
-        finally:
-            mujoco.set_mju_user_warning(None)
         if len(env.observation_space.shape or ()) == 1 or _holds_images(env.observation_space):
             return env
         return gymnasium.wrappers.FlattenObservation(env)
