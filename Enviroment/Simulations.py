@@ -135,5 +135,5 @@ class Simulations:
 
 def _was_reset(env: Any) -> bool:
     """Return whether MuJoCo has reset an environment's physics since its episode began, since it was no longer finite."""
-    warnings = simulation(env)[1].warning  # type: ignore[index]
-    return any(warnings[kind].number for kind in _BAD)
+    counts = simulation(env)[1].warning.number  # type: ignore[index]
+    return bool(counts[_BAD[0]] or counts[_BAD[1]] or counts[_BAD[2]])
