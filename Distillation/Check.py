@@ -81,6 +81,8 @@ def unchecked(task: "Task", reference: str | None) -> str:
 
 def words(report: "Report", task: "Task", sheet: Path) -> str:
     """Lay out the findings for people."""
+    from Distillation.Inspection import READ, ranges
+
     facts = report.facts
     env, camera = facts["environment"], facts["camera"]
     bounds = {f"[{low:g}, {high:g}]" for low, high in zip(env["action_low"], env["action_high"])}
@@ -105,16 +107,16 @@ def words(report: "Report", task: "Task", sheet: Path) -> str:
     if teacher := facts.get("teacher"):
         lines.append(("saturated", f"{teacher['saturated']:.1%} of the teacher's actions"))
     lines.append(("camera", f"R² on held-out episodes of what a probe reads from {task.stack} frames"))
-    lines += [
-        ("", f"state[{entry}]  {score:.2f}{'' if score >= 0.5 else '  not seen'}")
-        for entry, score in camera["read"].items()
-    ]
+    seen = {entry: score for entry, score in camera["read"].items() if score >= READ}
+    lines += [("", f"state[{entry}]  {score:.2f}") for entry, score in seen.items()]
+    if unseen := {entry: score for entry, score in camera["read"].items() if entry not in seen}:
+        lines.append(("", f"state[{ranges(unseen)}]  {max(unseen.values()):.2f} or less: not seen"))
     if camera["constant"]:
-        lines.append(("", f"state[{', '.join(map(str, camera['constant']))}] did not move"))
+        lines.append(("", f"state[{ranges(camera['constant'])}] did not move"))
     hours, updates = facts["time"]["hours"], facts["time"]["updates"]
     lines.append(
         (
-            "time here",
+            "time now",
             f"{updates:,} updates of {facts['time']['mode']}: " + ", ".join(f"{k} {v:.1f} h" for k, v in hours.items()),
         )
     )

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,17 @@ class RandomTeacher(GaussianPolicy):
         """Return a Gaussian of hardly any width around uniform actions."""
         mean = torch.rand(len(obs["State"]), len(self.scale)) * 2 - 1
         return self.gaussian(mean, torch.full_like(mean, -4.0))
+
+
+def ranges(entries: Iterable[int]) -> str:
+    """Write ascending numbers, those that follow one another as first-last."""
+    runs: list[list[int]] = []
+    for entry in entries:
+        if runs and entry == runs[-1][-1] + 1:
+            runs[-1].append(entry)
+        else:
+            runs.append([entry])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def inspect_environment(report: Report, task: Task, world: World) -> None:
@@ -176,7 +187,7 @@ def inspect_statistics(report: Report, teacher: GaussianPolicy, watched: Watched
     report.facts["teacher"] = {"saturated": saturated, "odd_entries": odd}
     if odd:
         report.problems.append(
-            f"the teacher's statistics do not fit the states it visits (state entries {', '.join(map(str, odd))}): its "
+            f"the teacher's statistics do not fit the states it visits (state entries {ranges(odd)}): its "
             "normalization is another teacher's; give SaveWeights.py the right file by --statistics"
         )
     if saturated > 0.5:
@@ -238,7 +249,7 @@ def inspect_camera(report: Report, task: Task, watched: Watched, stack: FrameSta
         gone = [f"{name} in {share:.0%} of the frames" for name, share in unseen.items() if share > 0.2]
         hint = f"; out of the picture or hidden: {', '.join(gone)}" if gone else ""
         report.problems.append(
-            f"the frames hardly tell state entries {', '.join(map(str, blind))}{hint}: aim the camera at what they describe, come "
+            f"the frames hardly tell state entries {ranges(blind)}{hint}: aim the camera at what they describe, come "
             "nearer, enlarge frame_size, lengthen stack_stride for slow speeds, or give them as proprioception"
         )
 

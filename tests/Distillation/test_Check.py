@@ -101,7 +101,7 @@ def test_a_teacher_that_is_no_better_than_none_is_found(pusher_world, quick):
         (Camera(2.5, (0.0, 50.0, 30.0), 270.0, 90.0), "the camera is blind: its picture never changes"),
         (
             Camera(2.5, (0.0, 0.2, 0.0), 270.0, -90.0, rows=(70, 230), columns=(190, 410)),
-            "the frames hardly tell state entries 17, 18",
+            "the frames hardly tell state entries 17-18",
         ),
     ],
 )
