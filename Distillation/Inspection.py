@@ -31,7 +31,7 @@ from Models.Model_Pusher import StateStatistics, make_student
 
 EPISODES = range(DATASET_FIRST_SEED, DATASET_FIRST_SEED + 10)  # those on which a converted teacher was proven
 NUM_ENVS, STEPS = 32, 200  # watched for the probe
-READ = 0.5  # R^2 below which an entry counts as not seen
+READ = 0.3  # R^2 below which an entry counts as not seen
 SECONDS = 3.0  # that each method is timed
 SEEN = 4  # pixels of a body that is in the picture
 MODE, UPDATES = "ImpaalaMid", 100_000  # for which the time is given
