@@ -211,7 +211,7 @@ class RunLogger:
         def line(first: str, who: str = "") -> str:
             for key in (f"test/{part}/{who}" for part in PARTS):
                 normalized = 1.0 if who else row.get(key + "normalized_return", float("nan"))
-                first += f"{row[key + 'return']:10.2f}{normalized:7.3f}"
+                first += f"{row[key + 'return']:10.2f} {normalized:6.3f}"
                 first += f"{row[key + 'success']:8.2f}" if successes else ""
             return first
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Enviroment.Task import Task
 
 CHECK, SHEET = "check.json", "check.png"  # in `Results/<task>/Teacher`
+CALLED = {"teacher": "the teacher", "zero": "the zero action", "random": "random actions"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -86,9 +87,12 @@ def words(report: "Report", task: "Task", sheet: Path) -> str:
     facts = report.facts
     env, camera = facts["environment"], facts["camera"]
     bounds = {f"[{low:g}, {high:g}]" for low, high in zip(env["action_low"], env["action_high"])}
-    early = ", ".join(f"{share:.0%} of the {who}'s" for who, share in env["ends_early"].items() if share)
+    early = ", ".join(f"{share:.0%} with {CALLED[who]}" for who, share in env["ends_early"].items() if share)
     lines = [
-        ("environment", f"{env['id']}, at most {env['max_episode_steps']} steps; {early or 'no'} episodes end early"),
+        (
+            "environment",
+            f"{env['id']}, at most {env['max_episode_steps']} steps; episodes that end early: {early or 'none'}",
+        ),
         ("", f"{env['state']} numbers of state, {env['proprioception']} of them proprioception"),
         ("", f"{len(env['action_low'])} actions in {' '.join(sorted(bounds))}"),
         ("", f"resuming is {'exact' if env['exact_resume'] else 'not exact'}"),
@@ -98,15 +102,21 @@ def words(report: "Report", task: "Task", sheet: Path) -> str:
         lines.append(
             (who, f"return {row['return']:.2f} ± {row['return_std']:.2f} in {row['length']:.0f} steps{success}")
         )
+    lines.append(("", f"(mean ± standard deviation of {facts['episodes']['number']} episodes)"))
     if original := facts.get("original"):
         recorded = "no record of it in the teacher's file"
         if original["recorded"]:
-            recorded = f"return {original['return']:.2f} ± {original['return_std']:.2f} ({original['algorithm']}); actions differ "
-            recorded += f"by at most {original['action_difference']:.1e} of half their range"
+            recorded = f"return {original['return']:.2f} ± {original['return_std']:.2f} when it was taken over ({original['algorithm']}); actions "
+            recorded += f"differ by at most {original['action_difference']:.1e} of half their range"
         lines.append(("original", recorded))
     if teacher := facts.get("teacher"):
         lines.append(("saturated", f"{teacher['saturated']:.1%} of the teacher's actions"))
-    lines.append(("camera", f"R² on held-out episodes of what a probe reads from {task.stack} frames"))
+    lines.append(
+        (
+            "camera",
+            f"what {task.stack} frames tell of the state beside proprioception: a probe's R² on held-out episodes, at most 1",
+        )
+    )
     seen = {entry: score for entry, score in camera["read"].items() if score >= READ}
     lines += [("", f"state[{entry}]  {score:.2f}") for entry, score in seen.items()]
     if unseen := {entry: score for entry, score in camera["read"].items() if entry not in seen}:

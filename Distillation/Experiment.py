@@ -23,12 +23,12 @@ from Common.Files import write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Check import unchecked
 from Distillation.Datasets import collect
-from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, prepare
+from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
-from Distillation.Utils import AGGREGATED, LAST, Collection, Experiment, Job, Parts
+from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
@@ -51,12 +51,14 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
             raise
         stack.enter_context(Parallel.joined(device))
         job, task = job.replace(device=str(device)), find_task(job.world.task)
+        if isinstance(job, DAggerExperiment) and job.place.teacher is None:
+            job = job.replace(teacher=parents_teacher(job))
         with Parallel.agreed():
             path = teacher_source(job.place.teacher, task)
             teacher = open_teacher(job.place.teacher, task, job.place.device)
         with Parallel.agreed():
             check_ranks(job, teacher_hash(job.place.teacher, task))
-        if not (Parallel.rank() or job.place.quiet) and (warning := unchecked(task, job.place.teacher)):
+        if not (Parallel.rank() or job.place.quiet or resume) and (warning := unchecked(task, job.place.teacher)):
             print(warning, file=sys.stderr)
         if isinstance(job, Experiment):
             distil(job, task, teacher, path, resume, overwrite)

@@ -123,6 +123,7 @@ def inspect_returns(report: Report, task: Task, world: World, teacher: GaussianP
         if random or not Baseline(world.action_space).random:
             everyone[baseline.name] = baseline
     results = {name: evaluate(policy, world, task, EPISODES) for name, policy in everyone.items()}
+    report.facts["episodes"] = {"number": len(EPISODES)}
     report.facts["returns"] = {name: _scores(result) for name, result in results.items()}
     report.facts["environment"]["ends_early"] = {
         name: float((result.lengths < world.max_episode_steps).mean()) for name, result in results.items()

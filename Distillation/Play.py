@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -156,6 +157,26 @@ def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
     return parse_seeds(arguments.seeds)
 
 
+def its_teacher(path: Path, card: dict[str, Any], task: "Task") -> str | Path | None:
+    """Return the teacher to compare a policy with: the one that it learned from if that is here, else the task's.
+
+    A teacher whose task has no other is compared with itself.
+    """
+    from Algorithm.Teacher_source import teacher_hash, teacher_source
+    from Common.Files import read_json
+
+    config = (path if path.is_dir() else path.parent.parent) / "config.json"  # of a run; a card names no place
+    own = read_json(config).get("teacher") if config.is_file() else None
+    if own and teacher_source(own, task).is_file():
+        return own
+    usual = teacher_source(None, task).is_file()
+    if card.get("mode") == "teacher":
+        return None if usual else path
+    if usual and card.get("teacher_sha256") != teacher_hash(None, task):
+        print("warning: compared with another teacher than it learned from; --teacher names that one", file=sys.stderr)
+    return None
+
+
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Evaluate, film or show a policy as the command line asks."""
     from Enviroment.GL import choose_gl_backend
@@ -169,7 +190,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     seeds = check_arguments(arguments)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
-    teacher = open_teacher(arguments.teacher, task, device)
+    teacher = open_teacher(arguments.teacher or its_teacher(arguments.checkpoint, card, task), task, device)
     quality = card["render"]["quality"] if policy.images else "fast"
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)

@@ -230,6 +230,15 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
     return job, start, origin
 
 
+def parents_teacher(job: DAggerExperiment) -> str | None:
+    """Return the teacher of the run of cloning that DAgger continues, None for the task's own or where there is no such run."""
+    config = Path(job.data.folder_Dagger or "").expanduser() / "config.json"
+    try:
+        return read_json(config).get("teacher")
+    except BadFile:
+        return None  # `inherit` says what is wrong
+
+
 def _parent(folder: Path, job: DAggerExperiment, inherited: Set[str]) -> dict[str, Any]:
     """Return the `config.json` of the run of cloning that DAgger continues."""
     whose = f"--folder_Dagger {folder}"

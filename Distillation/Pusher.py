@@ -43,7 +43,10 @@ def parse(
     job = JOBS[arguments.method].of(given)
     try:
         job.check()
-        return job.replace(task=find_task(job.world.task).reference), arguments
+        task = find_task(job.world.task)
+        if "stack" in job.flags() and "stack" not in given and job.flat()["mode"] != "State":
+            job = job.replace(stack=task.stack)
+        return job.replace(task=task.reference), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
 

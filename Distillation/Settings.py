@@ -46,7 +46,12 @@ class StudentSettings(Settings):
     run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
     precision: str = setting("auto", "of the backbone; auto: bf16 where the hardware has it", choices=PRECISIONS)
     stack: int = setting(
-        4, "frames seen at once, of every second step", at_least=1, at_most=16, sees=True, inherited=True
+        4,
+        "frames seen at once, unless a task has another number; its stack_stride is the steps between them",
+        at_least=1,
+        at_most=16,
+        sees=True,
+        inherited=True,
     )
     grid: tuple[int, int] = setting(
         (4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64, sees=True, inherited=True

@@ -141,6 +141,15 @@ def _set_numbers(holder: Any, numbers: dict[str, Any]) -> None:
             value[...] = numbers[name]  # in place, since others may hold it as well
 
 
+def first_step(env: gym.Env) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the `info` and the state of an environment's first step, and close it."""
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    state, _, _, _, info = env.step(env.action_space.sample())
+    env.close()
+    return info, np.asarray(state, np.float64)
+
+
 def restores_exactly(make: Any, steps: int = 5) -> bool:
     """Return whether an environment that `make` makes continues exactly from a snapshot: some steps and another reset."""
     first, second = make(), make()

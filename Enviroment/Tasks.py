@@ -251,7 +251,7 @@ def find_task(reference: str) -> Task:
         if reference in TASKS:
             return TASKS[reference]
         if reference.endswith(".py"):
-            raise BadInput(f"task {reference}: which task of that file is missing; {reference}:NAME is needed")
+            raise BadInput(f"task {reference}: the task's name in that file is missing: {reference}:NAME is needed")
         known = f"{', '.join(TASKS)}, package.module:NAME or path/to/tasks.py:NAME"
         raise BadInput(f"task {reference!r} is unknown: {known} is needed")
     module, where = load_module(where, "task")

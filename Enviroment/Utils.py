@@ -1,12 +1,13 @@
 """The doors to this room: `make_env`, `make_vector_env`, `make_world` and `resumes_exactly`."""
 
 import gymnasium as gym
+import numpy as np
 
 from Common.Errors import BadInput, brief
 from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
-from Enviroment.Snapshot import restores_exactly
+from Enviroment.Snapshot import first_step, restores_exactly
 from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 
@@ -63,12 +64,30 @@ def resumes_exactly(task: Task) -> bool:
     """Return whether an environment goes on from a saved state as it would have without the interruption.
 
     It does not where it keeps something in Python that is neither a number nor an array among its attributes. Raises
-    `BadInput` for an environment that fails in its first steps.
+    `BadInput` for an environment that fails in its first steps, and for success and measures that do not work on its states
+    or its `info`.
     """
+    name = f"task {task.reference or task.name}"
     try:
-        return restores_exactly(task.make)
+        info, state = first_step(task.make())
+        exact = restores_exactly(task.make)
     except BadInput:
         raise
     except Exception as error:  # it is foreign code
-        message = f"task {task.reference or task.name}: its environment fails in its first steps: {brief(error)}"
+        message = f"{name}: its environment fails in its first steps: {type(error).__name__}: {brief(error)}"
         raise BadInput(message) from error
+    for key in task.info_keys:
+        if key not in info:
+            known = ", ".join(map(str, info)) or "nothing"
+            raise BadInput(f"{name}: success or a measure is {key!r} of info, and a step's info has {known}")
+    try:
+        measured = task.measured(np.stack([state, state]), {})
+    except Exception as error:  # as above
+        message = f"{name}: success or a measure fails for states [..., S]: {type(error).__name__}: {brief(error)}"
+        raise BadInput(message) from error
+    for what, value in measured.items():
+        if np.shape(value) != (2,):
+            raise BadInput(
+                f"{name}: {what} of states [2, S] has shape {list(np.shape(value))}, not [2]; use state[..., i]"
+            )
+    return exact

@@ -157,6 +157,6 @@ def recipe(task: Task) -> dict[str, Any]:
     for name in task.training:
         if name not in known:
             raise BadInput(
-                f"task {task.reference}: its training has {name!r}; settings are needed: {', '.join(sorted(known))}"
+                f"task {task.reference}: its training has {name!r}; the settings are {', '.join(sorted(known))}"
             )
     return dict(task.training)

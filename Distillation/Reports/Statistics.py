@@ -64,5 +64,5 @@ def reached(at: np.ndarray, scores: np.ndarray, level: float) -> float:
 
 
 def largest_fall(scores: np.ndarray) -> float:
-    """Return by how much a test [n] was at most below the best one before it."""
-    return float(np.max(np.maximum.accumulate(scores) - scores))
+    """Return by how much a test [n] was at most below the best one before it; NaN without tests."""
+    return float("nan") if not len(scores) else float(np.max(np.maximum.accumulate(scores) - scores))

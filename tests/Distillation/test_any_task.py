@@ -69,6 +69,7 @@ RAIL = Task(
     success="is_success",
     measures={"place": Measure(lambda state: state[..., 0], "m")},
     frame_size=(32, 64),
+    stack=2,
     max_episode_steps=30,
 )
 
@@ -101,6 +102,7 @@ def test_methods_that_step_environments_learn_from_episodes_that_end_early(metho
     said = run(place, *flags(method, ONLINE, **where(place, method)))
     assert "resuming        exact" in said.stdout
     assert "warning: Rail was never checked with this camera and teacher" in said.stderr
+    assert read_json(run_folder(place / method) / "config.json")["stack"] == 2, "the task's"
     summary = read_json(run_folder(place / method) / "summary.json")
     student, teacher, zero = (summary["OD"][who] for who in ("student", "teacher", "zero"))
     assert teacher["success"] == 1.0
@@ -131,6 +133,7 @@ def test_collection_cloning_dagger_play_and_minari(place):
     run(place, *flags("BC_phase", SMALL, dataset="5k", run_name="bc", **places))
     parent = next((place / "imitation").rglob("bc/config.json")).parent
     inherited = {key: value for key, value in SMALL.items() if key != "mode"}
+    places.pop("teacher")  # the parent's is taken
     more = {"folder_Dagger": parent, "num_envs": 3, "rollout_samples": 40, "rollout_updates": 2, "run_name": "dagger"}
     run(place, *flags("Dagger_phase", inherited, **more, **places))
     dagger = next((place / "imitation").rglob("dagger/config.json")).parent
@@ -139,7 +142,7 @@ def test_collection_cloning_dagger_play_and_minari(place):
     assert 80 <= int(float(last["x_axis/samples_collected"])) - 5000 < 200
 
     film = place / "film.mp4"
-    played = ["--teacher", "rail.py:push", "--seeds", "1900-1904", "--device", "cpu", "--num_workers", 1]
+    played = ["--seeds", "1900-1904", "--device", "cpu", "--num_workers", 1]
     figures = json.loads(run(place, dagger, *played, "--json", "--video", film, script="Distillation/Play.py").stdout)
     assert film.stat().st_size > 1000
     assert len(figures["episodes"]) == 5

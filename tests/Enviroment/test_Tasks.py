@@ -134,7 +134,7 @@ def test_a_task_of_a_file_is_found_from_anywhere(folder, arm, monkeypatch):
     [
         ("Nothing", "FetchPush, package.module:NAME or path/to/tasks.py:NAME is needed"),
         ("", "task '' is unknown: Pusher"),
-        ("tasks.py", "task tasks.py: which task of that file is missing; tasks.py:NAME is needed"),
+        ("tasks.py", "task tasks.py: the task's name in that file is missing: tasks.py:NAME is needed"),
         ("no_such_module:ARM", "No module named 'no_such_module'; a file is given as path/to/file.py:NAME"),
         ("Enviroment.nothing:ARM", "No module named 'Enviroment.nothing'; a file is given"),
         (":ARM", "fails while it is imported: ValueError"),

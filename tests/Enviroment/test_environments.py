@@ -174,8 +174,23 @@ def test_a_check_tells_whether_resuming_is_exact():
     assert resumes_exactly(task(Cart, paints=True))
     assert not resumes_exactly(task(Cart, goal="dictionary"))
     assert all(resumes_exactly(TASKS[name]) for name in ("Pusher", "Reacher"))
-    with pytest.raises(BadInput, match="task Broken: its environment fails in its first steps: unsupported operand"):
+    with pytest.raises(
+        BadInput, match="task Broken: its environment fails in its first steps: TypeError: unsupported operand"
+    ):
         resumes_exactly(task(Broken, "Broken"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"success": "is_there"}, "success or a measure is 'is_there' of info, and a step's info has near"),
+        ({"success": lambda state: state[7] < 1}, "success or a measure fails for states .*: IndexError"),
+        ({"success": lambda state: bool((state < 1).all())}, r"success of states \[2, S\] has shape \[\], not \[2\]"),
+    ],
+)
+def test_success_and_measures_are_tried_before_anything_starts(changes, message):
+    with pytest.raises(BadInput, match=message):
+        resumes_exactly(task(Cart, **changes))
 
 
 class Broken(Cart):

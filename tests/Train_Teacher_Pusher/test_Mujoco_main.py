@@ -191,7 +191,7 @@ def test_a_flag_precedes_the_recipe_and_that_the_default(trained):
         (["--algorithm", "ppo", "--batch-size", "100"], {}, "--batch_size 100: a divisor of n_steps * num_envs, 2048, is"),
         (["--buffer-size", "1"], {}, "--buffer_size 1: at least num_envs 32 is needed"),
         (["--gamma", "2"], {"gamma": 0.9}, "--gamma 2.0: at most 1 is needed"),
-        ([], {"foo": 1}, "task Reacher: its training has 'foo'; settings are needed: algorithm, batch_size, "),
+        ([], {"foo": 1}, "task Reacher: its training has 'foo'; the settings are algorithm, batch_size, "),
         ([], {3: 1}, "task Reacher: its training has 3; "),
         ([], {"run_name": "x"}, "task Reacher: its training has 'run_name'; "),
         ([], {"gamma": "1"}, "task Reacher: its training has gamma 1: a number is needed"),
