@@ -49,9 +49,8 @@ def sample_rounds(
     limit, (collected, begun) = world.max_episode_steps, done
     while collected < samples:
         length = collected / begun if begun else limit
-        most = (
-            world.num_envs * ranks * max(1, round(limit / length))
-        )  # as long as one round of the longest episodes takes
+        # A round takes as long as one of the longest episodes, however short they are.
+        most = world.num_envs * ranks * max(1, round(limit / length))
         episodes = min(most, math.ceil((samples - collected) / length))
         first = first_seed + begun
         seeds = np.arange(first, first + episodes)[rank::ranks]

@@ -106,9 +106,8 @@ def open_dataset(folder: Path) -> Dataset:
             if meta["spaces"][name] != space:
                 raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
         check_samples(folder, fields, meta["crc32"])
-        fields.setdefault(
-            "terminated", np.zeros(meta["samples"], np.bool_)
-        )  # older datasets, of tasks that only truncate
+        # Older datasets, of tasks that only truncate, do not have it.
+        fields.setdefault("terminated", np.zeros(meta["samples"], np.bool_))
         dataset = Dataset(folder, meta, {name: fields[name] for name in DATASET_FIELDS})
     except (KeyError, TypeError) as error:
         raise BadFile(f"{path}: damaged") from error

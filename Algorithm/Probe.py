@@ -1,6 +1,6 @@
 """What a camera knows: a small network learns to read entries of the state from the frames that a student would see."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from Common.Machine import resolve_precision
 from Enviroment.World import World
 from Models.Base_Model import GaussianPolicy
 from Models.Impoola import Impoola, head
-from Models.Memory import FrameStack, Observation
+from Models.Memory import FrameStack, Observation, is_image
 from Models.Utils import screen
 
 UPDATES, BATCH = 300, 64
@@ -28,8 +28,7 @@ class Watched:
         frames: uint8 [T, N, rows, columns].
         state: float32 [T, N, S].
         mean, log_std: of the policy, float32 [T, N, A].
-        age: int [T, N], the steps since the episode's first; -1 where no episode was left.
-        seconds: that collecting them took.
+        age: int [T, N], the steps since the episode's first.
     """
 
     frames: torch.Tensor
@@ -60,7 +59,7 @@ class Watched:
 def watch(world: World, policy: GaussianPolicy, steps: int, first_seed: int) -> Watched:
     """Let a policy's sampled actions drive the environments for some steps, episode after episode."""
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in ("frames", "state", "mean", "log_std", "age")}
-    image = next(key for key, space in world.spaces.items() if space.dtype == np.uint8)
+    image = next(key for key, space in world.spaces.items() if is_image(space))
     age = torch.full((world.num_envs,), -1)
 
     def act(obs: Observation, first: torch.Tensor) -> torch.Tensor:
@@ -104,7 +103,9 @@ def read_states(watched: Watched, entries: Sequence[int], stack: FrameStack) -> 
     return {entry: float(score) for entry, score, moves in zip(entries, r2, moving) if moves}
 
 
-def _train(watched: Watched, targets: torch.Tensor, moving: torch.Tensor, stack: FrameStack, tested: int):  # type: ignore[no-untyped-def]
+def _train(
+    watched: Watched, targets: torch.Tensor, moving: torch.Tensor, stack: FrameStack, tested: int
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return a function that reads standardized targets [B, K] at steps and environments int [B] each."""
     steps, n, outputs = targets.shape
     backbone = Impoola(stack.length, (16, 32), (4, 8))

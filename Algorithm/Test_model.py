@@ -23,7 +23,7 @@ class Baseline:
     images: tuple[str, ...] = ()
 
     def __init__(self, action_space: gym.spaces.Box, random: bool | None = None):
-        """Take the random actions or not, unless it is given, by the bounds."""
+        """Make the one whose actions are `random` or zeros; unless that is given, the bounds decide."""
         self._low, self._high = torch.from_numpy(action_space.low), torch.from_numpy(action_space.high)
         self.random = bool((self._low > 0).any() or (self._high < 0).any()) if random is None else random
 

@@ -47,14 +47,13 @@ def check(task: "Task", reference: str | None, folder: Path, as_json: bool) -> N
     from Algorithm.Teacher_source import teacher_source
     from Distillation.Inspection import inspect
 
-    source: Path | None = teacher_source(reference, task)
-    if reference is None and not Path(str(source)).is_file():
-        source = None
-    teacher = None if source is None else open_teacher(reference, task)
+    source = teacher_source(reference, task)
+    known = reference is not None or source.is_file()
+    teacher = open_teacher(reference, task) if known else None
     if not as_json:
         print(f"checking {task.name}: about two minutes", file=sys.stderr, flush=True)
     report = inspect(task, teacher, source, folder / SHEET)
-    content: dict[str, Any] = {"of": identity(task, reference, source is not None), **report.facts}
+    content: dict[str, Any] = {"of": identity(task, reference, known), **report.facts}
     content["problems"] = report.problems
     write_json(folder / CHECK, content)
     print(json.dumps(content, indent=2) if as_json else words(report, task, folder / SHEET))

@@ -46,19 +46,18 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def inspect(task: Task, teacher: GaussianPolicy | None, source: Path | None, picture: Path) -> Report:
+def inspect(task: Task, teacher: GaussianPolicy | None, source: Path, picture: Path) -> Report:
     """Inspect a task and perhaps its teacher, whose file is `source`, and draw the sheet of frames into `picture`."""
     report = Report()
     with closing(make_world(task, NUM_ENVS)) as world:
         inspect_environment(report, task, world)
         driver = teacher or RandomTeacher(world)
         inspect_returns(report, task, world, teacher)
-        if teacher is not None and source is not None:
-            inspect_original(report, teacher, source)
         started = time.monotonic()
         watched = watch(world, driver, STEPS, DATASET_FIRST_SEED)
         rate = watched.age.numel() / (time.monotonic() - started)
         if teacher is not None:
+            inspect_original(report, source)
             inspect_statistics(report, teacher, watched)
         spaces = world.spaces, world.action_space
     stack = FrameStack(task.stack, task.stack_stride)
@@ -119,10 +118,8 @@ def inspect_environment(report: Report, task: Task, world: World) -> None:
 def inspect_returns(report: Report, task: Task, world: World, teacher: GaussianPolicy | None) -> None:
     """Score the teacher, the zero action and random ones."""
     everyone: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
-    for random in (False, True):
-        baseline = Baseline(world.action_space, random)
-        if random or not Baseline(world.action_space).random:
-            everyone[baseline.name] = baseline
+    baselines = Baseline(world.action_space), Baseline(world.action_space, random=True)
+    everyone |= {baseline.name: baseline for baseline in baselines}
     results = {name: evaluate(policy, world, task, EPISODES) for name, policy in everyone.items()}
     report.facts["episodes"] = {"number": len(EPISODES)}
     report.facts["returns"] = {name: _scores(result) for name, result in results.items()}
@@ -149,7 +146,7 @@ def _scores(result: Evaluation) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if np.isfinite(value)}
 
 
-def inspect_original(report: Report, teacher: GaussianPolicy, source: Path) -> None:
+def inspect_original(report: Report, source: Path) -> None:
     """Compare a teacher with the record that its file holds of the original: its actions and its return."""
     if source.suffix == ".py":
         return

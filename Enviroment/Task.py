@@ -57,9 +57,8 @@ class Camera:
     name: str = ""  # a camera of the model, whose pose and field of view take the place of the free camera's
 
 
-Value = (
-    Callable[[np.ndarray], Any] | str
-)  # maps states [..., S] to values [...], or is the key of an environment's `info`
+# A function that maps states [..., S] to values [...], or the key of an environment's `info`.
+Value = Callable[[np.ndarray], Any] | str
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,6 @@ class WorkerWorld:
         """Start one episode for each seed."""
         self._queue = deque(map(int, seeds))
         self._call("rest")
-        for name in ("reward", "terminated", "truncated"):
-            self.arrays[name][...] = 0
         self._take(range(self.num_envs))
         return dict(self._obs)
 
