@@ -15,7 +15,7 @@ from Algorithm.Dataset import FIELDS, Arrays, SampleWriter, read_samples
 from Algorithm.Learner import ERRORS, Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, imitation_loss
 from Algorithm.Schedules import linear
-from Algorithm.Utils import Priorities, Samples, augment
+from Algorithm.Utils import Priorities, Samples
 from Common import Parallel
 from Common.Errors import BadFile
 from Enviroment.World import World
@@ -91,8 +91,6 @@ class BehaviouralCloning(Trainer):
         indices, weights = self.priorities.sample(config.minibatch_size, self.balanced, self._draws)
         mine = slice(Parallel.rank(), None, Parallel.count())
         obs, teacher = self.samples.gather(indices[mine])
-        for image in self.student.images:
-            obs[image] = augment(obs[image], self.student.background, config.frame_noise, config.random_shift)
         own_weights = torch.from_numpy(weights[mine]).to(teacher.mean)
         scalars = self.learner.update(mean=teacher.mean, log_std=teacher.log_std, weights=own_weights, **obs)
         self.priorities.update(indices, Parallel.interleave(scalars.pop(ERRORS).double().cpu().numpy()))

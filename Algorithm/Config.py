@@ -1,10 +1,31 @@
 """Settings of the algorithms, in a file of their own so that a command line reads them without loading PyTorch."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from Common.Errors import BadSetting
 from Common.Settings import Settings, changed, setting
+
+# The transforms of `Algorithm/Augmentation.py`, and the largest amount of each.
+AUGMENTATIONS = {"shift": 16.0, "crop": 0.9, "brightness": 255.0, "contrast": 1.0, "noise": 255.0, "cutout": 1000.0}
+
+
+def transforms(augment: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Yield name and amount of each transform; raises `BadSetting` for one that is not `name=amount` within its limits."""
+    for text in augment:
+        name, _, amount = text.partition("=")
+        if name not in AUGMENTATIONS:
+            raise BadSetting(f"augment {text!r}: one of {', '.join(AUGMENTATIONS)} is needed before =")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= AUGMENTATIONS[name]:
+            raise BadSetting(
+                f"augment {text!r}: {name}= and a number above 0, at most {AUGMENTATIONS[name]:g}, is needed"
+            )
+        yield name, value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,6 +37,17 @@ class TrainingConfig(Settings):
     learning_rate_end: float = setting(1e-6, "learning rate of the last update", at_least=0)
     minibatch_size: int = setting(72, "samples in an update", at_least=2, at_most=1_000_000)
     max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
+    augment: tuple[str, ...] = setting(
+        (),
+        "random changes of training frames, such as shift=2 brightness=20 contrast=0.2 noise=5 crop=0.1 cutout=16",
+        sees=True,
+    )
+
+    def check(self) -> None:
+        """Raise `BadSetting` for the first setting that violates a limit."""
+        super().check()
+        for _ in transforms(self.augment):
+            pass
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,12 +122,6 @@ class CloningConfig(TrainingConfig):
     learning_rate: float = changed(TrainingConfig, "learning_rate", 3e-3)
     weight_decay: float = setting(1e-4, "AdamW's", at_least=0)
     max_grad_norm: float = changed(TrainingConfig, "max_grad_norm", 1.0)
-    frame_noise: float = setting(
-        0.0, "standard deviation of noise on training frames, in gray levels of 255", at_least=0, sees=True
-    )
-    random_shift: int = setting(
-        0, "training frames are shifted by up to so many pixels", at_least=0, at_most=16, sees=True
-    )
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""

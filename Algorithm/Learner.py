@@ -1,10 +1,12 @@
 """Gradient updates, and the base class of all trainers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from Algorithm.Augmentation import Augmentation
 from Algorithm.Checkpoint import random_state, restore_random_state
 from Algorithm.Config import TrainingConfig
 from Algorithm.CUDA_graphs import graphed
@@ -25,7 +27,7 @@ class Learner:
     Args:
         student: the network, whose parameters `optimizer` updates.
         optimizer: its learning rate follows `config`.
-        gather: makes a batch of an update's input tensors.
+        gather: makes a batch of an update's input tensors, whose images are augmented.
         loss: returns the loss of a batch.
         unused: whether some parameters have no part in the loss.
 
@@ -44,6 +46,7 @@ class Learner:
     ):
         self.student, self.optimizer, self.updates = student, optimizer, 0
         self._config, self._gather = config, gather
+        self._augment = Augmentation(config.augment, {image: student.background for image in student.images})
         self._loss = Parallel.averaging(student, loss, unused)
         self._graphed = graphed(student, student.scale.device, self._gradients)
 
@@ -57,7 +60,8 @@ class Learner:
 
     def _gradients(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Leave the clipped gradients of a batch's loss in the student's parameters."""
-        loss = self._loss(self._gather(**inputs))
+        batch = self._gather(**inputs)
+        loss = self._loss(replace(batch, obs=self._augment(batch.obs)))
         self.optimizer.zero_grad()
         with Parallel.communicating():
             loss.total.backward()

@@ -1,4 +1,4 @@
-"""The samples to imitate on a device, their priorities, and augmentation."""
+"""The samples to imitate on a device, and their priorities."""
 
 import math
 from collections.abc import Callable
@@ -184,27 +184,3 @@ def new_share_alpha(share: float, ratio: float, target: float = 1 / 3) -> float:
         return ALPHA_MAX
     alpha = math.log(target * (1 - share) / (share * (1 - target))) / math.log(ratio)
     return min(max(alpha, 0.0), ALPHA_MAX)
-
-
-def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
-    """Shift stacks uint8 [B, stack, rows, columns], each as a whole, and add Gaussian noise.
-
-    The difference to `background` [rows, columns] is shifted by up to `shift` pixels, borders repeated (Kostrikov et al.
-    2020, https://arxiv.org/abs/2004.13649). The background stays, since the model subtracts it. `noise` is a standard
-    deviation in gray levels.
-    """
-    if shift:
-        still = background.round().to(torch.int16)
-        count, _, rows, columns = frames.shape
-        offsets = torch.randint(-shift, shift + 1, (2, count, 1)).to(frames.device)
-        at = [
-            (torch.arange(size, device=frames.device) + offset).clamp(0, size - 1)
-            for size, offset in zip((rows, columns), offsets)
-        ]
-        batch = torch.arange(count, device=frames.device)[:, None, None]
-        moving = (frames - still).permute(0, 2, 3, 1)[batch, at[0][:, :, None], at[1][:, None, :]]
-        frames = (moving.permute(0, 3, 1, 2) + still).clamp_(0, 255).to(torch.uint8)
-    if noise:
-        noisy = frames + noise * torch.randn(frames.shape, device=frames.device)
-        frames = noisy.round_().clamp_(0, 255).to(torch.uint8)
-    return frames

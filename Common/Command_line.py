@@ -114,7 +114,8 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
     if options["type"] is bool:
         options = {"action": argparse.BooleanOptionalAction}
     elif options["type"] is tuple:
-        options = {"type": int, "nargs": len(field.default), "metavar": "N"}
+        numbers = {"type": int, "nargs": len(field.default), "metavar": "N"}
+        options = numbers if field.default else {"nargs": "*", "metavar": "TEXT"}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
     help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
@@ -122,4 +123,4 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
 
 
 def _text(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return " ".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)

@@ -88,7 +88,7 @@ def cloning_and_dagger(place: Path) -> None:
         place,
         "--BC_phase",
         *CLONING,
-        *["--dataset", "5k", "--alpha", "0.6", "--random_shift", "2", "--frame_noise", "3"],
+        *["--dataset", "5k", "--alpha", "0.6", "--augment", "shift=2", "noise=3"],
     )
     (parent,) = place.glob("Pusher/OurAlgorithm1_NLL/Phase_One/[!.]*")
     dagger: list[object] = [word for word in CLONING if word not in ("--mode", "ImpaalaSmall")]

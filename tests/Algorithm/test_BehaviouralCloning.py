@@ -171,7 +171,7 @@ def test_a_resumed_run_equals_an_unbroken_one(envs, task, statistics, teacher, d
         return dagger(envs, task, statistics, teacher, dataset, tmp_path / folder, mode_alpha="dynamic_max")
 
     def cloning(folder):
-        config = CloningConfig(optimization_steps=8, minibatch_size=8, alpha=0.6, frame_noise=2, random_shift=2)
+        config = CloningConfig(optimization_steps=8, minibatch_size=8, alpha=0.6, augment=("noise=2", "shift=2"))
         return BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, config, 700_000)
 
     for make in (cloning, dagger_in):
@@ -184,7 +184,9 @@ def test_a_resumed_run_equals_an_unbroken_one(envs, task, statistics, teacher, d
 def test_dagger_steps_and_resumes_on_cuda(envs, task, statistics, teacher, dataset, tmp_path):
     student = student_for(envs, task, statistics).to("cuda")
     student.precision = "bf16"
-    config = DAggerConfig(optimization_steps=8, rollout_updates=4, rollout_samples=150, alpha=0.6, random_shift=2)
+    config = DAggerConfig(
+        optimization_steps=8, rollout_updates=4, rollout_samples=150, alpha=0.6, augment=("shift=2", "noise=2")
+    )
 
     def build():
         return DAgger(

@@ -1,11 +1,11 @@
-"""Prioritized replay, schedules, augmentation."""
+"""Prioritized replay and schedules."""
 
 import numpy as np
 import pytest
 import torch
 
 from Algorithm.Schedules import cosine, linear
-from Algorithm.Utils import Priorities, augment, new_share_alpha
+from Algorithm.Utils import Priorities, new_share_alpha
 
 
 def prioritized(alpha, beta=0.4, errors=(0.1, 0.4, 1.0, 2.5)):
@@ -78,29 +78,3 @@ def test_alpha_schedules_on_hand_worked_numbers():
     assert priorities.dynamic_alpha(np.mean) == pytest.approx(0.25)
     priorities.add(np.array([0.0]))  # f = 1/3
     assert priorities.dynamic_alpha(np.max) == 0.6
-
-
-def test_augmentation():
-    torch.manual_seed(0)
-    frames = torch.arange(32 * 48).reshape(1, 1, 32, 48).remainder(251).to(torch.uint8).repeat(16, 4, 1, 1)
-    empty = torch.zeros(32, 48)
-    assert torch.equal(augment(frames, empty, 0, 0), frames)
-    shifted = augment(frames, empty, 0, 3)
-    assert shifted.shape == frames.shape
-    assert (shifted[:, :1] == shifted).all()  # one shift for a stack
-    inner = {tuple(stack[0, 3:-3, 3:-3].flatten().tolist()) for stack in shifted}
-    possible = {
-        tuple(frames[0, 0, 3 + y : 29 + y, 3 + x : 45 + x].flatten().tolist())
-        for y in range(-3, 4)
-        for x in range(-3, 4)
-    }
-    assert len(inner) > 1
-    assert inner <= possible
-    gray = torch.full((2, 4, 64, 128), 100, dtype=torch.uint8)
-    still = torch.full((64, 128), 100.0)
-    noisy = augment(gray, still, 5, 0)
-    assert noisy.dtype == torch.uint8
-    assert noisy.float().std() == pytest.approx(5, rel=0.1)
-    assert augment(gray, still, 500, 0).float().min() == 0
-    # What stands still stays where the model subtracts it.
-    assert torch.equal(augment(frames, frames[0, 0].float(), 0, 3), frames)

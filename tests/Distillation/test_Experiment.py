@@ -115,8 +115,7 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
 def test_dagger_of_a_student_that_sees(results):
     cloning = SMALL | {
         "dataset": "5k",
-        "random_shift": 2,
-        "frame_noise": 2,
+        "augment": ("shift=2", "noise=2"),
         "results_dir": results,
         "run_name": "parent",
     }

@@ -128,7 +128,7 @@ BAD = {
         ["--Dagger_phase", "--folder_Dagger", "x", "--sampling", "balanced", "--minibatch_size", "5"],
         "even",
     ),
-    "eyes for the blind": (["--BC_phase", "--random_shift", "2"], "students that see"),
+    "eyes for the blind": (["--BC_phase", "--augment", "shift=2"], "students that see"),
     "a collection resumed": (["--C_data", "--num_data", "200", "--resume"], "continues"),
     "unknown flag": (["--PPD", "--lamda", "5"], "--lamda"),
     "abbreviated flag": (["--PPD", "--optim", "5"], "--optim"),
