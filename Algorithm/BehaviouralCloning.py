@@ -11,7 +11,7 @@ import torch
 
 from Algorithm.CollectDataset import label, sample_rounds
 from Algorithm.Config import CloningConfig, DAggerConfig
-from Algorithm.Dataset import FIELDS, Arrays, SampleWriter, read_samples
+from Algorithm.Dataset import Arrays, SampleWriter, field, read_samples
 from Algorithm.Learner import ERRORS, Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, imitation_loss
 from Algorithm.Schedules import linear
@@ -74,7 +74,7 @@ class BehaviouralCloning(Trainer):
         self._draws.manual_seed(self.seed)
         first = self._data["episode_start"].nonzero()[0][:100]
         for image in () if self.continues else self.student.images:
-            self.student.learn_background(self._data[FIELDS[image]][first])
+            self.student.learn_background(image, self._data[field(image)][first])
 
     def step(self, budget: int) -> dict[str, float]:
         """Make up to 100 updates, at most `budget`; returns scalars."""
@@ -92,7 +92,7 @@ class BehaviouralCloning(Trainer):
         mine = slice(Parallel.rank(), None, Parallel.count())
         obs, teacher = self.samples.gather(indices[mine])
         for image in self.student.images:
-            obs[image] = augment(obs[image], self.student.background, config.frame_noise, config.random_shift)
+            obs[image] = augment(obs[image], self.student.background(image), config.frame_noise, config.random_shift)
         own_weights = torch.from_numpy(weights[mine]).to(teacher.mean)
         scalars = self.learner.update(mean=teacher.mean, log_std=teacher.log_std, weights=own_weights, **obs)
         self.priorities.update(indices, Parallel.interleave(scalars.pop(ERRORS).double().cpu().numpy()))

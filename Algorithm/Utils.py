@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Algorithm.Dataset import FIELDS, Arrays, episode_ages
+from Algorithm.Dataset import Arrays, episode_ages, field
 from Common.Machine import allocating
 from Models.Base_Model import ActorCritic, Gaussian
 from Models.Memory import Observation
@@ -32,7 +32,7 @@ class Samples:
         self._policy, self._device = policy, policy.scale.device
         self.old = self.size = len(data["seed"])
         self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for name in (*(FIELDS[key] for key in policy.inputs), "mean", "log_std"):
+        for name in (*map(field, policy.inputs), "mean", "log_std"):
             with allocating("the samples"):
                 old = torch.from_numpy(data[name]).to(self._device)
                 self._parts[name] = old, old.new_empty((growth, *old.shape[1:]))
@@ -66,9 +66,9 @@ class Samples:
         for key in self._policy.inputs:
             if key in self._policy.images:
                 rows = index[:, None] - self._policy.stack.steps_back(self._age[index])
-                obs[key] = self._rows(FIELDS[key], rows.flatten()).unflatten(0, rows.shape)
+                obs[key] = self._rows(field(key), rows.flatten()).unflatten(0, rows.shape)
             else:
-                obs[key] = self._rows(FIELDS[key], index)
+                obs[key] = self._rows(field(key), index)
         mean, log_std = self._rows("mean", index), self._rows("log_std", index)
         return obs, self._policy.gaussian(mean, log_std)
 
@@ -187,23 +187,24 @@ def new_share_alpha(share: float, ratio: float, target: float = 1 / 3) -> float:
 
 
 def augment(frames: torch.Tensor, background: torch.Tensor, noise: float, shift: int) -> torch.Tensor:
-    """Shift stacks uint8 [B, stack, rows, columns], each as a whole, and add Gaussian noise.
+    """Shift stacks uint8 [B, ..., rows, columns], each as a whole, and add Gaussian noise.
 
-    The difference to `background` [rows, columns] is shifted by up to `shift` pixels, borders repeated (Kostrikov et al.
+    The difference to `background`, of a frame's shape, is shifted by up to `shift` pixels, borders repeated (Kostrikov et al.
     2020, https://arxiv.org/abs/2004.13649). The background stays, since the model subtracts it. `noise` is a standard
     deviation in gray levels.
     """
     if shift:
         still = background.round().to(torch.int16)
-        count, _, rows, columns = frames.shape
+        count, (rows, columns) = len(frames), frames.shape[-2:]
         offsets = torch.randint(-shift, shift + 1, (2, count, 1)).to(frames.device)
         at = [
             (torch.arange(size, device=frames.device) + offset).clamp(0, size - 1)
             for size, offset in zip((rows, columns), offsets)
         ]
         batch = torch.arange(count, device=frames.device)[:, None, None]
-        moving = (frames - still).permute(0, 2, 3, 1)[batch, at[0][:, :, None], at[1][:, None, :]]
-        frames = (moving.permute(0, 3, 1, 2) + still).clamp_(0, 255).to(torch.uint8)
+        difference = (frames - still).flatten(1, -3).permute(0, 2, 3, 1)  # [B, rows, columns, channels]
+        moving = difference[batch, at[0][:, :, None], at[1][:, None, :]].permute(0, 3, 1, 2).reshape(frames.shape)
+        frames = (moving + still).clamp_(0, 255).to(torch.uint8)
     if noise:
         noisy = frames + noise * torch.randn(frames.shape, device=frames.device)
         frames = noisy.round_().clamp_(0, 255).to(torch.uint8)

@@ -207,7 +207,14 @@ def test_a_rendering_keeps_the_form_of_older_files_and_tells_what_it_is_seen_by(
     pusher = TASKS["Pusher"]
     assert pusher.rendering("fast") == {
         **{"quality": "fast", "distance": 2.5, "lookat": [0.0, 0.2, 0.0], "azimuth": 270.0, "elevation": -90.0},
-        **{"view": 480, "rows": [70, 230], "columns": [70, 410], "frame_size": [64, 128], "stack": 4, "stack_stride": 2},
+        **{
+            "view": 480,
+            "rows": [70, 230],
+            "columns": [70, 410],
+            "frame_size": [64, 128],
+            "stack": 4,
+            "stack_stride": 2,
+        },
     }
     for names, kind in ((("Frame",), "gray"), (("Frame",), "depth"), (("side", "wrist"), "own"), (("wrist",), "rgb")):
         seen = pusher.seen_by(names, kind)
