@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from Algorithm.Config import TeacherNoiseConfig
-from Algorithm.Dataset import DATASET_VERSION, FIELDS, Arrays, SampleWriter, episode_ends
+from Algorithm.Dataset import DATASET_VERSION, Arrays, SampleWriter, episode_ends, field
 from Algorithm.Episodes import run_episodes
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Common import Parallel
@@ -41,8 +41,8 @@ def sample_rounds(
         shared: whether several ranks share the episodes of a round, and each of them gets all samples.
 
     Yields:
-        The samples of a round in the order of its episodes: `frame`, `state`, `proprioception`, `action`, `reward`,
-        `terminated`, `episode_start`, `seed`, and the fields of `act`.
+        The samples of a round in the order of its episodes: the fields of observations (see `Dataset.field`), `action`,
+        `reward`, `terminated`, `episode_start`, `seed`, and the fields of `act`.
     """
     rank, ranks = (Parallel.rank(), Parallel.count()) if shared else (0, 1)
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -80,7 +80,7 @@ def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
     steps: list[Arrays] = []
     for step in run_episodes(world, seeds.tolist(), watched):
         fields = {"action": step.action, "reward": step.reward}
-        fields |= {FIELDS[key]: value for key, value in step.obs.items()}
+        fields |= {field(key): value for key, value in step.obs.items()}
         fields |= {key: value.cpu()[step.environments] for key, value in extra.items()}
         fields |= {"episode_start": step.first, "terminated": step.terminated}
         sample = {"seed": seeds[step.running.numpy()]}

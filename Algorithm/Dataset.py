@@ -3,7 +3,7 @@
 import io
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from Common.Settings import differences
 Arrays = dict[str, np.ndarray]
 
 DATASET_VERSION = 2
-FIELDS = {"Frame": "frame", "State": "state", "PartialState": "proprioception"}  # of observations, of samples
+
+
+def field(key: str) -> str:
+    """Return the field of samples that holds an observation: of a camera `frame_` and its name, of `Frame` just `frame`."""
+    return {"Frame": "frame", "State": "state", "PartialState": "proprioception"}.get(key, f"frame_{key}")
 
 
 def episode_ends(episode_start: np.ndarray) -> np.ndarray:
@@ -33,7 +37,8 @@ class Dataset:
     Attributes:
         folder: the folder of their files.
         meta: their origin: task, teacher, render settings.
-        fields: `frame` uint8 [N, rows, columns], `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
+        fields: the frames of each camera uint8 [N, rows, columns] or [N, 3, rows, columns], those of `Frame` as `frame` and
+            of another as `frame_` and its name, `state` float32 [N, S], `proprioception` float32 [N, P], `action` float32
             [N, A] as taken, the teacher's pre-tanh `mean` and `log_std` float32 [N, A], `reward` float64 [N],
             `terminated` bool [N] where the episode ended in a terminal state, `episode_start` bool [N], `seed` int64 [N].
     """
@@ -52,13 +57,13 @@ class Dataset:
         return Dataset(self.folder, self.meta, {name: values[:end] for name, values in self.fields.items()})
 
 
-DATASET_FIELDS = (
-    *("frame", "state", "proprioception", "action", "mean", "log_std"),
+DATASET_FIELDS = (  # beside frames
+    *("state", "proprioception", "action", "mean", "log_std"),
     *("reward", "terminated", "episode_start", "seed"),
 )
 
 
-def read_samples(folder: Path, samples: int, names: Sequence[str] = DATASET_FIELDS) -> Arrays:
+def read_samples(folder: Path, samples: int, names: Iterable[str]) -> Arrays:
     """Map the first `samples` samples of some fields into memory; raises `BadFile` if a file is missing or damaged."""
     try:
         # "c" because PyTorch asks for memory that could be written; nobody writes it.
@@ -101,14 +106,15 @@ def open_dataset(folder: Path) -> Dataset:
     try:
         if not meta["complete"]:
             raise BadFile(f"{path}: a collection that was cut off")
-        fields = read_samples(folder, meta["samples"], [name for name in DATASET_FIELDS if name in meta["crc32"]])
+        names = [*(name for name in meta["crc32"] if name.startswith("frame")), *DATASET_FIELDS]
+        fields = read_samples(folder, meta["samples"], [name for name in names if name in meta["crc32"]])
         for name, space in spaces(fields).items():
             if meta["spaces"][name] != space:
                 raise BadFile(f"{folder}: damaged samples ({name}.npy holds {space}, not {meta['spaces'][name]})")
         check_samples(folder, fields, meta["crc32"])
         # Older datasets, of tasks that only truncate, do not have it.
         fields.setdefault("terminated", np.zeros(meta["samples"], np.bool_))
-        dataset = Dataset(folder, meta, {name: fields[name] for name in DATASET_FIELDS})
+        dataset = Dataset(folder, meta, {name: fields[name] for name in names})
     except (KeyError, TypeError) as error:
         raise BadFile(f"{path}: damaged") from error
     return dataset

@@ -46,7 +46,7 @@ class Learner:
     ):
         self.student, self.optimizer, self.updates = student, optimizer, 0
         self._config, self._gather = config, gather
-        self._augment = Augmentation(config.augment, {image: student.background for image in student.images})
+        self._augment = Augmentation(config.augment, {image: student.background(image) for image in student.images})
         self._loss = Parallel.averaging(student, loss, unused)
         self._graphed = graphed(student, student.scale.device, self._gradients)
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from Algorithm.Dataset import FIELDS, Dataset, episode_ends
+from Algorithm.Dataset import Dataset, episode_ends, field
 from Common.Errors import BadInput
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_env
@@ -86,7 +86,7 @@ def _episodes(dataset: Dataset, env: Any) -> Iterator[Any]:
             raise BadInput(f"{dataset.folder}: episode {seed} comes out differently, perhaps with another MuJoCo")
         yield EpisodeBuffer(
             seed=seed,
-            observations={key: np.concatenate([fields[name][rows], last[key][None]]) for key, name in FIELDS.items()},
+            observations={key: np.concatenate([fields[field(key)][rows], last[key][None]]) for key in last},
             actions=fields["action"][rows],
             rewards=fields["reward"][rows],
             terminations=[False] * (end - start - 1) + [terminated],

@@ -52,7 +52,7 @@ class PPO(Trainer, Generic[Batch]):
         torch.manual_seed(self.seed + Parallel.rank())
         obs = self.world.reset(range(self.seed + first, self.seed + first + envs))
         for image in self.student.images:
-            self.student.learn_background(np.concatenate(Parallel.exchange(obs[image].cpu().numpy())))
+            self.student.learn_background(image, np.concatenate(Parallel.exchange(obs[image].cpu().numpy())))
         self.rollout.write_observation(0, obs, torch.ones(envs, dtype=torch.bool))
         self.world.stagger(first, Parallel.count() * envs)
 

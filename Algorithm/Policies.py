@@ -43,7 +43,7 @@ def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
 
 
 def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], Task]:
-    """Load a policy to use it on its task, in its own precision; returns the policy, its card, and the task.
+    """Load a policy to use it on its task, in its own precision; returns the policy, its card, and the task as it sees it.
 
     Raises:
         BadFile: as `load_policy`, or the policy was trained to see something else than the task shows.
@@ -53,11 +53,16 @@ def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], T
         task = find_task(str(card.get("task")))
     except BadInput as error:
         raise BadFile(f"{path}: of an unknown task ({error})") from None
-    check_fits(path, policy, task)
+    render, precision = card.get("render"), card.get("precision")
     if policy.images:
-        render, precision = card.get("render"), card.get("precision")
         if not isinstance(render, dict) or render.get("quality") not in QUALITIES or precision not in PRECISIONS:
             raise BadFile(f"{path}: its card does not say how it sees (render, precision)")
+        try:
+            task = task.seen_as(render)
+        except BadInput as error:
+            raise BadFile(f"{path}: {task.name} has no such cameras ({error})") from None
+    check_fits(path, policy, task)
+    if policy.images:
         if unlike := differences(render, task.rendering(render["quality"]) | {"stack": policy.stack.length}):
             raise BadFile(f"{path}: sees {task.name} in another way than the task shows it: {unlike}")
         policy.precision = resolve_precision(precision, policy.scale.device)
@@ -69,7 +74,7 @@ def check_fits(path: Path, policy: GaussianPolicy, task: Task) -> None:
     env: Any = make_env(task, frames=False)
     env.close()
     shown = {key: list(space.shape) for key, space in env.observation_space.items()}
-    shown |= {image: [policy.stack.length, *task.frame_size] for image in policy.images}
+    shown |= {name: [policy.stack.length, *camera.shape] for name, camera in task.seen.items()}
     found: dict[str, Any] = {key: list(shape) for key, shape in policy.input_shapes.items()}
     wanted: dict[str, Any] = {key: shown.get(key) for key in found}
     found["action"] = [list(policy.arguments[f"action_{end}"]) for end in ("low", "high")]

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from Enviroment.Renderer import FrameRenderer, Quality
+from Enviroment.Renderer import Quality, renderers
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
 
@@ -15,7 +15,7 @@ def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.D
     sizes = {"State": state_size, "PartialState": len(task.proprioception)}
     spaces: dict[str, Any] = {key: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for key, size in sizes.items()}
     if frames:
-        spaces["Frame"] = gym.spaces.Box(0, 255, task.frame_size, np.uint8)
+        spaces |= {name: gym.spaces.Box(0, 255, camera.shape, np.uint8) for name, camera in task.seen.items()}
     return gym.spaces.Dict(spaces)
 
 
@@ -34,19 +34,24 @@ class DictObservation(gym.ObservationWrapper):
 
 
 class FrameObservation(gym.ObservationWrapper):
-    """Adds `Frame`, uint8 [rows, columns], the newest frame only. Raises `NoGLBackend` on a machine that cannot render."""
+    """Adds the newest frame of each camera by its name, uint8 [rows, columns], of `rgb` [3, rows, columns].
+
+    Raises `NoGLBackend` on a machine that cannot render.
+    """
 
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
-        self._renderer = FrameRenderer(task.camera, task.frame_size, quality)
+        self._renderers = renderers(task.seen, quality)
         state_size = env.observation_space["State"].shape[0]  # type: ignore[index]
         self.observation_space = observation_space(task, state_size, frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Add the frame of the simulation's current state."""
-        return {**observation, "Frame": self._renderer.frame(*simulation(self.env))}  # type: ignore[misc]
+        """Add the frames of the simulation's current state."""
+        model, data = simulation(self.env)  # type: ignore[misc]
+        return observation | {name: renderer.frame(model, data) for name, renderer in self._renderers.items()}
 
     def close(self) -> None:
-        """Free the renderer, then the environment."""
-        self._renderer.close()
+        """Free the renderers, then the environment."""
+        for renderer in self._renderers.values():
+            renderer.close()
         super().close()

@@ -1,10 +1,11 @@
-"""Renders MuJoCo scenes as small grayscale frames, fast, on any headless machine."""
+"""Renders MuJoCo scenes as small frames in gray, colour or depth, fast, on any headless machine."""
 
 import copy
 import importlib
 import os
 import weakref
 import zlib
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 # The software rasterizer stays on its caller's thread: workers render in parallel already.
@@ -47,6 +48,7 @@ class _Drawing:
         if quality == "fast":
             self.scene.flags[list(map(int, FAST_OFF))] = 0
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        self.context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR.value  # the way in which it is most precise
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
 
     def make_current(self) -> None:
@@ -90,30 +92,17 @@ def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndar
             geom.pos[:2] = own + np.round((place[:2] - own) / period) * period
 
 
-class FrameRenderer:
-    """Renders the crop of a camera's view as frames of `size` (rows, columns), of any models, each with its own look.
+class _Drawings:
+    """The drawings of all kinds of models, each as large as the largest of some cameras' frames, which share them."""
 
-    The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
-    software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
-    `full` is MuJoCo's own quality. Raises `NoGLBackend` on a machine without a working OpenGL.
-    """
-
-    def __init__(self, camera: Camera, size: tuple[int, int], quality: Quality = "fast"):
+    def __init__(self, cameras: Iterable[Camera], quality: Quality):
         choose_gl_backend()
-        self._crop, self._size, self._quality = camera, size, quality
+        rows, columns = zip(*(camera.size for camera in cameras))
+        self._size, self._quality = (max(rows), max(columns)), quality
         self._drawings: dict[int, _Drawing] = {}
         self._kinds: weakref.WeakKeyDictionary[mujoco.MjModel, int] = weakref.WeakKeyDictionary()
-        rows, columns = size
-        self._viewport = mujoco.MjrRect(0, 0, columns, rows)
-        self._option = mujoco.MjvOption()
-        self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED if camera.name else mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = camera.lookat
-        for name in ("distance", "azimuth", "elevation"):
-            setattr(self._camera, name, getattr(camera, name))
-        self._pixels = np.empty((rows, columns, 3), np.uint8)
 
-    def _drawing(self, model: mujoco.MjModel) -> _Drawing:
+    def of(self, model: mujoco.MjModel) -> _Drawing:
         kind = self._kinds.get(model)
         if kind is None:
             kind = self._kinds[model] = _kind(model)
@@ -121,21 +110,54 @@ class FrameRenderer:
             self._drawings[kind] = _Drawing(model, self._size, self._quality)
         return self._drawings[kind]
 
-    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
+    def close(self) -> None:
+        while self._drawings:
+            self._drawings.popitem()[1].close()
+
+
+def renderers(cameras: Mapping[str, Camera], quality: Quality = "fast") -> dict[str, "FrameRenderer"]:
+    """Return a renderer for each camera, by its name; they share what lies on the graphics card."""
+    drawings = _Drawings(cameras.values(), quality)
+    return {name: FrameRenderer(camera, quality, drawings) for name, camera in cameras.items()}
+
+
+class FrameRenderer:
+    """Renders the crop of a camera's view as its frames, of any models, each with its own look.
+
+    The crop is the camera's frustum, so that only pixels of the frame are drawn. `fast` turns off effects that cost a
+    software rasterizer most and help a policy least: shadows, reflection, sky, haze, multisampling, and fine tessellation.
+    `full` is MuJoCo's own quality. `drawings` are those of other renderers, to be shared. Raises `NoGLBackend` on a machine
+    without a working OpenGL.
+    """
+
+    def __init__(self, camera: Camera, quality: Quality = "fast", drawings: _Drawings | None = None):
+        self._own, self._drawings = camera, drawings or _Drawings([camera], quality)
+        rows, columns = camera.size
+        self._viewport = mujoco.MjrRect(0, 0, columns, rows)
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._pixels = np.empty((rows, columns, 3), np.uint8)
+        self._depths = np.empty((rows, columns), np.float32)
+
+    def _aim(self, camera: Camera, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
         """Point the camera, and return the position of the body that it moves with, if there is one."""
         body = 0
-        if self._crop.name:
-            self._camera.fixedcamid = model.camera(self._crop.name).id
+        self._camera.lookat[:] = camera.lookat
+        for name in ("distance", "azimuth", "elevation"):
+            setattr(self._camera, name, getattr(camera, name))
+        if camera.name:
+            self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._camera.fixedcamid = model.camera(camera.name).id
             body = model.cam_bodyid[self._camera.fixedcamid]
-        if self._crop.follow:
-            x, y, z = self._crop.lookat
-            body = model.body(self._crop.follow).id
+        if camera.follow:
+            x, y, z = camera.lookat
+            body = model.body(camera.follow).id
             self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
         return data.xpos[body] if body else None
 
-    def _set_frustum(self, scene: mujoco.MjvScene) -> None:
-        view = self._crop.view
-        (top, bottom), (left, right) = self._crop.rows, self._crop.columns
+    def _set_frustum(self, camera: Camera, scene: mujoco.MjvScene) -> None:
+        view = camera.view
+        (top, bottom), (left, right) = camera.rows, camera.columns
         for eye in scene.camera:
             half = eye.frustum_top  # the square view spans [-half, half] both ways
             eye.frustum_top = half * (1 - 2 * top / view)
@@ -143,37 +165,68 @@ class FrameRenderer:
             eye.frustum_center = half * ((left + right) / view - 1)
             eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
 
-    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-        """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
-        drawing = self._drawing(model)
+    def _draw(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None) -> _Drawing:
+        """Draw the scene on the graphics card."""
+        camera, drawing = pose or self._own, self._drawings.of(model)
         drawing.make_current()
-        followed = self._aim(model, data)
+        followed = self._aim(camera, model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
         if followed is not None:
             _extend_floors(model, drawing.scene, followed)
-        self._set_frustum(drawing.scene)
+        self._set_frustum(camera, drawing.scene)
         mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
+        return drawing
+
+    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None = None) -> np.ndarray:
+        """Return the scene as uint8 [rows, columns, 3], top row first, from another `pose` than its camera's if one is given.
+
+        The next call overwrites it.
+        """
+        drawing = self._draw(model, data, pose)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)
         return self._pixels[::-1]  # OpenGL's rows run bottom-up
 
-    def frame(self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
-        return cv2.cvtColor(self.rgb(model, data), cv2.COLOR_RGB2GRAY, dst=out)
+    def depth(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None = None) -> np.ndarray:
+        """Return the distances along the line of sight in metres, float32 [rows, columns], as `rgb` returns colours."""
+        drawing = self._draw(model, data, pose)
+        mujoco.mjr_readPixels(None, self._depths, self._viewport, drawing.context)
+        eye = drawing.scene.camera[
+            0
+        ]  # its buffer holds 1 at the near plane, 0 at the far one, and is linear in 1 / distance
+        self._depths *= 1 / eye.frustum_near - 1 / eye.frustum_far
+        self._depths += 1 / eye.frustum_far
+        return np.reciprocal(self._depths, out=self._depths)[::-1]
+
+    def frame(
+        self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None, pose: Camera | None = None
+    ) -> np.ndarray:
+        """Return the camera's frame, written into `out` if it is given.
+
+        Gray is luma (ITU-R BT.601) uint8 [rows, columns], `rgb` uint8 [3, rows, columns], `depth` uint8 [rows, columns] over
+        the camera's range: 0 at its nearer end or before, 255 at its farther end or beyond. A `pose` is a camera whose place,
+        direction and crop are taken instead.
+        """
+        if self._own.frames == "gray":
+            return cv2.cvtColor(self.rgb(model, data, pose), cv2.COLOR_RGB2GRAY, dst=out)
+        if out is None:
+            out = np.empty(self._own.shape, np.uint8)
+        if self._own.frames == "rgb":
+            out[:] = self.rgb(model, data, pose).transpose(2, 0, 1)
+        else:
+            near, far = self._own.depths
+            levels = (self.depth(model, data, pose) - near) * (255 / (far - near))
+            out[:] = np.rint(levels, out=levels).clip(0, 255, out=levels)
+        return out
 
     def bodies(self, model: mujoco.MjModel, data: mujoco.MjData) -> dict[int, int]:
         """Return how many pixels of the frame show each body that can be seen, by the body's number. Meant for `fast`."""
-        scene, segmented = (
-            self._drawing(model).scene,
-            (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR),
-        )
+        scene = self._drawings.of(model).scene
+        segmented = mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR
         scene.flags[list(map(int, segmented))] = 1
         try:
-            pixels = self.rgb(model, data).astype(np.int64) @ (
-                1,
-                256,
-                65536,
-            )  # 1 + the geom's number in the scene, or 0
+            # 1 + the geom's number in the scene, or 0.
+            pixels = self.rgb(model, data).astype(np.int64) @ (1, 256, 65536)
         finally:
             scene.flags[list(map(int, segmented))] = 0
         owner = {
@@ -187,16 +240,6 @@ class FrameRenderer:
                 counts[int(owner[number])] = counts.get(int(owner[number]), 0) + int(count)
         return counts
 
-    def inside(self, model: mujoco.MjModel, data: mujoco.MjData, place: np.ndarray) -> bool:
-        """Return whether a place [3] lies within the picture of the last call for this model, in front of things or behind."""
-        eye = self._drawing(model).scene.camera[0]
-        forward, up = np.array(eye.forward), np.array(eye.up)
-        across, offset = np.cross(forward, up), place - np.array(eye.pos)
-        depth = max(float(offset @ forward), 1e-9) / eye.frustum_near
-        x, y = offset @ across / depth, offset @ up / depth
-        return abs(x - eye.frustum_center) <= eye.frustum_width and eye.frustum_bottom <= y <= eye.frustum_top
-
     def close(self) -> None:
-        """Free the GL contexts; closing twice is harmless."""
-        while self._drawings:
-            self._drawings.popitem()[1].close()
+        """Free the GL contexts, those shared as well; closing twice is harmless."""
+        self._drawings.close()

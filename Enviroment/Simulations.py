@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from Common.Errors import BadInput, brief
-from Enviroment.Renderer import FrameRenderer, Quality
+from Enviroment.Renderer import Quality, renderers
 from Enviroment.Snapshot import restore, simulation, snapshot, time_limit
 from Enviroment.Task import Task
 from Enviroment.Workers import SharedArrays
@@ -39,7 +39,7 @@ def pack(task: Task, spec_id: str) -> bytes:
 
 
 class Simulations:
-    """One worker's environments, and the renderer they share.
+    """One worker's environments, and the renderers they share, one for each camera.
 
     It steps plain environments one after the other, so the result does not depend on the number of workers.
 
@@ -61,16 +61,18 @@ class Simulations:
         self._resting: set[int] = set()
         self._queued = False
         self._rendering = True
-        self._renderer = FrameRenderer(task.camera, task.frame_size, quality) if frames else None
-        if self._renderer is not None:  # or fail now
-            self._renderer.rgb(*simulation(self._envs[indices[0]]))  # type: ignore[misc]
+        self._renderers = renderers(task.seen, quality) if frames else {}
+        for renderer in self._renderers.values():  # or fail now
+            renderer.rgb(*simulation(self._envs[indices[0]]))  # type: ignore[misc]
 
     def _write(self, env: Any, i: int, observation: np.ndarray, prefix: str = "") -> None:
         state = self._arrays[prefix + "State"][i]
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
-        if self._renderer is not None and self._rendering:
-            self._renderer.frame(*simulation(env), out=self._arrays[prefix + "Frame"][i])  # type: ignore[misc]
+        if self._renderers and self._rendering:
+            model, data = simulation(env)  # type: ignore[misc]
+            for name, renderer in self._renderers.items():
+                renderer.frame(model, data, self._arrays[prefix + name][i])
 
     def reset(self, seeds: Mapping[int, int | None], queued: bool) -> None:
         """Start a new episode in each environment that has a seed.
@@ -126,9 +128,9 @@ class Simulations:
             restore(env, state[i], self._original)
 
     def close(self) -> None:
-        """Free the renderer and the environments."""
-        if self._renderer is not None:
-            self._renderer.close()
+        """Free the renderers and the environments."""
+        for renderer in self._renderers.values():
+            renderer.close()
         for env in self._envs.values():
             env.close()
 

@@ -4,14 +4,14 @@ import contextlib
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from Common.Command_line import NAME
-from Common.Errors import BadInput, brief
+from Common.Errors import BadInput, BadSetting, brief
 from Common.Files import plain
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def _no_deprecations(module: str) -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
+Kind = Literal["gray", "rgb", "depth"]
+KINDS = get_args(Kind)
+# What else tensors are called where observations are: a camera cannot have these names.
+TAKEN = {"State", "PartialState", "action", "reward", "terminated", "truncated", "unstable", "indices"}
+TAKEN |= {"mean", "log_std", "weights"}
+
+
 @dataclass(frozen=True)
 class Camera:
     """A MuJoCo camera and the part of its square view that a student sees, in metres and degrees.
@@ -55,6 +62,28 @@ class Camera:
     columns: tuple[int, int] = (0, 480)
     follow: str = ""  # a body; x and y of `lookat` are then counted from it
     name: str = ""  # a camera of the model, whose pose and field of view take the place of the free camera's
+    size: tuple[int, int] = (64, 128)  # rows and columns of its frames
+    frames: Kind = "gray"
+    depth_range: tuple[float, float] | None = (
+        None  # of `depth`: where 0 lies and where 255; half to 1.5 times `distance`
+    )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a frame: [rows, columns], of `rgb` [3, rows, columns]."""
+        return (3, *self.size) if self.frames == "rgb" else self.size
+
+    @property
+    def depths(self) -> tuple[float, float]:
+        """The distances along the line of sight, in metres, that are 0 and 255 in a frame of depth."""
+        return self.depth_range or (0.5 * self.distance, 1.5 * self.distance)
+
+    def description(self) -> dict[str, Any]:
+        """Return everything that decides what its frames show."""
+        values = asdict(self) | {"depth_range": self.depths}
+        unused = {"depth_range"} if self.frames != "depth" else set()
+        unused |= {key for key in ("follow", "name") if not values[key]}
+        return {key: value for key, value in values.items() if key not in unused}
 
 
 # A function that maps states [..., S] to values [...], or the key of an environment's `info`.
@@ -76,10 +105,11 @@ class Task:
     name: str  # of the task's folder under `Results/`
     env_id: str  # Gymnasium's, or `module:id` for one that importing a module registers
     proprioception: tuple[int, ...]  # indices of the state entries that a student is given beside its frames
-    camera: Camera
+    cameras: Mapping[
+        str, Camera
+    ]  # by name, which is the key of its observation; students see the first unless others are chosen
     success: Value | None = None  # whether an episode's last state is a success
     measures: Mapping[str, Measure] = field(default_factory=dict)  # by name
-    frame_size: tuple[int, int] = (64, 128)  # rows and columns
     stack: int = 4  # how many frames a student sees at once, unless `--stack` says otherwise
     stack_stride: int = 2  # environment steps from one frame of the stack to the next
     max_episode_steps: int | None = None  # the time limit; without it that of the environment's registration
@@ -87,15 +117,51 @@ class Task:
     training_keywords: Mapping[str, Any] = field(default_factory=dict)  # more of them, where a teacher is trained
     training: Mapping[str, Any] = field(default_factory=dict)  # the recipe: settings of `Mujoco_main.py` by name
     reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
+    chosen: tuple[str, ...] = ()  # names of the cameras that students see; see `seen_by`
+
+    @property
+    def seen(self) -> dict[str, Camera]:
+        """The cameras that students see, by name: those that were chosen, else the first."""
+        chosen = self.chosen or tuple(self.cameras)[:1]
+        return {name: camera for name, camera in self.cameras.items() if name in chosen}
+
+    def seen_by(self, cameras: Sequence[str] = (), frames: str = "own") -> "Task":
+        """Return the task as students see it through some of its cameras, all of which may be made `gray`, `rgb` or `depth`.
+
+        Without names it is seen by those that it was seen by before. Raises `BadInput` for an unknown name, and where a
+        camera cannot show such frames.
+        """
+        for name in cameras:
+            if name not in self.cameras:
+                raise BadSetting(f"cameras {name}: {self.name} has {', '.join(self.cameras)}")
+        task = replace(self, chosen=tuple(cameras)) if cameras else self
+        if frames != "own":
+            changed = {name: replace(camera, frames=frames) for name, camera in task.seen.items()}
+            task = replace(task, cameras={**task.cameras, **changed})
+            task.check()
+        return task
+
+    def seen_as(self, rendering: Mapping[str, Any]) -> "Task":
+        """Return the task seen by the cameras of a `rendering`, with frames of their kinds; raises as `seen_by`."""
+        cameras = rendering.get("cameras", {"Frame": {"frames": "gray"}})  # older files have that one only
+        try:
+            kinds = {str(name): camera["frames"] for name, camera in cameras.items()}
+        except (AttributeError, KeyError, TypeError):
+            raise BadInput(f"{self._label}: cameras are not described by {str(cameras)[:100]}") from None
+        task = self.seen_by(tuple(kinds))
+        for name, kind in kinds.items():
+            task = replace(task, cameras={**task.cameras, name: replace(task.cameras[name], frames=kind)})
+        task.check()
+        return task
 
     def rendering(self, quality: str) -> dict[str, Any]:
         """Return everything that decides what a student sees, as plain values."""
-        camera = asdict(self.camera)
-        for key in ("follow", "name"):  # older files do not have them
-            if not camera[key]:
-                del camera[key]
-        seen = {"frame_size": self.frame_size, "stack": self.stack, "stack_stride": self.stack_stride}
-        return plain({"quality": quality, **camera, **seen})
+        cameras: dict[str, Any] = {name: camera.description() for name, camera in self.seen.items()}
+        stacks = {"stack": self.stack, "stack_stride": self.stack_stride}
+        if cameras.keys() == {"Frame"} and cameras["Frame"]["frames"] == "gray":  # in the form of older files
+            camera = {key: value for key, value in cameras["Frame"].items() if key not in ("frames", "size")}
+            return plain({"quality": quality, **camera, "frame_size": cameras["Frame"]["size"], **stacks})
+        return plain({"quality": quality, "cameras": cameras, **stacks})
 
     def make(self, **keywords: Any) -> "gym.Env":
         """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
@@ -165,13 +231,7 @@ class Task:
             yield f"its env_id {self.env_id!r} has to be the id of a Gymnasium environment"
         if not all(isinstance(index, int) and index >= 0 for index in self.proprioception):
             yield f"its proprioception {self.proprioception} has to be indices of state entries, from 0 up"
-        if not isinstance(self.camera, Camera):
-            yield f"its camera is of type {type(self.camera).__name__}; an Enviroment.Tasks.Camera is needed"
-        for first, last in (self.camera.rows, self.camera.columns):
-            if not 0 <= first < last <= self.camera.view:
-                yield f"its camera's crop {first} to {last} has to lie within the view, 0 to {self.camera.view}"
-        if self.camera.name and self.camera.follow:
-            yield f"its camera is the model's {self.camera.name!r} and follows {self.camera.follow!r}; only one is possible"
+        yield from self._bad_cameras()
         if not (self.success is None or callable(self.success) or isinstance(self.success, str)):
             yield f"its success {self.success!r} has to be a function of states, a key of info, or None"
         for name, measure in self.measures.items():
@@ -180,8 +240,29 @@ class Task:
         for name in ("keywords", "training_keywords", "training"):
             if not isinstance(getattr(self, name), Mapping):
                 yield f"its {name} {getattr(self, name)!r} has to be a dictionary"
-        if min(*self.frame_size, self.stack, self.stack_stride, self.max_episode_steps or 1) < 1:
-            yield "its frame_size, stack, stack_stride and max_episode_steps have to be at least 1"
+        if min(self.stack, self.stack_stride, self.max_episode_steps or 1) < 1:
+            yield "its stack, stack_stride and max_episode_steps have to be at least 1"
+
+    def _bad_cameras(self) -> Iterator[str]:
+        if not (isinstance(self.cameras, Mapping) and self.cameras):
+            yield f"its cameras {self.cameras!r} have to be a dictionary of Enviroment.Tasks.Camera by name"
+        for name, camera in self.cameras.items():
+            if not (str(name).isidentifier() and name not in TAKEN and not name.startswith(("last_", "info_"))):
+                yield f"a camera cannot be called {name!r}: a word such as Frame, side or wrist is needed"
+            if not isinstance(camera, Camera):
+                yield f"its camera {name} is of type {type(camera).__name__}; an Enviroment.Tasks.Camera is needed"
+            for first, last in (camera.rows, camera.columns):
+                if not 0 <= first < last <= camera.view:
+                    yield f"camera {name}: its crop {first} to {last} has to lie within the view, 0 to {camera.view}"
+            if camera.name and camera.follow:
+                yield f"camera {name} is the model's {camera.name!r} and follows {camera.follow!r}; only one is possible"
+            if min(camera.size) < 1 or len(camera.size) != 2:
+                yield f"camera {name}: its size {camera.size} has to be rows and columns, each at least 1"
+            if camera.frames not in KINDS:
+                yield f"camera {name}: its frames {camera.frames!r} have to be {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+            near, far = camera.depths
+            if camera.frames == "depth" and not 0 <= near < far:
+                yield f"camera {name}: its depth_range {near:g} to {far:g} has to be two distances in metres, the nearer first"
 
     def _misfits(self, env: "gym.Env", frames: bool) -> Iterator[str]:
         from gymnasium.spaces import Box
@@ -201,13 +282,16 @@ class Task:
         if found is None:
             yield "has no MuJoCo model and data (its attributes `model` and `data`)"
         elif frames:
-            for kind, name in (("camera", self.camera.name), ("body", self.camera.follow)):
-                names = [
-                    getattr(found[0], kind)(i).name
-                    for i in range(getattr(found[0], "ncam" if kind == "camera" else "nbody"))
-                ]
-                if name and name not in names:
-                    yield f"has no {kind} {name!r}; its model has {', '.join(filter(None, names)) or 'none with a name'}"
+            model = found[0]
+            known = {
+                "camera": [model.camera(i).name for i in range(model.ncam)],
+                "body": [model.body(i).name for i in range(model.nbody)],
+            }
+            for camera in self.seen.values():
+                for kind, name in (("camera", camera.name), ("body", camera.follow)):
+                    if name and name not in known[kind]:
+                        names = ", ".join(filter(None, known[kind])) or "none with a name"
+                        yield f"has no {kind} {name!r}; its model has {names}"
 
 
 def _holds_images(space: "gym.Space") -> bool:

@@ -61,8 +61,8 @@ def _walker(
     that the floor moves by pixels from frame to frame, and so short that it moves by less than half its pattern's period.
     """
     more = {"measures": {"speed": Measure("x_velocity", "m/s")}, "training": RECIPE, **more}
-    more |= {"frame_size": (64, 64), "stack_stride": stack_stride, "reference": name}
-    return Task(name, env_id, tuple(proprioception), camera, **more)
+    more |= {"stack_stride": stack_stride, "reference": name}
+    return Task(name, env_id, tuple(proprioception), {"Frame": replace(camera, size=(64, 64))}, **more)
 
 
 def _deepmind(make: Callable[..., Task], name: str, *arguments: Any, **more: Any) -> Task:
@@ -79,10 +79,9 @@ def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **trainin
         name=name,
         env_id=f"Enviroment.Robotics:{name}-v4",
         proprioception=proprioception,
-        camera=camera,
+        cameras={"Frame": replace(camera, size=(84, 84))},
         success="is_success",
         measures={"distance": Measure(_fetch_distance, "m")},
-        frame_size=(84, 84),
         stack_stride=1,
         training_keywords={"reward_type": "dense"},  # the task's own, -1 until success, needs relabelled goals (HER)
         training=RECIPE | {"gamma": 0.95, **training},
@@ -100,7 +99,16 @@ TASKS = {
         name="Pusher",
         env_id="Pusher-v5",
         proprioception=tuple(range(17)),
-        camera=Camera(2.5, (0.0, 0.2, 0.0), 270.0, -90.0, rows=(70, 230), columns=(70, 410)),
+        cameras={
+            "Frame": Camera(
+                *(2.5, (0.0, 0.2, 0.0), 270.0, -90.0), rows=(70, 230), columns=(70, 410), depth_range=(2.2, 2.9)
+            ),
+            # Across the table, towards the arm. The goal is flat: depth does not show it, but it never moves.
+            "side": Camera(1.3, (0.45, -0.15, -0.28), 270.0, -35.0, rows=(120, 360), depth_range=(0.8, 1.8)),
+            "wrist": Camera(
+                *(0.8, (0.0, 0.0, -0.28), 270.0, -60.0), follow="tips_arm", size=(64, 64), depth_range=(0.4, 1.0)
+            ),
+        },
         success=lambda state: _pusher_distance(state) < 0.08,  # the radius of the goal's disc
         measures={"distance": Measure(_pusher_distance, "m")},
         # The task's own reward lets a policy hover beside the object for long.
@@ -111,7 +119,7 @@ TASKS = {
         name="Reacher",
         env_id="Reacher-v5",
         proprioception=(0, 1, 2, 3, 6, 7),
-        camera=Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480)),
+        cameras={"Frame": Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480))},
         success=lambda state: _reacher_distance(state) < 0.02,
         measures={"distance": Measure(_reacher_distance, "m")},
         reference="Reacher",
@@ -122,9 +130,8 @@ TASKS = {
         name="InvertedDoublePendulum",
         env_id="InvertedDoublePendulum-v5",
         proprioception=(0, 5),
-        camera=Camera(1.75, (0.0, 0.0, 0.58), 90.0, 0.0, follow="cart"),
+        cameras={"Frame": Camera(1.75, (0.0, 0.0, 0.58), 90.0, 0.0, follow="cart", size=(64, 64))},
         measures={"height": Measure(_tip_height, "m")},
-        frame_size=(64, 64),
         stack_stride=1,
         training=RECIPE | {"total_timesteps": 300_000, "learning_starts": 1_000, "eval_freq": 20_000},
         reference="InvertedDoublePendulum",
@@ -183,10 +190,9 @@ TASKS = {
         Task,
         "reacher-hard",
         (0, 1, 4, 5),
-        Camera(0.62, (0.0, 0.0, 0.0), 90.0, -90.0),
+        {"Frame": Camera(0.62, (0.0, 0.0, 0.0), 90.0, -90.0, size=(84, 84))},  # the target is 5 pixels wide
         success=lambda state: np.linalg.norm(state[..., 2:4], axis=-1) <= 0.025,  # the radii of target and fingertip
         measures={"distance": Measure(lambda state: np.linalg.norm(state[..., 2:4], axis=-1), "m")},
-        frame_size=(84, 84),  # in which the target is 5 pixels wide
         training=RECIPE,
         reference="reacher-hard",
     ),
@@ -194,10 +200,9 @@ TASKS = {
         Task,
         "finger-spin",
         (0, 1, 4, 5, 6, 7),  # the finger's joints and touch; the spinner is nobody's but the camera's
-        Camera(1.05, (-0.08, 0.0, 0.4), 90.0, 0.0),
+        {"Frame": Camera(1.05, (-0.08, 0.0, 0.4), 90.0, 0.0, size=(64, 64))},
         success=lambda state: state[..., 8] <= -15.0,
         measures={"spin": Measure(lambda state: -state[..., 8], "rad/s")},
-        frame_size=(64, 64),
         stack_stride=1,  # 0.02 s; the spinner looks the same after half a turn
         training=RECIPE | {"total_timesteps": 500_000},
         reference="finger-spin",
@@ -206,9 +211,8 @@ TASKS = {
         Task,
         "ball_in_cup-catch",
         (0, 1, 4, 5),
-        Camera(1.05, (0.0, 0.0, 0.45), 90.0, 0.0, follow="cup"),
+        {"Frame": Camera(1.05, (0.0, 0.0, 0.45), 90.0, 0.0, follow="cup", size=(84, 84))},
         success=_ball_is_in_cup,
-        frame_size=(84, 84),
         training=RECIPE | {"total_timesteps": 500_000},
         reference="ball_in_cup-catch",
     ),
@@ -216,8 +220,7 @@ TASKS = {
         Task,
         "cartpole-swingup",
         (0, 3),  # the cart's encoder; the pole is the camera's, which moves with the cart
-        Camera(2.7, (0.0, 0.0, 1.0), 90.0, 0.0, follow="cart"),
-        frame_size=(64, 64),
+        {"Frame": Camera(2.7, (0.0, 0.0, 1.0), 90.0, 0.0, follow="cart", size=(64, 64))},
         training=RECIPE | {"total_timesteps": 500_000},
         reference="cartpole-swingup",
     ),

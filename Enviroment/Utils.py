@@ -15,8 +15,9 @@ from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
     """Make one environment of a task.
 
-    Its observation is `{"State": float32 [S], "PartialState": float32 [P], "Frame": uint8 [rows, columns]}`. Without
-    `frames` there is no `Frame` and nothing is rendered. Raises as `make_vector_env` does.
+    Its observation is `{"State": float32 [S], "PartialState": float32 [P]}` and a frame of each camera that the task is seen
+    by, by its name, such as `"Frame": uint8 [rows, columns]`; `rgb` is uint8 [3, rows, columns]. Without `frames` nothing is
+    rendered. Raises as `make_vector_env` does.
     """
     if frames:
         choose_gl_backend()

@@ -210,94 +210,121 @@ class GaussianPolicy(nn.Module):
         return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()
 
 
+class Eye(nn.Module):
+    """Maps the stacks of one camera to features: an Impoola backbone over what differs from the camera's background.
+
+    Args:
+        shape: of a stack, (stack, rows, columns) or (stack, channels, rows, columns), whose channels are all one picture's.
+        filters, grid: the backbone's.
+    """
+
+    background: torch.Tensor
+
+    def __init__(self, shape: Sequence[int], filters: Sequence[int], grid: Sequence[int]):
+        super().__init__()
+        self.register_buffer("background", torch.full(tuple(shape[1:]), 128.0))
+        self.backbone = Impoola(math.prod(shape[:-2]), filters, (grid[0], grid[1]))
+
+    def forward(self, frames: torch.Tensor, precision: str) -> torch.Tensor:
+        """Map stacks uint8 [B, ...] to features float32 [B, backbone.out_features], computed in `fp32` or `bf16`."""
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return self.backbone(screen(frames, self.background, dtype)).float()
+
+
 class ActorCritic(GaussianPolicy):
-    """Student: an optional Impoola backbone over frames, a standardized vector beside it, an actor and a critic head.
+    """Student: an Impoola backbone for each camera, a standardized vector beside them, an actor and a critic head.
 
     All arguments are plain values, and are saved with the weights.
 
     Args:
-        vector: the observation key of the vector input, `State` or `PartialState`.
+        vector: the observation key of the vector input, `State` or `PartialState`; None for a student of frames alone.
         vector_mean, vector_std: constants that standardize it, one number for each entry; those of `vector_std` above 0.
         action_low, action_high: bounds of the actions.
-        frame_shape: (stack, rows, columns) of the image, or None for a policy that does not see.
-        filters: backbone channels of each stage; empty without frames.
-        grid: rows and columns the backbone pools to.
-        hidden, lift: widths of the heads, and of the vector beside a backbone.
+        cameras: the shape of the stack of each image by its observation key, (stack, rows, columns) or (stack, 3, rows,
+            columns), all of as many frames; empty for a policy that does not see.
+        filters: backbone channels of each stage; empty without cameras.
+        grid: rows and columns each backbone pools to.
+        hidden, lift: widths of the heads, and of the vector beside backbones.
         stride: steps between the frames of a stack.
-        image: the observation key of the image.
+        background: whether `learn_background` takes what stands still out of the frames; otherwise all of them begin at
+            the middle gray.
         family: of its distribution, one of `FAMILIES`: its teacher's, so that the KL between them is exact.
     """
 
     vector_mean: torch.Tensor
     vector_std: torch.Tensor
-    background: torch.Tensor
 
     def __init__(
         self,
         *,
-        vector: str,
+        vector: str | None,
         vector_mean: Sequence[float],
         vector_std: Sequence[float],
         action_low: Sequence[float],
         action_high: Sequence[float],
-        frame_shape: Sequence[int] | None = None,
+        cameras: Mapping[str, Sequence[int]] | None = None,
         filters: Sequence[int] = (),
         grid: Sequence[int] = (4, 8),
         hidden: int = 128,
         lift: int = 64,
         stride: int = 2,
-        image: str = "Frame",
+        background: bool = True,
         family: str = "squashed",
     ):
         super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
         self.precision: str = "fp32"
-        self._vector = vector
+        self._vector, self._subtracts = vector, background
         self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
         self.register_buffer("vector_std", torch.tensor(vector_std), persistent=False)
 
+        cameras = cameras or {}
+        self.images = tuple(cameras)
+        self.eyes = nn.ModuleList(Eye(shape, filters, grid) for shape in cameras.values())
         features = len(vector_mean)
-        self.backbone: Impoola | None = None
-        if frame_shape is not None:
-            self.register_buffer("background", torch.full(tuple(frame_shape[1:]), 128.0))
-            self.backbone = Impoola(frame_shape[0], filters, (grid[0], grid[1]))
-            self.images, self.stack = (image,), FrameStack(frame_shape[0], stride)
-            self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
-            features = self.backbone.out_features + lift
+        if cameras:
+            self.stack = FrameStack(next(iter(cameras.values()))[0], stride)
+            seen = sum(eye.backbone.out_features for eye in self.eyes)
+            if vector is not None:
+                self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
+            features = seen if vector is None else seen + lift
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
         self.critic = head(features, hidden, 1, gain=1.0)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The vector's shape, and with a backbone the image's."""
-        shapes = {self._vector: tuple(self.vector_mean.shape)}
-        return shapes | {image: tuple(self.arguments["frame_shape"]) for image in self.images}
+        """The shapes of the vector, if there is one, and of each image's stack."""
+        shapes = {} if self._vector is None else {self._vector: tuple(self.vector_mean.shape)}
+        return shapes | {image: tuple(shape) for image, shape in (self.arguments["cameras"] or {}).items()}
 
     @property
     def critic_inputs(self) -> tuple[str, ...]:
         """The keys of the critic's observation set, which is the actor's."""
         return self.inputs
 
-    def learn_background(self, frames: np.ndarray) -> None:
-        """Take the still parts out of the backbone's input for good; call it once, before training.
+    def background(self, image: str) -> torch.Tensor:
+        """Return what is subtracted from an image's frames, float32 of a frame's shape."""
+        return self.eyes[self.images.index(image)].background
+
+    def learn_background(self, image: str, frames: np.ndarray) -> None:
+        """Take the still parts out of a backbone's input for good, if the student has them; call it once, before training.
 
         Nine tenths of a frame never change. Left in, they are a large constant in every feature, along which one Adam
         step moves the policy further than along anything that tells states apart. The still part of `frames`, uint8
-        [N, rows, columns] such as the first of N episodes, is their median pixel by pixel.
+        [N, ...] such as the first of N episodes, is their median pixel by pixel.
         """
-        if self.backbone is not None:
-            self.background.copy_(torch.from_numpy(np.median(frames, axis=0)))
+        if self._subtracts:
+            self.background(image).copy_(torch.from_numpy(np.median(frames, axis=0)))
 
     def features(self, obs: Observation) -> torch.Tensor:
-        """Return the input of both heads, float32 [B, features]; one backbone pass."""
-        vector = (obs[self._vector] - self.vector_mean) / self.vector_std
-        if self.backbone is None:
-            return vector
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            seen = self.backbone(screen(obs[self.images[0]], self.background, dtype))
-        return torch.cat([seen.float(), self.lift(vector)], dim=1)
+        """Return the input of both heads, float32 [B, features]; one pass through each backbone."""
+        parts = [eye(obs[image], self.precision) for image, eye in zip(self.images, self.eyes)]
+        if self._vector is not None:
+            vector = (obs[self._vector] - self.vector_mean) / self.vector_std
+            parts.append(self.lift(vector) if parts else vector)
+        return torch.cat(parts, dim=1)
 
     def _policy(self, features: torch.Tensor) -> Gaussian:
         mean, raw = self.actor(features).chunk(2, dim=-1)

@@ -153,10 +153,25 @@ def named_policy(policy: GaussianPolicy) -> dict[str, Any]:
 OLDER = {"teacher": "Teacher", "student": "ActorCritic"}  # the policies of files that do not name theirs
 
 
+def upgrade(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a policy's file in today's form: an older student has one camera, in arguments of its own."""
+    arguments = dict(content["arguments"])
+    if "frame_shape" not in arguments:
+        return content
+    shape, image = arguments.pop("frame_shape"), arguments.pop("image", "Frame")
+    arguments["cameras"] = {} if shape is None else {image: shape}
+    weights = {
+        f"eyes.0.{name}" if name.startswith(("backbone.", "background")) else name: weight
+        for name, weight in content["weights"].items()
+    }
+    return content | {"arguments": arguments, "weights": weights}
+
+
 def build_policy(path: Path | str, content: dict[str, Any], device: str | torch.device = "cpu") -> Any:
     """Build the policy of a file's `content`; raises `BadFile`, with its `path`, if that is not complete."""
     kind = content["format"]
     try:
+        content = upgrade(content)
         policy = POLICIES[content.get("policy", OLDER[kind])](**content["arguments"])
         policy.load_state_dict(content["weights"])
     except Exception as error:  # foreign content may break anything
@@ -188,32 +203,35 @@ def make_student(
     mode: str,
     observation_space: gym.spaces.Dict,
     action_space: gym.spaces.Box,
-    proprioception: Sequence[int],
+    proprioception: Sequence[int] | None,
     statistics: StateStatistics,
     stack: int,
     grid: Sequence[int] = (4, 8),
     stride: int = 2,
     family: str = "squashed",
+    background: bool = True,
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
     Args:
         mode: one of `FILTERS`.
-        observation_space, action_space: one environment's; if the mode sees, the image is a single frame.
-        proprioception: indices of the state entries in `PartialState`.
+        observation_space, action_space: one environment's; a mode that sees takes all of its images, single frames.
+        proprioception: indices of the state entries in `PartialState`; None for a student of frames alone.
         statistics: the state's, by which the student's vector is standardized.
         stack, stride: frames seen at once, and steps between them.
-        grid: rows and columns the backbone pools to.
+        grid: rows and columns each backbone pools to.
         family: of the teacher's distribution.
+        background: whether it takes what stands still out of its frames.
     """
-    entries = list(range(len(statistics.mean)) if mode == "State" else proprioception)
+    sees = mode != "State"
+    entries = list(range(len(statistics.mean)) if not sees else proprioception or ())
     seen: dict[str, Any] = {}
-    if mode != "State":
-        image = next(key for key, space in observation_space.items() if is_image(space))
-        frame_shape = (stack, *(observation_space[image].shape or ()))
-        seen = {"frame_shape": frame_shape, "filters": FILTERS[mode], "grid": grid, "stride": stride, "image": image}
+    if sees:
+        shapes = {key: space.shape or () for key, space in observation_space.items() if is_image(space)}
+        cameras = {key: (stack, *shape) for key, shape in shapes.items()}
+        seen = {"cameras": cameras, "filters": FILTERS[mode], "grid": grid, "stride": stride, "background": background}
     return ActorCritic(
-        vector="State" if mode == "State" else "PartialState",
+        vector="State" if not sees else None if proprioception is None else "PartialState",
         vector_mean=statistics.mean[entries].tolist(),
         vector_std=statistics.floored_std[entries].tolist(),
         action_low=action_space.low.tolist(),

@@ -56,9 +56,10 @@ class DefaultStudent(ActorCritic):
     def features(self, obs: Observation) -> torch.Tensor:
         """Return the features."""
         vector = (obs[self._vector] - self.vector_mean) / self.vector_std
-        if self.backbone is None:
+        if not self.images:
             return vector
-        seen = self.backbone((obs[self.images[0]].float() - self.background) / 64)
+        (image,) = self.images
+        seen = self.eyes[0].backbone((obs[image].float() - self.background(image)) / 64)
         return torch.cat([seen, self.lift(vector)], dim=1)
 
 
@@ -73,10 +74,10 @@ class StockFrames(gym.ObservationWrapper):
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frame."""
-        camera = self._task.camera
+        (camera,) = self._task.seen.values()
         picture: Any = self.env.render()
         crop = picture[slice(*camera.rows), slice(*camera.columns)]
-        small = cv2.resize(crop, self._task.frame_size[::-1], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(crop, camera.size[::-1], interpolation=cv2.INTER_AREA)
         return {**observation, "Frame": cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)}
 
 
@@ -84,7 +85,7 @@ class StockVectorEnv(gym.vector.SyncVectorEnv):
     """Stock environments with frames, one after the other."""
 
     def __init__(self, task: Task, num_envs: int):
-        camera = task.camera
+        (camera,) = task.seen.values()
         view = {
             "distance": camera.distance,
             "lookat": np.array(camera.lookat),
@@ -188,7 +189,7 @@ class Stacked(gym.Wrapper):
         assert isinstance(env.observation_space, gym.spaces.Dict)
         self._stride = task.stack_stride
         self._frames: deque[np.ndarray] = deque(maxlen=FrameStack(task.stack, task.stack_stride).history + 1)
-        frame = gym.spaces.Box(0, 255, (task.stack, *task.frame_size), np.uint8)
+        frame = gym.spaces.Box(0, 255, (task.stack, *task.seen["Frame"].shape), np.uint8)
         self.observation_space = gym.spaces.Dict(
             {"PartialState": env.observation_space["PartialState"], "Frame": frame}
         )
@@ -247,8 +248,7 @@ def _sb3_features(student: ActorCritic) -> type:
     """Return a student's backbone and lift as Stable-Baselines3 wants them."""
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-    assert student.backbone is not None
-    backbone = student.backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    backbone = student.eyes[0].backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     class Features(BaseFeaturesExtractor):
         def __init__(self, space: gym.spaces.Dict):

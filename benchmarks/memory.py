@@ -7,6 +7,7 @@ without the files it maps, and with them. Beside them stands what stacked float3
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -49,7 +50,7 @@ def write_dataset(folder: Path, samples: int) -> None:
         state = random.normal(size=(n, 23)).astype(np.float32)
         writer.append(
             {
-                "frame": random.integers(0, 256, (n, *task.frame_size), dtype=np.uint8),
+                "frame": random.integers(0, 256, (n, *task.seen["Frame"].shape), dtype=np.uint8),
                 "state": state,
                 "proprioception": state[:, list(task.proprioception)],
                 "action": random.uniform(-2, 2, (n, 7)).astype(np.float32),
@@ -146,7 +147,7 @@ def main() -> None:
     result = {
         "what": "memory of ImpaalaMid's training",
         "machine": machine(),
-        "bytes of a sample in stacked float32": 4 * task.stack * task.frame_size[0] * task.frame_size[1],
+        "bytes of a sample in stacked float32": 4 * task.stack * math.prod(task.seen["Frame"].shape),
         **cloned(samples, rounds, updates),
         **distilled(rounds, rollouts),
     }

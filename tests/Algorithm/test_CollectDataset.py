@@ -86,7 +86,7 @@ def test_a_write_that_was_cut_leaves_what_was_there(dataset, tmp_path, monkeypat
     with pytest.raises(OSError, match="No space"):
         writer.append(part)
     monkeypatch.undo()
-    kept = read_samples(tmp_path / "written", 100)
+    kept = read_samples(tmp_path / "written", 100, part)
     np.testing.assert_array_equal(kept["frame"], part["frame"])
 
 

@@ -44,7 +44,7 @@ def differentiate(method, place):
     torch.manual_seed(1)
     trainer.learner._loss(batch).total.backward()
     gradients = {name: weight.grad for name, weight in trainer.student.named_parameters()}
-    content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background}
+    content = {"batch": vars(batch), "gradients": gradients, "background": trainer.student.background("Frame")}
     content["batch"]["teacher"] = vars(batch.teacher)
     content["scaled"] = trainer.normalizer.state_dict()["moments"]
     torch.save(content, f"{place}/{method.__name__}{Parallel.rank()}.pt")

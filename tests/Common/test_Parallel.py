@@ -40,7 +40,7 @@ def test_the_gradient_of_two_ranks_is_that_of_one_process_on_the_joined_batch(me
 
     alone = build(method, count=1)  # all four environments
     alone.world.close()
-    assert torch.equal(alone.student.background, ranks[0]["background"])
+    assert torch.equal(alone.student.background("Frame"), ranks[0]["background"])
     parts = [rank["batch"] for rank in ranks]
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name not in ("obs", "teacher")}
     joined["obs"] = {key: torch.cat([part["obs"][key] for part in parts]) for key in parts[0]["obs"]}

@@ -37,8 +37,8 @@ class Arm(ReacherEnv):
 
 
 gym.register("TestArm-v0", entry_point=f"{__name__}:Arm", max_episode_steps=5)
-ARM = Task("Arm", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, success=lambda state: state[..., 0] < 0.1)
-BAD = Task("a/b", "TestArm-v0", (0, 1), TASKS["Reacher"].camera, success=lambda state: state[..., 0] < 0.1)
+ARM = Task("Arm", "TestArm-v0", (0, 1), TASKS["Reacher"].cameras, success=lambda state: state[..., 0] < 0.1)
+BAD = Task("a/b", "TestArm-v0", (0, 1), TASKS["Reacher"].cameras, success=lambda state: state[..., 0] < 0.1)
 NUMBER = 3
 """
 
@@ -167,19 +167,64 @@ def test_a_reference_that_leads_nowhere_is_one_line(reference, message, folder, 
         ({"env_id": ""}, "its env_id ''"),
         ({"proprioception": (0, -1)}, "its proprioception"),
         ({"proprioception": None}, "one of its fields has a wrong type"),
-        ({"camera": None}, "its camera is of type NoneType"),
-        ({"camera": Camera(1, (0, 0, 0), 0, 0, rows=(10, 500))}, "its camera's crop 10 to 500"),
-        ({"camera": Camera(name="top", follow="arm")}, "its camera is the model's 'top' and follows 'arm'"),
+        ({"cameras": {}}, "its cameras {} have to be a dictionary"),
+        ({"cameras": Camera()}, "its cameras Camera("),
+        ({"cameras": {"Frame": None}}, "its camera Frame is of type NoneType"),
+        ({"cameras": {"State": Camera()}}, "a camera cannot be called 'State'"),
+        ({"cameras": {"to the left": Camera()}}, "a camera cannot be called 'to the left'"),
+        ({"cameras": {"last_one": Camera()}}, "a camera cannot be called 'last_one'"),
+        ({"cameras": {"top": Camera(rows=(10, 500))}}, "camera top: its crop 10 to 500"),
+        ({"cameras": {"top": Camera(name="top", follow="arm")}}, "camera top is the model's 'top' and follows 'arm'"),
+        ({"cameras": {"top": Camera(size=(0, 4))}}, "camera top: its size (0, 4)"),
+        ({"cameras": {"top": Camera(frames="grey")}}, "its frames 'grey' have to be gray, rgb or depth"),
+        ({"cameras": {"top": Camera(name="top", frames="depth")}}, "camera top: its depth_range 0 to 0"),
         ({"success": 3}, "its success 3 has to be a function of states, a key of info, or None"),
         ({"measures": {"distance": len}}, "its measure 'distance' has to be an Enviroment.Tasks.Measure"),
         ({"training": None}, "its training None has to be a dictionary"),
-        ({"stack": 0}, "its frame_size, stack, stack_stride and max_episode_steps"),
+        ({"stack": 0}, "its stack, stack_stride and max_episode_steps"),
     ],
 )
 def test_a_task_that_is_wrong_in_itself_is_refused(changes, message):
     with pytest.raises(BadInput, match="task Pusher: ") as error:
         dataclasses.replace(TASKS["Pusher"], **changes).check()
     assert message in str(error.value)
+
+
+def test_a_task_is_seen_by_its_first_camera_or_by_those_chosen():
+    pusher = TASKS["Pusher"]
+    assert list(pusher.seen) == ["Frame"]
+    both = pusher.seen_by(("side", "Frame"), "rgb")
+    assert {name: camera.shape for name, camera in both.seen.items()} == {"Frame": (3, 64, 128), "side": (3, 64, 128)}
+    assert both.cameras["wrist"].frames == "gray"
+    assert both.seen_by(("wrist",)).seen == {"wrist": pusher.cameras["wrist"]}
+    with pytest.raises(BadInput, match="cameras top: Pusher has Frame, side, wrist"):
+        pusher.seen_by(("top",))
+    with pytest.raises(BadInput, match="task Cup: camera Frame: its depth_range 0 to 0"):
+        Task("Cup", "Cup-v0", (0,), {"Frame": Camera(name="side")}).seen_by(frames="depth")
+
+
+def test_a_rendering_keeps_the_form_of_older_files_and_tells_what_it_is_seen_by():
+    pusher = TASKS["Pusher"]
+    assert pusher.rendering("fast") == {
+        **{"quality": "fast", "distance": 2.5, "lookat": [0.0, 0.2, 0.0], "azimuth": 270.0, "elevation": -90.0},
+        **{
+            "view": 480,
+            "rows": [70, 230],
+            "columns": [70, 410],
+            "frame_size": [64, 128],
+            "stack": 4,
+            "stack_stride": 2,
+        },
+    }
+    for names, kind in ((("Frame",), "gray"), (("Frame",), "depth"), (("side", "wrist"), "own"), (("wrist",), "rgb")):
+        seen = pusher.seen_by(names, kind)
+        assert pusher.seen_as(seen.rendering("full")).seen == seen.seen
+    described = pusher.seen_by(("Frame", "side"), "depth").rendering("fast")
+    assert described.keys() == {"quality", "cameras", "stack", "stack_stride"}
+    assert described["cameras"]["side"]["depth_range"] == [0.8, 1.8]
+    for damaged in ({"cameras": 3}, {"cameras": {"side": {}}}, {"cameras": {"side": {"frames": "grey"}}}):
+        with pytest.raises(BadInput):
+            pusher.seen_as(damaged)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +281,7 @@ def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp
         "from Enviroment.Utils import make_vector_env\n"
         "if __name__ == '__main__':\n"
         "    gym.register('Mine-v0', lambda **keywords: ReacherEnv(**keywords), max_episode_steps=5)\n"
-        "    task = Task('Mine', 'Mine-v0', (0,), TASKS['Reacher'].camera, lambda state: state[..., 0] < 0.1)\n"
+        "    task = Task('Mine', 'Mine-v0', (0,), TASKS['Reacher'].cameras, lambda state: state[..., 0] < 0.1)\n"
         "    env = make_vector_env(task, 2, 1, frames=False)\n"
         "    print(task.reference == '', env.reset(seed=0)[0]['State'].shape)\n"
         "    env.close()\n"
@@ -247,7 +292,7 @@ def test_a_task_and_an_environment_of_the_users_own_script_reach_the_workers(tmp
 
 def test_a_task_that_cannot_be_sent_is_refused():
     lock = threading.Lock()
-    task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].camera, lambda state: lock and state[..., 0] < 0.1)
+    task = Task("Locked", "Reacher-v5", (0,), TASKS["Reacher"].cameras, lambda state: lock and state[..., 0] < 0.1)
     with pytest.raises(BadInput, match="task Locked: cannot be sent to worker processes: cannot pickle"):
         make_world(task, 1, 1, frames=False)
 

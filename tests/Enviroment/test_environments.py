@@ -15,7 +15,7 @@ from Enviroment.Snapshot import simulation
 from Enviroment.Tasks import TASKS, Camera, Measure, Task
 from Enviroment.Utils import make_env, make_world, resumes_exactly
 
-VIEW = TASKS["Reacher"].camera
+VIEW = TASKS["Reacher"].cameras
 XML = """
 <mujoco>
   <option timestep="0.01"/>
@@ -86,7 +86,7 @@ def task(entry, name="Cart", **keywords):
         gym.register(identity, entry)
     fields = {key: keywords.pop(key) for key in list(keywords) if key in Task.__dataclass_fields__}
     limit = {"max_episode_steps": 20} | fields
-    return Task(name, identity, (0,), keywords=keywords, **{"camera": Camera(name="side")} | limit)
+    return Task(name, identity, (0,), keywords=keywords, **{"cameras": {"Frame": Camera(name="side")}} | limit)
 
 
 def drive(world, steps, value=0.5):
@@ -142,7 +142,7 @@ def test_each_environment_is_drawn_with_its_own_colours_and_its_own_model():
 
 
 def test_a_followed_walker_stays_in_the_picture():
-    camera = Camera(4.0, (0, 0, 1.0), 90, 0, follow="torso")
+    camera = {"Frame": Camera(4.0, (0, 0, 1.0), 90, 0, follow="torso")}
     env = make_env(Task("Hop", "Hopper-v5", (0,), camera, keywords={"terminate_when_unhealthy": False}))
     first, _ = env.reset(seed=0)
     unwrapped = env.unwrapped
@@ -158,7 +158,7 @@ def test_a_followed_walker_stays_in_the_picture():
         (Camera(follow="head"), "has no body 'head'; its model has world, torso"),
     ):
         with pytest.raises(BadInput, match=message):
-            make_world(Task("Hop", "Hopper-v5", (0,), camera), 1)
+            make_world(Task("Hop", "Hopper-v5", (0,), {"Frame": camera}), 1)
 
 
 def test_physics_that_mujoco_resets_in_mid_episode_end_the_run():
@@ -200,7 +200,9 @@ class Broken(Cart):
 
 def test_a_queue_of_seeds_steps_only_what_runs():
     """Hoppers that fall at different times: every episode is that of its seed, whatever the number of environments."""
-    hopper = Task("Hop", "Hopper-v5", (0,), Camera(name="track"), measures={"place": Measure("x_position", "m")})
+    hopper = Task(
+        "Hop", "Hopper-v5", (0,), {"Frame": Camera(name="track")}, measures={"place": Measure("x_position", "m")}
+    )
     world = make_world(hopper, 5, 2, frames=False)
     policy = Baseline(world.action_space)
     many = evaluate(policy, world, hopper, range(12))
@@ -243,7 +245,9 @@ def test_keywords_and_an_xml_of_ones_own(tmp_path):
     source = Path(hopper_v5.__file__).with_name("assets") / "hopper.xml"
     xml = tmp_path / "light.xml"
     xml.write_text(source.read_text().replace('name="torso_geom"', 'name="torso_geom" mass="0.5"'))
-    hopper = Task("Own", "Hopper-v5", (0,), Camera(name="track"), keywords={"xml_file": str(xml), "frame_skip": 2})
+    hopper = Task(
+        "Own", "Hopper-v5", (0,), {"Frame": Camera(name="track")}, keywords={"xml_file": str(xml), "frame_skip": 2}
+    )
     env = hopper.make()
     assert env.unwrapped.frame_skip == 2
     assert env.unwrapped.model.body("torso").mass == 0.5

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from Algorithm.Checkpoint import Checkpoint
+from Algorithm.Policies import load_policy
 from Common.Errors import BadFile
+from Common.Files import RESULTS, load_tensors
 from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, ClippedGaussian
 from Models.Model_Pusher import (
     FILTERS,
@@ -96,10 +99,61 @@ def test_what_stands_still_is_taken_out_of_the_picture(statistics):
     model = student("ImpaalaSmall", statistics)
     frames = np.full((9, 64, 128), 200, np.uint8)
     frames[np.arange(9), :, np.arange(9)] = 255  # something in another place in every frame
-    model.learn_background(frames)
-    assert (model.background == 200).all()
+    model.learn_background("Frame", frames)
+    assert (model.background("Frame") == 200).all()
     still = {"Frame": torch.full((1, 4, 64, 128), 200, dtype=torch.uint8), "PartialState": torch.zeros(1, 17)}
-    assert (model.features(still)[:, : model.backbone.out_features] == 0).all()
+    assert (model.features(still)[:, : model.eyes[0].backbone.out_features] == 0).all()
+
+
+TWO_CAMERAS = gym.spaces.Dict(
+    {
+        **SPACE.spaces,
+        "Frame": gym.spaces.Box(0, 255, (3, 16, 32), np.uint8),
+        "side": gym.spaces.Box(0, 255, (24, 24), np.uint8),
+    }
+)
+
+
+@pytest.mark.parametrize("proprioception", [range(17), None])
+def test_a_student_has_a_backbone_for_each_camera_and_perhaps_nothing_else(proprioception, statistics, tmp_path):
+    torch.manual_seed(0)
+    made = make_student("ImpaalaSmall", TWO_CAMERAS, ACTIONS, proprioception, statistics, stack=2)
+    shapes = {"PartialState": (17,), "Frame": (2, 3, 16, 32), "side": (2, 24, 24)}
+    if proprioception is None:
+        del shapes["PartialState"]
+    assert made.input_shapes == shapes
+    random = np.random.default_rng(0)
+    obs = {"PartialState": np.zeros((5, 17), np.float32)}
+    obs |= {image: random.integers(0, 256, (5, *shapes[image]), dtype=np.uint8) for image in made.images}
+    save_student(tmp_path / "student.pt", made, {})
+    actions = load_student(tmp_path / "student.pt").act(obs)
+    np.testing.assert_array_equal(actions, made.act(obs))
+    for key in shapes:  # it depends on every input
+        assert not np.array_equal(made.act({**obs, key: obs[key] + np.ones((), obs[key].dtype)}), actions)
+    assert [eye.backbone.stages[0].in_channels for eye in made.eyes] == [6, 2]
+
+
+def test_a_student_that_keeps_its_background_begins_at_the_middle_gray(statistics):
+    made = make_student("ImpaalaSmall", TWO_CAMERAS, ACTIONS, range(17), statistics, stack=2, background=False)
+    made.learn_background("Frame", np.full((9, 3, 16, 32), 200, np.uint8))
+    assert (made.background("Frame") == 128).all()
+
+
+def test_a_student_and_a_checkpoint_from_before_there_were_several_cameras_act_as_they_did(tmp_path):
+    path = RESULTS / "Pusher" / "Students" / "DAgger.pt"
+    content = load_tensors(path, "student")
+    assert "frame_shape" in content["arguments"]
+    random = np.random.default_rng(0)
+    obs = {"Frame": random.integers(0, 256, (5, 4, 64, 128), dtype=np.uint8)}
+    obs["PartialState"] = random.standard_normal((5, 17)).astype(np.float32)
+    actions = load_student(path).act(obs)
+    was = [1.99999, -1.80186, -0.17262, -0.8541, -1.96928, -1.93292, -1.99863]
+    np.testing.assert_allclose(actions[0], was, atol=2e-5)
+    student = {key: content[key] for key in ("policy", "arguments", "card") if key in content}
+    counts = {"elapsed_s": 0.0, "best_return": 0.0, "next_test": 0, "rows": 0, "rows_crc32": 0, "wandb_id": None}
+    trainer = {"student": content["weights"], "counters": [0, 0, 0]}
+    Checkpoint(trainer=trainer, student=student, settings={}, collapse=[], **counts).save(tmp_path / "last.pt")
+    np.testing.assert_array_equal(load_policy(tmp_path / "last.pt")[0].act(obs), actions)
 
 
 def test_constant_state_entries_are_left_alone():
