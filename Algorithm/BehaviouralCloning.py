@@ -11,7 +11,7 @@ import torch
 
 from Algorithm.CollectDataset import label, sample_rounds
 from Algorithm.Config import CloningConfig, DAggerConfig
-from Algorithm.Dataset import FIELDS, Arrays, SampleWriter, read_samples
+from Algorithm.Dataset import Arrays, SampleWriter, field, read_samples
 from Algorithm.Learner import ERRORS, Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, imitation_loss
 from Algorithm.Schedules import linear
@@ -74,7 +74,7 @@ class BehaviouralCloning(Trainer):
         self._draws.manual_seed(self.seed)
         first = self._data["episode_start"].nonzero()[0][:100]
         for image in () if self.continues else self.student.images:
-            self.student.learn_background(self._data[FIELDS[image]][first])
+            self.student.learn_background(image, self._data[field(image)][first])
 
     def step(self, budget: int) -> dict[str, float]:
         """Make up to 100 updates, at most `budget`; returns scalars."""
@@ -108,7 +108,7 @@ class BehaviouralCloning(Trainer):
 
     def loss(self, batch: CloningBatch) -> Loss:
         """Return the mean of the weighted losses; the errors become priorities."""
-        policy = self.student.distribution(batch.obs)
+        policy, _, hidden = self.student(batch.obs)
         losses, errors = imitation_loss(self.config.loss_type, batch.teacher, policy)
         total = (batch.weights * losses).mean()
         with torch.no_grad():
@@ -118,7 +118,7 @@ class BehaviouralCloning(Trainer):
                 "action_accuracy": action_accuracy(batch.teacher, policy),
                 "entropy": policy.entropy().mean(),
             }
-        return Loss(total, scalars, errors)
+        return Loss(total, scalars, errors, hidden)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs, priorities included."""

@@ -62,11 +62,14 @@ class Learner:
         """Leave the clipped gradients of a batch's loss in the student's parameters."""
         batch = self._gather(**inputs)
         loss = self._loss(replace(batch, obs=self._augment(batch.obs)))
+        total, scalars = loss.total, {**loss.scalars, "loss": loss.scalars.get("loss", loss.total)}
+        if loss.hidden is not None:
+            scalars["hidden_state_error"] = loss.hidden.mean()
+            total = total + self._config.hidden_state * scalars["hidden_state_error"]
         self.optimizer.zero_grad()
         with Parallel.communicating():
-            loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
-        scalars = {**loss.scalars, "loss": loss.scalars.get("loss", loss.total), "gradient_norm": norm}
+            total.backward()
+        scalars["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
         results = {f"training/{name}": value.detach() for name, value in scalars.items()}
         return results if loss.errors is None else results | {ERRORS: loss.errors}
 

@@ -15,6 +15,9 @@ class Loss:
     total: torch.Tensor  # is minimized
     scalars: dict[str, torch.Tensor] = field(default_factory=dict)  # for the metrics, by name
     errors: torch.Tensor | None = None  # of the samples, [B] >= 0, by which replay is prioritized
+    hidden: torch.Tensor | None = (
+        None  # squared errors [B, H] of the hidden state that the student predicts, if it does
+    )
 
 
 class ImitationLoss(NamedTuple):

@@ -13,9 +13,9 @@ class PPD(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value = self.student(batch.obs)
+        policy, value, hidden = self.student(batch.obs)
         ratio = self.ratio(batch, policy)
         ppo = self.ppo_loss(batch, policy, value, ratio)
         kl = distillation_kl(batch.teacher, policy)
         total = ppo.total + self.config.PPD_parameter * ppd_term(kl, ratio, self.config.clip)
-        return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl))
+        return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)

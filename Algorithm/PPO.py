@@ -1,5 +1,6 @@
 """Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347): rollout and update."""
 
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -97,7 +98,7 @@ class PPO(Trainer, Generic[Batch]):
 
     def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the policy's `mean` and `log_std`, and the `value`."""
-        policy, value = self.student(obs)
+        policy, value, _ = self.student(obs)
         return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
 
     def drive(self, t: int, policy: Gaussian) -> torch.Tensor:
@@ -126,8 +127,8 @@ class PPO(Trainer, Generic[Batch]):
 
     def loss(self, batch: Batch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value = self.student(batch.obs)
-        return self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
+        policy, value, hidden = self.student(batch.obs)
+        return replace(self.ppo_loss(batch, policy, value, self.ratio(batch, policy)), hidden=hidden)
 
     def ratio(self, batch: Minibatch, policy: Gaussian) -> torch.Tensor:
         """Return pi(a | s) / pi_old(a | s) [B] of the actions taken."""

@@ -39,7 +39,7 @@ class Rollout:
     need. Row `history + T` is the observation after the last step, which begins the next rollout.
 
     Args:
-        student: its observations, of actor and critic, are kept.
+        student: the observations that its training needs are kept.
         world: the N environments.
         steps: T.
         also: further observation keys to keep.
@@ -54,7 +54,7 @@ class Rollout:
         self.device, self._stack = student.scale.device, student.stack
         self.vectors: dict[str, torch.Tensor] = {}
         self.frames: dict[str, torch.Tensor] = {}
-        for key in dict.fromkeys((*student.inputs, *student.critic_inputs, *also)):
+        for key in dict.fromkeys((*student.training_inputs, *also)):
             shape = world.spaces[key].shape or ()
             if is_image(world.spaces[key]):
                 self.frames[key] = zeros(self._stack.history + t + 1, n, *shape, dtype=torch.uint8)

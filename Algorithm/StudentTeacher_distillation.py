@@ -23,11 +23,11 @@ class StudentDistillation(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value = self.student(batch.obs)
+        policy, value, hidden = self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         ppo = self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
         total = kl.mean() + self.config.rl_coef * ppo.total
-        return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl))
+        return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)
 
 
 class TeacherDistillation(GuidedPPO):
@@ -56,13 +56,13 @@ class TeacherDistillation(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        config, (policy, value) = self.config, self.student(batch.obs)
+        config, (policy, value, hidden) = self.config, self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
         total = kl.mean() + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy
         scalars = {"value_loss": critic_loss, "entropy": entropy}
-        return Loss(total, scalars | self.imitation_scalars(batch, policy, kl))
+        return Loss(total, scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs, the current noise included."""

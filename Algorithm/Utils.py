@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Algorithm.Dataset import FIELDS, Arrays, episode_ages
+from Algorithm.Dataset import Arrays, episode_ages, field
 from Common.Machine import allocating
 from Models.Base_Model import ActorCritic, Gaussian
 from Models.Memory import Observation
@@ -20,7 +20,7 @@ class Samples:
 
     Args:
         data: the dataset's fields.
-        policy: the student, for its inputs, its frame stack and its device.
+        policy: the student, for what it is trained with, its frame stack and its device.
         growth: how many samples may be added.
 
     Attributes:
@@ -32,7 +32,7 @@ class Samples:
         self._policy, self._device = policy, policy.scale.device
         self.old = self.size = len(data["seed"])
         self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for name in (*(FIELDS[key] for key in policy.inputs), "mean", "log_std"):
+        for name in (*map(field, policy.training_inputs), "mean", "log_std"):
             with allocating("the samples"):
                 old = torch.from_numpy(data[name]).to(self._device)
                 self._parts[name] = old, old.new_empty((growth, *old.shape[1:]))
@@ -60,15 +60,15 @@ class Samples:
         return out
 
     def gather(self, indices: np.ndarray) -> tuple[Observation, Gaussian]:
-        """Return the student's observations at samples int [B], images stacked, and the teacher's policy there."""
+        """Return the observations that training needs at samples int [B], images stacked, and the teacher's policy there."""
         obs: Observation = {}
         index = torch.from_numpy(indices)
-        for key in self._policy.inputs:
+        for key in self._policy.training_inputs:
             if key in self._policy.images:
                 rows = index[:, None] - self._policy.stack.steps_back(self._age[index])
-                obs[key] = self._rows(FIELDS[key], rows.flatten()).unflatten(0, rows.shape)
+                obs[key] = self._rows(field(key), rows.flatten()).unflatten(0, rows.shape)
             else:
-                obs[key] = self._rows(FIELDS[key], index)
+                obs[key] = self._rows(field(key), index)
         mean, log_std = self._rows("mean", index), self._rows("log_std", index)
         return obs, self._policy.gaussian(mean, log_std)
 

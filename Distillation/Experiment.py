@@ -145,7 +145,12 @@ class Session:
             world, task = self.test_world, self.task
             rest = task.proprioception, self.teacher.statistics, settings.stack, settings.grid, task.stack_stride
             student = make_student(
-                settings.mode, world.spaces, world.action_space, *rest, family=self.teacher.family
+                settings.mode,
+                world.spaces,
+                world.action_space,
+                *rest,
+                family=self.teacher.family,
+                predicts=self.job.method.hidden_state > 0,
             ).to(self.job.place.device)
         student.precision = settings.precision
         return student

@@ -250,10 +250,14 @@ class ActorCritic(GaussianPolicy):
         background: whether `learn_background` takes what stands still out of the frames; otherwise all of them begin at
             the middle gray.
         family: of its distribution, one of `FAMILIES`: its teacher's, so that the KL between them is exact.
+        predicted: indices of the state entries that a head predicts from the features while the student is trained.
+        predicted_mean, predicted_std: constants that standardize them.
     """
 
     vector_mean: torch.Tensor
     vector_std: torch.Tensor
+    predicted_mean: torch.Tensor
+    predicted_std: torch.Tensor
 
     def __init__(
         self,
@@ -271,6 +275,9 @@ class ActorCritic(GaussianPolicy):
         stride: int = 2,
         background: bool = True,
         family: str = "squashed",
+        predicted: Sequence[int] = (),
+        predicted_mean: Sequence[float] = (),
+        predicted_std: Sequence[float] = (),
     ):
         super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
@@ -292,6 +299,12 @@ class ActorCritic(GaussianPolicy):
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
         self.critic = head(features, hidden, 1, gain=1.0)
+        self._predicted = list(predicted)
+        self.predictor: nn.Sequential | None = None
+        if predicted:
+            self.register_buffer("predicted_mean", torch.tensor(predicted_mean), persistent=False)
+            self.register_buffer("predicted_std", torch.tensor(predicted_std), persistent=False)
+            self.predictor = head(features, hidden, len(predicted), gain=0.1)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -303,6 +316,12 @@ class ActorCritic(GaussianPolicy):
     def critic_inputs(self) -> tuple[str, ...]:
         """The keys of the critic's observation set, which is the actor's."""
         return self.inputs
+
+    @property
+    def training_inputs(self) -> tuple[str, ...]:
+        """The keys of all observations that training needs: the actor's, the critic's, and the state to be predicted."""
+        state = () if self.predictor is None else ("State",)
+        return tuple(dict.fromkeys((*self.inputs, *self.critic_inputs, *state)))
 
     def background(self, image: str) -> torch.Tensor:
         """Return what is subtracted from an image's frames, float32 of a frame's shape."""
@@ -332,10 +351,17 @@ class ActorCritic(GaussianPolicy):
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
         return self.gaussian(mean, log_std)
 
-    def forward(self, obs: Observation) -> tuple[Gaussian, torch.Tensor]:
-        """Return the policy and the value [B] from one backbone pass."""
+    def forward(self, obs: Observation) -> tuple[Gaussian, torch.Tensor, torch.Tensor | None]:
+        """Return the policy, the value [B], and the errors of the predicted state [B, H] if there is one, from one pass."""
         features = self.features(obs)
-        return self._policy(features), self.critic(features).squeeze(-1)
+        return self._policy(features), self.critic(features).squeeze(-1), self._prediction_errors(features, obs)
+
+    def _prediction_errors(self, features: torch.Tensor, obs: Observation) -> torch.Tensor | None:
+        """Return the squared errors [B, H] of the predicted state entries, in units of their standard deviations."""
+        if self.predictor is None:
+            return None
+        wanted = (obs["State"][:, self._predicted] - self.predicted_mean) / self.predicted_std
+        return (self.predictor(features) - wanted).square()
 
     def distribution(self, obs: Observation) -> Gaussian:
         """Return the policy alone."""

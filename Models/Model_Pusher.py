@@ -210,6 +210,7 @@ def make_student(
     stride: int = 2,
     family: str = "squashed",
     background: bool = True,
+    predicts: bool = False,
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
@@ -222,6 +223,7 @@ def make_student(
         grid: rows and columns each backbone pools to.
         family: of the teacher's distribution.
         background: whether it takes what stands still out of its frames.
+        predicts: whether a student that sees predicts, while it is trained, the state entries that it is not given.
     """
     sees = mode != "State"
     entries = list(range(len(statistics.mean)) if not sees else proprioception or ())
@@ -230,6 +232,9 @@ def make_student(
         shapes = {key: space.shape or () for key, space in observation_space.items() if is_image(space)}
         cameras = {key: (stack, *shape) for key, shape in shapes.items()}
         seen = {"cameras": cameras, "filters": FILTERS[mode], "grid": grid, "stride": stride, "background": background}
+        hidden = [entry for entry in range(len(statistics.mean)) if entry not in entries] if predicts else []
+        mean, std = statistics.mean[hidden].tolist(), statistics.floored_std[hidden].tolist()
+        seen |= {"predicted": hidden, "predicted_mean": mean, "predicted_std": std}
     return ActorCritic(
         vector="State" if not sees else None if proprioception is None else "PartialState",
         vector_mean=statistics.mean[entries].tolist(),

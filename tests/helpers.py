@@ -28,10 +28,11 @@ from Models.Model_Pusher import Teacher, make_student
 from tests import warm
 
 
-def student_for(world, task, statistics, mode="ImpaalaSmall"):
+def student_for(world, task, statistics, mode="ImpaalaSmall", **options):
     """An untrained student of a world's shapes, the same each time."""
     torch.manual_seed(0)
-    return make_student(mode, world.spaces, world.action_space, task.proprioception, statistics, task.stack)
+    shapes = world.spaces, world.action_space, task.proprioception
+    return make_student(mode, *shapes, statistics, task.stack, **options)
 
 
 SCALE, SHIFT = torch.full((7,), 2.0), torch.zeros(7)

@@ -53,6 +53,25 @@ def test_an_update_changes_every_kind_of_student(envs, task, statistics, dataset
     assert all(name.startswith("critic") for name in unchanged)
 
 
+def test_a_student_learns_to_predict_the_hidden_state(envs, task, statistics, dataset):
+    student = student_for(envs, task, statistics, predicts=True)
+    config = CloningConfig(optimization_steps=60, minibatch_size=16, hidden_state=1.0)
+    trainer = BehaviouralCloning(student, dataset.fields, config, 0)
+    trainer.start()
+    first = trainer.step(2)["training/hidden_state_error"]
+    trainer.step(38)
+    assert trainer.step(20)["training/hidden_state_error"] < 0.5 * first
+    obs, _ = trainer.samples.gather(np.arange(4))
+    state = torch.from_numpy(dataset.fields["state"][:4, 17:])
+    assert torch.equal(obs["State"][:, 17:], state)
+    errors = student(obs)[2]
+    predicted = student.predictor(student.features(obs)) * student.predicted_std + student.predicted_mean
+    assert torch.allclose(errors, ((predicted - state) / student.predicted_std).square(), atol=1e-4)
+    assert student.inputs == ("PartialState", "Frame")  # acting needs no state
+    without = student_for(envs, task, statistics)
+    assert without(obs)[2] is None
+
+
 def test_samples_are_stacked_as_the_environment_would(envs, task, statistics, dataset):
     trainer = BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, CloningConfig(), 0)
     obs, teacher = trainer.samples.gather(np.array([0, 3, 100, 101, 499]))

@@ -13,6 +13,7 @@ from Algorithm.Test_model import evaluate
 from Enviroment.Utils import make_world
 from Models.Model_Pusher import make_student
 from tests.Algorithm.trainers import SIZES, SMALL, SMALL_PPD, build, needs_cuda
+from tests.helpers import student_for
 
 
 def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics, teacher):
@@ -25,6 +26,20 @@ def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics
     changed = [not torch.equal(value, student_before[key]) for key, value in trainer.student.state_dict().items()]
     names = list(student_before)
     assert all(change or name == "eyes.0.background" for change, name in zip(changed, names))
+
+
+def test_the_hidden_state_and_augmentation_are_trained_on_in_rollouts_too(env, task, statistics, teacher):
+    def stats(**settings):
+        config = PPDConfig(**SIZES, **settings)
+        student = student_for(env, task, statistics, predicts="hidden_state" in settings)
+        trainer = PPD(student, env, config, 0, teacher=teacher)
+        trainer.start()
+        return trainer.step(budget=2)
+
+    plain, predicting, noisy = stats(), stats(hidden_state=1.0), stats(augment=("noise=50",))
+    assert predicting["training/hidden_state_error"] > 0
+    assert "training/hidden_state_error" not in plain
+    assert noisy["training/loss"] != plain["training/loss"]
 
 
 def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):

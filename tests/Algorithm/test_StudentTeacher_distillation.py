@@ -55,7 +55,7 @@ def test_student_distillation_adds_ppo_and_teacher_distillation_a_critic(task, s
     trainer.collect_rollout()
     trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(16))
-    policy, value = trainer.student(batch.obs)
+    policy, value, _ = trainer.student(batch.obs)
     kl = distillation_kl(batch.teacher, policy).mean()
     ppo = trainer.ppo_loss(batch, policy, value, trainer.ratio(batch, policy)).total
     torch.testing.assert_close(trainer.loss(batch).total, kl + 0.5 * ppo)
