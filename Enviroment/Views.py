@@ -40,6 +40,9 @@ _BELOW_ONE = (
     *("mass", "friction", "damping"),
 )  # at 1 there would be no light, no mass or no new frame
 
+PATTERNS = ("checker", "gradient", "grid", "dots")
+PATTERN_SIZES = (4, 8, 16)  # how often they repeat in two metres; floors move below a robot by whole metres
+
 
 @dataclass(frozen=True)
 class Views:
@@ -56,7 +59,7 @@ class Views:
     light_direction: float = 0.0  # degrees, about x and about y; a model's headlight has no direction
     light_colour: float = 0.0  # share of red, green and blue of all lights
     colour: float = 0.0  # share of red, green and blue of every geom, site and material
-    texture: float = 0.0  # largest contrast of a pattern on every geom
+    texture: float = 0.0  # the largest contrast of a pattern, on every geom without a texture, in steps of 0.05
     brightness: float = 0.0  # gray levels of 255
     contrast: float = 0.0  # share, around the middle gray
     noise: float = 0.0  # the largest standard deviation in gray levels; the noise is new in every frame
@@ -94,6 +97,7 @@ class View:
     def __init__(self, views: Views, seed: int, edge: bool = False):
         self.views, self.seed, self._edge = views, seed, edge
         self._poses: dict[Any, Any] = {}
+        self._patterns: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self.offset = self.draw("camera_position", 3, direction=True)  # metres [3]
         self.turn = self.draw("camera_angle", 2, direction=True)  # degrees [2]: azimuth, elevation
         self.zoom = 1 + self.draw("camera_distance", 1)[0]
@@ -143,6 +147,15 @@ class View:
                 distance=camera.distance * float(self.zoom),
             )
         return self._poses[camera]
+
+    def patterns(self, geoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the pattern of each geom: its number in `PATTERNS`, its contrast, and a number in `PATTERN_SIZES`, [geoms]."""
+        if self._patterns is None:
+            random, limit = self.generator("texture"), self.views.texture
+            contrast = np.full(geoms, limit) if self._edge else random.uniform(0, limit, geoms)
+            looks, sizes = (random.integers(len(names), size=geoms) for names in (PATTERNS, PATTERN_SIZES))
+            self._patterns = looks, contrast, sizes
+        return self._patterns
 
 
 def find_views(reference: str) -> Views:
