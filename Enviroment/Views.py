@@ -5,6 +5,7 @@ https://arxiv.org/abs/1710.06537.
 """
 
 import math
+import os
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -184,6 +185,11 @@ def find_views(reference: str) -> Views:
     if found == Views():
         raise BadSetting(f"views {reference}: nothing varies in it; none is the name of such views")
     return found
+
+
+def whole_reference(reference: str) -> str:
+    """Return a reference that names the same views in any folder."""
+    return reference if reference in VIEWS else os.path.abspath(os.path.expanduser(reference))
 
 
 def views_name(reference: str) -> str:
