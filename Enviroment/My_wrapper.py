@@ -8,6 +8,7 @@ import numpy as np
 from Enviroment.Renderer import Quality, renderers
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
+from Enviroment.Views import Views
 
 
 def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.Dict:
@@ -42,13 +43,19 @@ class FrameObservation(gym.ObservationWrapper):
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
         self._renderers = renderers(task.seen, quality)
+        self._views_differ = task.views != Views()
         state_size = env.observation_space["State"].shape[0]  # type: ignore[index]
         self.observation_space = observation_space(task, state_size, frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frames of the simulation's current state."""
-        model, data = simulation(self.env)  # type: ignore[misc]
-        return observation | {name: renderer.frame(model, data) for name, renderer in self._renderers.items()}
+        view = self.get_wrapper_attr("view") if self._views_differ else None
+        frames = {}
+        for name, renderer in self._renderers.items():
+            frames[name] = renderer.frame(*simulation(self.env), view=view)  # type: ignore[misc]
+            if view:
+                self.get_wrapper_attr("sense")(name, frames[name], renderer.shows_depth)
+        return observation | frames
 
     def close(self) -> None:
         """Free the renderers, then the environment."""

@@ -16,7 +16,9 @@ import mujoco
 import numpy as np
 
 from Enviroment.GL import choose_gl_backend
+from Enviroment.Patterns import Patterns
 from Enviroment.Task import Camera
+from Enviroment.Views import View
 
 Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
@@ -50,6 +52,7 @@ class _Drawing:
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         self.context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR.value  # the way in which it is most precise
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+        self.patterns: Patterns | None = None
 
     def make_current(self) -> None:
         if _Drawing.current is not self:
@@ -58,6 +61,8 @@ class _Drawing:
 
     def close(self) -> None:
         self.make_current()
+        if self.patterns is not None:
+            self.patterns.close()
         self.context.free()
         self._gl.free()
         _Drawing.current = None
@@ -132,32 +137,36 @@ class FrameRenderer:
 
     def __init__(self, camera: Camera, quality: Quality = "fast", drawings: _Drawings | None = None):
         self._own, self._drawings = camera, drawings or _Drawings([camera], quality)
+        self.shows_depth = camera.frames == "depth"
         rows, columns = camera.size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED if camera.name else mujoco.mjtCamera.mjCAMERA_FREE
+        self._posed: Camera | None = None  # the pose that `_camera` has
         self._pixels = np.empty((rows, columns, 3), np.uint8)
         self._depths = np.empty((rows, columns), np.float32)
 
-    def _aim(self, camera: Camera, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
+    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None) -> np.ndarray | None:
         """Point the camera, and return the position of the body that it moves with, if there is one."""
-        body = 0
-        self._camera.lookat[:] = camera.lookat
-        for name in ("distance", "azimuth", "elevation"):
-            setattr(self._camera, name, getattr(camera, name))
-        if camera.name:
-            self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-            self._camera.fixedcamid = model.camera(camera.name).id
+        body, pose = 0, self._own if view is None else view.pose(self._own)
+        if pose is not self._posed:
+            self._posed = pose
+            self._camera.lookat[:] = pose.lookat
+            for name in ("distance", "azimuth", "elevation"):
+                setattr(self._camera, name, getattr(pose, name))
+        if pose.name:
+            self._camera.fixedcamid = model.camera(pose.name).id
             body = model.cam_bodyid[self._camera.fixedcamid]
-        if camera.follow:
-            x, y, z = camera.lookat
-            body = model.body(camera.follow).id
+        if pose.follow:
+            x, y, z = pose.lookat
+            body = model.body(pose.follow).id
             self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
         return data.xpos[body] if body else None
 
-    def _set_frustum(self, camera: Camera, scene: mujoco.MjvScene) -> None:
-        view = camera.view
-        (top, bottom), (left, right) = camera.rows, camera.columns
+    def _set_frustum(self, scene: mujoco.MjvScene) -> None:
+        view = self._own.view
+        (top, bottom), (left, right) = self._own.rows, self._own.columns
         for eye in scene.camera:
             half = eye.frustum_top  # the square view spans [-half, half] both ways
             eye.frustum_top = half * (1 - 2 * top / view)
@@ -165,57 +174,58 @@ class FrameRenderer:
             eye.frustum_center = half * ((left + right) / view - 1)
             eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
 
-    def _draw(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None) -> _Drawing:
-        """Draw the scene on the graphics card."""
-        camera, drawing = pose or self._own, self._drawings.of(model)
+    def _draw(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None) -> _Drawing:
+        """Draw the scene, in an episode's `view` if there is one, on the graphics card."""
+        drawing = self._drawings.of(model)
         drawing.make_current()
-        followed = self._aim(camera, model, data)
+        followed = self._aim(model, data, view)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
         if followed is not None:
             _extend_floors(model, drawing.scene, followed)
-        self._set_frustum(camera, drawing.scene)
+        if view is not None and view.views.texture:
+            drawing.patterns = drawing.patterns or Patterns(drawing.context, model.nmat)
+            drawing.patterns.lay(drawing.scene, view, model.ngeom)
+        self._set_frustum(drawing.scene)
         mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
         return drawing
 
-    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None = None) -> np.ndarray:
-        """Return the scene as uint8 [rows, columns, 3], top row first, from another `pose` than its camera's if one is given.
+    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None = None) -> np.ndarray:
+        """Return the scene as uint8 [rows, columns, 3], top row first, in an episode's `view`.
 
         The next call overwrites it.
         """
-        drawing = self._draw(model, data, pose)
+        drawing = self._draw(model, data, view)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)
         return self._pixels[::-1]  # OpenGL's rows run bottom-up
 
-    def depth(self, model: mujoco.MjModel, data: mujoco.MjData, pose: Camera | None = None) -> np.ndarray:
+    def depth(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None = None) -> np.ndarray:
         """Return the distances along the line of sight in metres, float32 [rows, columns], as `rgb` returns colours."""
-        drawing = self._draw(model, data, pose)
+        drawing = self._draw(model, data, view)
         mujoco.mjr_readPixels(None, self._depths, self._viewport, drawing.context)
-        eye = drawing.scene.camera[
-            0
-        ]  # its buffer holds 1 at the near plane, 0 at the far one, and is linear in 1 / distance
+        eye = drawing.scene.camera[0]
+        # The buffer holds 1 at the near plane, 0 at the far one, and is linear in 1 / distance.
         self._depths *= 1 / eye.frustum_near - 1 / eye.frustum_far
         self._depths += 1 / eye.frustum_far
         return np.reciprocal(self._depths, out=self._depths)[::-1]
 
     def frame(
-        self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None, pose: Camera | None = None
+        self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None, view: View | None = None
     ) -> np.ndarray:
         """Return the camera's frame, written into `out` if it is given.
 
         Gray is luma (ITU-R BT.601) uint8 [rows, columns], `rgb` uint8 [3, rows, columns], `depth` uint8 [rows, columns] over
-        the camera's range: 0 at its nearer end or before, 255 at its farther end or beyond. A `pose` is a camera whose place,
-        direction and crop are taken instead.
+        the camera's range: 0 at its nearer end or before, 255 at its farther end or beyond.
         """
         if self._own.frames == "gray":
-            return cv2.cvtColor(self.rgb(model, data, pose), cv2.COLOR_RGB2GRAY, dst=out)
+            return cv2.cvtColor(self.rgb(model, data, view), cv2.COLOR_RGB2GRAY, dst=out)
         if out is None:
             out = np.empty(self._own.shape, np.uint8)
         if self._own.frames == "rgb":
-            out[:] = self.rgb(model, data, pose).transpose(2, 0, 1)
+            out[:] = self.rgb(model, data, view).transpose(2, 0, 1)
         else:
             near, far = self._own.depths
-            levels = (self.depth(model, data, pose) - near) * (255 / (far - near))
+            levels = (self.depth(model, data, view) - near) * (255 / (far - near))
             out[:] = np.rint(levels, out=levels).clip(0, 255, out=levels)
         return out
 

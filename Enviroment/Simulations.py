@@ -14,6 +14,7 @@ from Common.Errors import BadInput, brief
 from Enviroment.Renderer import Quality, renderers
 from Enviroment.Snapshot import restore, simulation, snapshot, time_limit
 from Enviroment.Task import Task
+from Enviroment.Views import Views
 from Enviroment.Workers import SharedArrays
 
 LAST = "last_"  # prefix of the arrays that hold ended episodes' last observations
@@ -57,6 +58,7 @@ class Simulations:
         self._proprioception, self._info_keys = list(task.proprioception), task.info_keys
         self._arrays = shared.arrays()
         self._envs: dict[int, Any] = {i: task.make() for i in indices}
+        self._views_differ = task.views != Views()
         self._original = copy.copy(simulation(self._envs[indices[0]])[0])  # type: ignore[index]
         self._resting: set[int] = set()
         self._queued = False
@@ -70,9 +72,12 @@ class Simulations:
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
         if self._renderers and self._rendering:
-            model, data = simulation(env)  # type: ignore[misc]
+            view = env.view if self._views_differ else None
             for name, renderer in self._renderers.items():
-                renderer.frame(model, data, self._arrays[prefix + name][i])
+                frame = self._arrays[prefix + name][i]
+                renderer.frame(*simulation(env), out=frame, view=view)  # type: ignore[misc]
+                if view:
+                    env.sense(name, frame, renderer.shows_depth)
 
     def reset(self, seeds: Mapping[int, int | None], queued: bool) -> None:
         """Start a new episode in each environment that has a seed.
