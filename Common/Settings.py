@@ -31,7 +31,7 @@ def setting(
     """Declare a dataclass field. The limits hold for each number of a tuple.
 
     Args:
-        default: its value unless it is set; its type is the setting's type, None stands for a text.
+        default: its value unless it is set; its type is the setting's type, None stands for a text, () for a list of texts.
         meaning: one line for the command line's help.
         role: `result` decides what is computed, so that another value makes another experiment. `seed` differs between the
             runs of one experiment and stays within a run. `place` is where a run is written, `machine` how it is carried
@@ -85,6 +85,8 @@ def _check_number(shown: str, number: float, limits: Mapping[str, Any]) -> None:
 
 def _alike(value: Any, default: Any) -> bool:
     """Return whether a value is of the default's type; it may come from a file."""
+    if default == ():
+        return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
     if isinstance(default, float):
@@ -93,6 +95,8 @@ def _alike(value: Any, default: Any) -> bool:
 
 
 def _kind(default: Any) -> str:
+    if default == ():
+        return "a list of texts"
     if isinstance(default, tuple):
         return f"a list of {len(default)} integers"
     return {bool: "true or false", int: "an integer", float: "a number"}.get(type(default), "a text")

@@ -20,8 +20,8 @@ from Common.Files import file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import describe, find_or_collect, open_matching
-from Distillation.Reports.Labels import label
-from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder
+from Distillation.Reports.Labels import complete, label
+from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder, task_of
 from Enviroment.Tasks import Task
 from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
@@ -60,9 +60,7 @@ class Inputs:
     priorities: dict[str, Any] | None = None  # of the dataset, as cloning left them to DAgger
 
 
-def prepare(
-    job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack
-) -> tuple[Plan, Inputs] | None:
+def prepare(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStack) -> tuple[Plan, Inputs] | None:
     """Check a run's settings and files, and create and lock its folder; returns None if the run has finished already.
 
     The first rank decides and writes, the others only load. `open_things` gets the lock.
@@ -72,24 +70,25 @@ def prepare(
     """
     first = Parallel.rank() == 0
     with Parallel.agreed():
-        own = decide(job, task, resume, overwrite, open_things) if first else None
+        own = decide(job, resume, overwrite, open_things) if first else None
     plan: Plan = Parallel.exchange(own)[0]
     if plan.scores is not None:
         print(f"the run in {plan.folder} is finished\n{plan.scores}")
         return None
     with Parallel.agreed():
-        inputs = load(plan, task)
+        inputs = load(plan)
         if first:
             begin(plan, overwrite, open_things)
     return plan, inputs
 
 
-def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack) -> Plan:
+def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStack) -> Plan:
     """Check the settings, the folder and the checkpoint, and find or collect the dataset; locks a run that is resumed."""
     start = None
     origin: dict[str, Any] = {}
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
+    task = task_of(job)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
@@ -107,7 +106,7 @@ def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_thin
     return Plan(job, description, folder, resumes, start, data, scores)
 
 
-def load(plan: Plan, task: Task) -> Inputs:
+def load(plan: Plan) -> Inputs:
     """Load the files that a run begins or continues with, and compare them with its settings."""
     dataset = student = priorities = None
     job, description = plan.job, plan.description
@@ -123,7 +122,7 @@ def load(plan: Plan, task: Task) -> Inputs:
             raise BadInput(f"--resume: the run in {plan.folder} began with another dataset than there is now")
     if plan.start is not None:
         student, card = load_policy(plan.start, job.place.device)
-        check_fits(plan.start, student, task)
+        check_fits(plan.start, student, task_of(job))
         unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render"))
         if unlike:
             raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")
@@ -243,7 +242,7 @@ def _parent(folder: Path, job: DAggerExperiment, inherited: Set[str]) -> dict[st
     """Return the `config.json` of the run of cloning that DAgger continues."""
     whose = f"--folder_Dagger {folder}"
     try:
-        parent = read_json(folder / "config.json")
+        parent = complete(read_json(folder / "config.json"))
     except BadFile:
         raise BadInput(f"{whose}: no run of --BC_phase (no whole config.json)") from None
     missing = {"method", "task", *inherited} - parent.keys()

@@ -13,7 +13,7 @@ from Common.Errors import BadSetting
 from Common.Files import ROOT
 from Common.Settings import FREE, Composed
 from Distillation import Settings
-from Enviroment.Tasks import find_task
+from Enviroment.Tasks import Task, find_task
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Dataset import Dataset
@@ -82,7 +82,7 @@ class Experiment(Job):
     @property
     def default_name(self) -> str:
         """The run's folder in there, unless it is given a name."""
-        return self.names.format(**self.flat())
+        return self.names.format(**self.flat()) + task_of(self).selection
 
     @property
     def name(self) -> str:
@@ -201,7 +201,8 @@ class CloningExperiment(Experiment):
         """Named by dataset, alpha, loss and student."""
         method, student = self.method, self.student
         alpha = f"{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
-        return f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+        name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+        return name + task_of(self).selection
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build behavioural cloning."""
@@ -276,13 +277,18 @@ JOBS: dict[str, type[Job]] = {
 EXPERIMENTS = {flag: job for flag, job in JOBS.items() if issubclass(job, Experiment)}
 
 
+def task_of(job: Job) -> Task:
+    """Return a job's task, as its student sees it; raises `BadInput` if there is no such task or camera."""
+    return find_task(job.world.task).seen_by(job.world.cameras, job.world.frames)
+
+
 def task_folder(job: Job) -> Path:
     """Return the folder of a task's results; a relative `results_dir` lies below the repository."""
     return ROOT / Path(job.place.results_dir).expanduser() / find_task(job.world.task).name
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
-    """Return the folder of a dataset; the teacher's noise is part of its name unless it is the default."""
+    """Return the folder of a dataset; cameras and the teacher's noise are part of its name unless they are the default."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
     suffix = "" if noise == TeacherNoiseConfig() else f"_noise{noise.teacher_noise:g}_{noise.noise_correlation:g}"
-    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}"
+    return task_folder(job) / "Teacher" / f"dataset_{size}{task_of(job).selection}{suffix}"
