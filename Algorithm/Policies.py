@@ -53,7 +53,8 @@ def open_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any], T
         task = find_task(str(card.get("task")))
     except BadInput as error:
         raise BadFile(f"{path}: of an unknown task ({error})") from None
-    render, precision = card.get("render"), card.get("precision")
+    render: Any = card.get("render")
+    precision: Any = card.get("precision")
     if policy.images:
         if not isinstance(render, dict) or render.get("quality") not in QUALITIES or precision not in PRECISIONS:
             raise BadFile(f"{path}: its card does not say how it sees (render, precision)")

@@ -81,10 +81,10 @@ def normalized_return(policy: Evaluation, zero: Evaluation, teacher: Evaluation)
 @dataclass
 class Recording:
     """The steps of an `evaluate`, of which the first N episodes begin with the first, one in each environment: actions
-    [N, A], and stacks uint8 [N, stack, rows, columns] if the policy sees."""
+    [N, A], and by image the stacks uint8 [N, stack, ...] if the policy sees."""
 
     actions: list[np.ndarray] = field(default_factory=list)
-    stacks: list[np.ndarray] = field(default_factory=list)
+    stacks: list[dict[str, np.ndarray]] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -146,7 +146,8 @@ class _Scores:
             action = self._scored if driver is None else driver.act(memories[driver].see(obs, first), deterministic)
             if recording is not None and recorded:
                 recording.actions.append(action)
-                recording.stacks += [given[image].numpy() for image in policy.images]
+                if policy.images:
+                    recording.stacks.append({image: given[image].numpy() for image in policy.images})
             return torch.from_numpy(action)
 
         for step in run_episodes(self._world, self.seeds, act):

@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,7 @@ def write_video(
     envs: dict[str, Any] = {who: task.make() for who in ([name] if teacher is None else [name, "teacher"])}
     every = math.ceil(frames_per_second(envs[name]) / FASTEST)
     fps = round(frames_per_second(envs[name]) / every)
-    camera = _surroundings(task.camera)
-    size = camera.rows[1] - camera.rows[0], camera.columns[1] - camera.columns[0]
-    renderer = FrameRenderer(camera, size, "full")
+    renderer = FrameRenderer(_surroundings(next(iter(task.cameras.values()))), "full")
     for env in envs.values():
         simulation(env)[0].light_castshadow[:] = 0  # type: ignore[index]  # four fifths of the time that a frame takes
     shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher, every) for n in range(first, last))
@@ -87,7 +85,7 @@ def write_video(
 def _surroundings(camera: Camera) -> Camera:
     spans = camera.rows, camera.columns
     rows, columns = ((max(low - MARGIN, 0), min(high + MARGIN, camera.view)) for low, high in spans)
-    return dataclasses.replace(camera, rows=rows, columns=columns)
+    return dataclasses.replace(camera, rows=rows, columns=columns, size=(rows[1] - rows[0], columns[1] - columns[0]))
 
 
 def _episode(
@@ -105,16 +103,16 @@ def _episode(
     The picture of an episode that ends before the other stands still.
     """
     runs = [_Run(env, name, seed) for name, env in envs.items()]
-    frames: list[np.ndarray] = []  # the student's latest stack
+    seen: dict[str, np.ndarray] = {}  # the student's latest stacks
     for t, recorded in enumerate(recording.actions):
         if all(run.done for run in runs):
             return
         if recording.stacks and not runs[0].done:
-            frames = [recording.stacks[t][n]]
+            seen = {image: stacks[n] for image, stacks in recording.stacks[t].items()}
         if t % every == 0:
             picture = np.concatenate([run.draw(renderer, task) for run in runs], axis=1)
-            text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if frames else "")
-            stacks = [draw_stack(stack, picture.shape[1]) for stack in frames]
+            text = f"seed {seed}   step {t}" + ("   what the student sees, oldest to newest:" if seen else "")
+            stacks = [draw_stacks(seen, picture.shape[1])] if seen else []
             yield np.concatenate([picture, text_strip(text, picture.shape[1]), *stacks])
         for run in runs:
             action = recorded[n]
@@ -156,16 +154,28 @@ def text_strip(text: str, width: int, colour: tuple[int, int, int] = WHITE) -> n
     return strip
 
 
+def draw_stacks(stacks: Mapping[str, np.ndarray], width: int) -> np.ndarray:
+    """Draw the stacks of several images side by side, as RGB of a given width; the names are above them if there are several."""
+    share = width // len(stacks)
+    pictures = [draw_stack(stack, share) for stack in stacks.values()]
+    if len(stacks) > 1:
+        pictures = [np.concatenate([text_strip(name, share), picture]) for name, picture in zip(stacks, pictures)]
+    rows = max(map(len, pictures))
+    pictures = [np.pad(picture, ((0, rows - len(picture)), (0, 0), (0, 0))) for picture in pictures]
+    return np.pad(np.concatenate(pictures, axis=1), ((0, 0), (0, width - share * len(stacks)), (0, 0)))
+
+
 def draw_stack(stack: np.ndarray, width: int) -> np.ndarray:
-    """Draw a stack uint8 [stack, rows, columns] side by side, as RGB of a given width."""
+    """Draw a stack uint8 [stack, rows, columns] or [stack, 3, rows, columns] side by side, as RGB of a given width."""
+    colours = np.moveaxis(stack, 1, -1) if stack.ndim == 4 else np.repeat(stack[..., None], 3, axis=-1)
     columns = width // len(stack)
-    rows = columns * stack.shape[1] // stack.shape[2]
-    frames = [cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_NEAREST) for frame in stack]
+    rows = columns * colours.shape[1] // colours.shape[2]
+    resized = (cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_NEAREST) for frame in colours)
+    frames = list(map(np.ascontiguousarray, resized))
     for frame in frames[:-1]:
         frame[:, -1] = 24
     picture = np.concatenate(frames, axis=1)
-    picture = np.pad(picture, ((0, 0), (0, width - picture.shape[1])))
-    return np.repeat(picture[:, :, None], 3, axis=2)
+    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)))
 
 
 def _write_gif(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:

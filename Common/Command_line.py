@@ -113,12 +113,14 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
     options: dict[str, Any] = {"type": str if field.default is None else type(field.default)}
     if options["type"] is bool:
         options = {"action": argparse.BooleanOptionalAction}
+    elif field.default == ():
+        options = {"nargs": "+", "metavar": "NAME"}
     elif options["type"] is tuple:
         numbers = {"type": int, "nargs": len(field.default), "metavar": "N"}
         options = numbers if field.default else {"nargs": "*", "metavar": "TEXT"}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
-    help_text = f"{field.metadata['meaning']} (default: {shown})".replace("%", "%%")
+    help_text = (field.metadata["meaning"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
     group.add_argument(*flags, dest=field.name, help=help_text, **options)
 
 

@@ -31,8 +31,7 @@ def setting(
     """Declare a dataclass field. The limits hold for each number of a tuple.
 
     Args:
-        default: its value unless it is set; its type is the setting's type, None stands for a text,
-            () for texts.
+        default: its value unless it is set; its type is the setting's type, None stands for a text, () for a list of texts.
         meaning: one line for the command line's help.
         role: `result` decides what is computed, so that another value makes another experiment. `seed` differs between the
             runs of one experiment and stays within a run. `place` is where a run is written, `machine` how it is carried
@@ -96,8 +95,10 @@ def _alike(value: Any, default: Any) -> bool:
 
 
 def _kind(default: Any) -> str:
+    if default == ():
+        return "a list of texts"
     if isinstance(default, tuple):
-        return f"a list of {len(default)} integers" if default else "a list of texts"
+        return f"a list of {len(default)} integers"
     return {bool: "true or false", int: "an integer", float: "a number"}.get(type(default), "a text")
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Files import RESULTS, read_json, write_json
+from Enviroment.Task import KINDS
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Distillation.Inspection import Report
     from Enviroment.Task import Task
 
-CHECK, SHEET = "check.json", "check.png"  # in `Results/<task>/Teacher`
+CHECK, SHEET = "check{}.json", "check{}.png"  # in `Results/<task>/Teacher`, with the selection of cameras
 CALLED = {"teacher": "the teacher", "zero": "the zero action", "random": "random actions"}
 
 
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder of check.json and check.png; Results/<task>/Teacher unless given"
     )
+    parser.add_argument("--cameras", nargs="+", default=[], metavar="NAME", help="the task's first unless given")
+    kinds = ", ".join(("own", *KINDS))
+    parser.add_argument("--frames", default="own", choices=("own", *KINDS), help=f"{kinds} (default: own)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     arguments = parser.parse_args(argv)
     with one_line_errors(parser.prog):
@@ -37,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         from Enviroment.Tasks import find_task
 
         choose_gl_backend()
-        task = find_task(arguments.task)
+        task = find_task(arguments.task).seen_by(arguments.cameras, arguments.frames)
         check(task, arguments.teacher, arguments.output or RESULTS / task.name / "Teacher", arguments.json)
 
 
@@ -52,15 +56,16 @@ def check(task: "Task", reference: str | None, folder: Path, as_json: bool) -> N
     teacher = open_teacher(reference, task) if known else None
     if not as_json:
         print(f"checking {task.name}: about two minutes", file=sys.stderr, flush=True)
-    report = inspect(task, teacher, source, folder / SHEET)
+    sheet = folder / SHEET.format(task.selection)
+    report = inspect(task, teacher, source, sheet)
     content: dict[str, Any] = {"of": identity(task, reference, known), **report.facts}
     content["problems"] = report.problems
-    write_json(folder / CHECK, content)
-    print(json.dumps(content, indent=2) if as_json else words(report, task, folder / SHEET))
+    write_json(folder / CHECK.format(task.selection), content)
+    print(json.dumps(content, indent=2) if as_json else words(report, task, sheet))
 
 
 def identity(task: "Task", reference: str | None, has_teacher: bool = True) -> dict[str, Any]:
-    """Return what a check is of: the task, what its camera shows, and the teacher."""
+    """Return what a check is of: the task, what its cameras show, and the teacher."""
     from Algorithm.Teacher_source import teacher_hash
 
     shown = {name: value for name, value in task.rendering("").items() if name != "quality"}
@@ -69,10 +74,12 @@ def identity(task: "Task", reference: str | None, has_teacher: bool = True) -> d
 
 def unchecked(task: "Task", reference: str | None) -> str:
     """Return a warning unless this task and teacher were checked as they are now; empty if they were."""
-    path = RESULTS / task.name / "Teacher" / CHECK
+    path = RESULTS / task.name / "Teacher" / CHECK.format(task.selection)
     if path.is_file() and read_json(path).get("of") == identity(task, reference):
         return ""
     given = f" --teacher {reference}" if reference else ""
+    given += f" --cameras {' '.join(task.chosen)}" if task.chosen else ""
+    given += f" --frames {task.frames}" if task.frames != "own" else ""
     return (
         f"warning: {task.name} was never checked with this camera and teacher; in two minutes "
         f"Distillation/Check.py --task {task.reference}{given} tells whether it can work"
@@ -110,16 +117,14 @@ def words(report: "Report", task: "Task", sheet: Path) -> str:
         lines.append(("original", recorded))
     if teacher := facts.get("teacher"):
         lines.append(("saturated", f"{teacher['saturated']:.1%} of the teacher's actions"))
-    lines.append(
-        (
-            "camera",
-            f"what {task.stack} frames tell of the state beside proprioception: a probe's R² on held-out episodes, at most 1",
-        )
-    )
-    seen = {entry: score for entry, score in camera["read"].items() if score >= READ}
-    lines += [("", f"state[{entry}]  {score:.2f}") for entry, score in seen.items()]
-    if unseen := {entry: score for entry, score in camera["read"].items() if entry not in seen}:
-        lines.append(("", f"state[{ranges(unseen)}]  {max(unseen.values()):.2f} or less: not seen"))
+    for name, read in camera["read"].items():
+        whose = f" of {name}" if len(camera["read"]) > 1 else ""
+        told = "tell of the state beside proprioception: a probe's R² on held-out episodes, at most 1"
+        lines.append(("camera", f"what {task.stack} frames{whose} {told}"))
+        seen = {entry: score for entry, score in read.items() if score >= READ}
+        lines += [("", f"state[{entry}]  {score:.2f}") for entry, score in seen.items()]
+        if unseen := {entry: score for entry, score in read.items() if entry not in seen}:
+            lines.append(("", f"state[{ranges(unseen)}]  {max(unseen.values()):.2f} or less: not seen"))
     if camera["constant"]:
         lines.append(("", f"state[{ranges(camera['constant'])}] did not move"))
     hours, updates = facts["time"]["hours"], facts["time"]["updates"]

@@ -29,7 +29,6 @@ from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
-from Enviroment.Tasks import Task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import ActorCritic
@@ -61,7 +60,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         if not (Parallel.rank() or job.place.quiet or resume) and (warning := unchecked(task, job.place.teacher)):
             print(warning, file=sys.stderr)
         if isinstance(job, Experiment):
-            distil(job, task, teacher, path, resume, overwrite)
+            distil(job, teacher, path, resume, overwrite)
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
@@ -86,18 +85,18 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def distil(job: Experiment, task: Task, teacher: AnyTeacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
+def distil(job: Experiment, teacher: AnyTeacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
     """Train a student, test it, and write its folder."""
     started = time.monotonic()
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
     job = job.replace(precision=precision, wandb_mode=resolve_wandb_mode(job.wandb.wandb_mode))
     with ExitStack() as open_things:
-        prepared = prepare(job, task, resume, overwrite, open_things)
+        prepared = prepare(job, resume, overwrite, open_things)
         if prepared is None:
             return
         plan, inputs = prepared
         print(heading(plan, teacher_path), flush=True)
-        session = Session(plan, inputs, task_of(plan.job), teacher, open_things)
+        session = Session(plan, inputs, teacher, open_things)
         seconds = session.train()
         if Parallel.rank() == 0:
             session.report(seconds)
@@ -115,8 +114,8 @@ def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]
 class Session:
     """A run under way: its environments, student, trainer and logger; `open_things` closes environments and logger."""
 
-    def __init__(self, plan: Plan, inputs: Inputs, task: Task, teacher: AnyTeacher, open_things: ExitStack):
-        self.plan, self.inputs, self.task, self.teacher = plan, inputs, task, teacher
+    def __init__(self, plan: Plan, inputs: Inputs, teacher: AnyTeacher, open_things: ExitStack):
+        self.plan, self.inputs, self.task, self.teacher = plan, inputs, task_of(plan.job), teacher
         self.job, self._open_things = plan.job, open_things
         # Other ranks only need the spaces.
         self.test_world = self.world(1 if Parallel.rank() else 2 * self.job.test.episodes)
@@ -142,15 +141,18 @@ class Session:
         student, settings = self.inputs.student, self.job.student
         if student is None:
             torch.manual_seed(self.job.seed())
-            world, task = self.test_world, self.task
-            rest = task.proprioception, self.teacher.statistics, settings.stack, settings.grid, task.stack_stride
             student = make_student(
                 settings.mode,
-                world.spaces,
-                world.action_space,
-                *rest,
-                family=self.teacher.family,
-                predicts=self.job.method.hidden_state > 0,
+                self.test_world.spaces,
+                self.test_world.action_space,
+                None if settings.proprioception == "none" else self.task.proprioception,
+                self.teacher.statistics,
+                settings.stack,
+                settings.grid,
+                self.task.stack_stride,
+                self.teacher.family,
+                settings.background == "on" or (settings.background == "auto" and self.job.world.views == "none"),
+                self.job.method.hidden_state > 0,
             ).to(self.job.place.device)
         student.precision = settings.precision
         return student

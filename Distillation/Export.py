@@ -10,7 +10,7 @@ from typing import Any
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
-from Common.Files import replacing
+from Common.Files import plain, replacing
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -21,16 +21,20 @@ def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, A
     """Return the card of an exported policy: its origin, its inputs and its outputs."""
     from Enviroment.Renderer import FAST, FAST_OFF
 
-    vector = next(key for key in policy.inputs if key not in policy.images)
-    (width,) = policy.input_shapes[vector]
-    partial = vector != "State"
-    name, entries = ("proprioception", list(task.proprioception)) if partial else ("state", list(range(width)))
-    inputs: dict[str, Any] = {name: {"dtype": "float32", "shape": ["batch", len(entries)], "state_entries": entries}}
-    described = {key: value for key, value in card.items() if key not in ("render", "precision")}
+    inputs: dict[str, Any] = {}
+    for vector in policy.inputs:
+        if vector not in policy.images:
+            name, entries = "proprioception", list(task.proprioception)
+            if vector == "State":
+                name, entries = "state", list(range(*policy.input_shapes[vector]))
+            inputs[name] = {"dtype": "float32", "shape": ["batch", len(entries)], "state_entries": entries}
     for image in policy.images:
-        shape = ["batch", *policy.input_shapes[image]]
+        name = "frames" if image == "Frame" else f"frames_{image}"
         steps = [-k * policy.stack.stride for k in range(policy.stack.length - 1, -1, -1)]
-        inputs["frames"] = {"dtype": "uint8", "shape": shape, "steps": steps}
+        inputs[name] = {"dtype": "uint8", "shape": ["batch", *policy.input_shapes[image]], "steps": steps}
+        inputs[name]["camera"] = plain(task.seen[image].description())
+    described = {key: value for key, value in card.items() if key not in ("render", "precision")}
+    if policy.images:
         fast = card["render"]["quality"] == "fast"
         opengl = {"vis_quality": FAST if fast else {}, "flags_off": [int(flag) for flag in FAST_OFF] if fast else []}
         described["render"] = {**card["render"], **opengl}
@@ -58,23 +62,27 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     import onnxruntime
     import torch
 
-    keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: the vector, then frames
+    keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: a vector, then frames
 
     class MeanAction(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.policy = policy
 
-        def forward(self, vector: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
-            distribution = policy.distribution(dict(zip(keys, [vector] if frames is None else [vector, frames])))
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            distribution = policy.distribution(dict(zip(keys, inputs)))
             return distribution.action(distribution.mean)
 
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        shapes = [(batch, *policy.input_shapes[key]) for key in keys]
-        vector = torch.randn(shapes[0], generator=generator)
-        return vector, *(torch.randint(256, shape, generator=generator, dtype=torch.uint8) for shape in shapes[1:])
+        shapes = {key: (batch, *policy.input_shapes[key]) for key in keys}
+        return tuple(
+            torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+            if key in policy.images
+            else torch.randn(shape, generator=generator)
+            for key, shape in shapes.items()
+        )
 
     module = MeanAction().eval()
     content = _onnx_model(module, example(2), card)
@@ -95,7 +103,7 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
     import onnx
     import torch
 
-    shapes = ({0: torch.export.Dim("batch")},) * len(inputs)
+    shapes = (({0: torch.export.Dim("batch")},) * len(inputs),)  # of the one argument `*inputs`
     names: dict[str, Any] = {"input_names": list(card["inputs"]), "output_names": list(card["outputs"])}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports torchvision's absence, among other things
     with warnings.catch_warnings(), torch.no_grad():
@@ -126,15 +134,22 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
                 low, high = (f"{values[0]:g}" if len(set(values)) == 1 else values for values in limits)
                 what = f"in the environment's units, from {low} to {high}"
             elif "steps" in spec:
-                what = f"grayscale 0-255 of steps {spec['steps']} from now, an episode's first for those before it"
+                what = f"{_shown(spec['camera'])} of steps {spec['steps']} from now, an episode's first for those before it"
             else:
                 first, last = spec["state_entries"][0], spec["state_entries"][-1]
                 which = f"{first}-{last}" if spec["shape"][1] == last - first + 1 else str(spec["state_entries"])
                 what = f"entries {which} of the environment's observation, as they are"
             lines.append(f"| {way[:-1]} | `{key}` | {spec['dtype']} | {spec['shape']} | {what} |")
-    if name.endswith(".onnx") and "frames" in card["inputs"]:
+    if name.endswith(".onnx") and any("steps" in spec for spec in card["inputs"].values()):
         lines += ["", f"`{EXAMPLE}` runs it in plain Gymnasium, its frames drawn by MuJoCo alone."]
     return "\n".join([*lines, "", "```json", json.dumps(card, indent=2), "```", ""])
+
+
+def _shown(camera: dict[str, Any]) -> str:
+    """Return what the numbers in a camera's frames are."""
+    if camera["frames"] == "depth":
+        return "depth, 0 at {} m to 255 at {} m,".format(*camera["depth_range"])
+    return "grayscale 0-255" if camera["frames"] == "gray" else "red, green and blue 0-255"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

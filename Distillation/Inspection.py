@@ -16,11 +16,11 @@ from Algorithm.Policies import proof_error
 from Algorithm.Probe import Watched, read_states, watch
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Algorithm.Test_model import Baseline, Evaluation, evaluate
-from Algorithm.Video import draw_stack, text_strip
+from Algorithm.Video import draw_stacks, text_strip
 from Common.Files import load_tensors
 from Common.Machine import resolve_precision
 from Distillation.Utils import EXPERIMENTS, DAggerExperiment, Experiment, Parts
-from Enviroment.Renderer import FrameRenderer
+from Enviroment.Renderer import renderers
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
 from Enviroment.Utils import make_world, resumes_exactly
@@ -198,35 +198,40 @@ def inspect_statistics(report: Report, teacher: GaussianPolicy, watched: Watched
 
 @torch.no_grad()
 def draw_sheet(task: Task, driver: GaussianPolicy, stack: FrameStack, path: Path) -> dict[str, float]:
-    """Draw the stacks of eight moments of an episode, and return the share of moments in which each body that moves is not seen."""
+    """Draw the stacks of eight moments of an episode.
+
+    Returns the share of moments in which each body that moves is in no camera's picture.
+    """
     from PIL import Image
 
     env: Any = task.make()
-    renderer = FrameRenderer(task.camera, task.frame_size)
+    eyes = renderers(task.seen)
     missing: dict[str, list[bool]] = {}
     places: dict[str, list[np.ndarray]] = {}
-    frames: list[np.ndarray] = []
+    frames: list[dict[str, np.ndarray]] = []
     state, _ = env.reset(seed=DATASET_FIRST_SEED)
     done = False
     while not done and len(frames) < STEPS:
         model, data = simulation(env)  # type: ignore[misc]
-        frames.append(renderer.frame(model, data).copy())
+        frames.append({name: eye.frame(model, data).copy() for name, eye in eyes.items()})
         if len(frames) % 4 == 1:
-            pixels = renderer.bodies(model, data)
+            pixels = [eye.bodies(model, data) for eye in eyes.values()]
             for body in np.unique(model.geom_bodyid[model.geom_rgba[:, 3] > 0]).tolist():
                 if model.body_weldid[body]:  # it moves
                     name = model.body(body).name or f"body {body}"
-                    missing.setdefault(name, []).append(pixels.get(body, 0) < SEEN)
+                    missing.setdefault(name, []).append(all(seen.get(body, 0) < SEEN for seen in pixels))
                     places.setdefault(name, []).append(data.xpos[body].copy())
         action = driver.act({"State": state[None].astype(np.float32)})[0]
         state, _, terminated, truncated, _ = env.step(action)
         done = terminated or truncated
     env.close()
-    renderer.close()
+    for eye in eyes.values():
+        eye.close()
     rows = []
     for t in np.linspace(0, len(frames) - 1, 8).round().astype(int):
-        seen = [frames[t - back] for back in stack.steps_back(torch.tensor(t)).tolist()]
-        rows += [text_strip(f"step {t}, oldest to newest", 1024), draw_stack(np.stack(seen), 1024)]
+        steps = [frames[t - back] for back in stack.steps_back(torch.tensor(t)).tolist()]
+        stacks = {name: np.stack([step[name] for step in steps]) for name in eyes}
+        rows += [text_strip(f"step {t}, oldest to newest", 1024), draw_stacks(stacks, 1024)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(path)
     moved = [name for name, seen in places.items() if np.ptp(seen, axis=0).max() > MOVED]
@@ -234,19 +239,24 @@ def draw_sheet(task: Task, driver: GaussianPolicy, stack: FrameStack, path: Path
 
 
 def inspect_camera(report: Report, task: Task, watched: Watched, stack: FrameStack, unseen: dict[str, float]) -> None:
-    """Measure how much of the state that proprioception lacks the frames tell."""
+    """Measure how much of the state that proprioception lacks the frames of each camera tell."""
     missing = [entry for entry in range(watched.state.shape[-1]) if entry not in task.proprioception]
-    still = not (watched.frames.float().std((0, 1)) > 0.5).any()
-    scores = {} if still or not missing else read_states(watched, missing, stack)
+    still = [name for name, frames in watched.frames.items() if not (frames.float().std((0, 1)) > 0.5).any()]
+    read = {
+        name: {} if name in still or not missing else read_states(watched, name, missing, stack)
+        for name in watched.frames
+    }
+    scores = {entry: max(own[entry] for own in read.values() if own) for own in read.values() for entry in own}
     report.facts["camera"] = {
-        "read": scores,
+        "read": read,
         "constant": [entry for entry in missing if entry not in scores] if scores else [],
         "bodies_not_seen": {name: share for name, share in unseen.items() if share > 0.05},
     }
-    if still:
+    for name in still:
+        which = "the camera" if len(read) == 1 else f"camera {name}"
         report.problems.append(
-            "the camera is blind: its picture never changes; aim it at the robot (the task's camera: lookat, distance, "
-            "azimuth, elevation, or follow)"
+            f"{which} is blind: its picture never changes; aim it at the robot (the camera's lookat, distance, azimuth, "
+            "elevation, or follow)"
         )
     if blind := [entry for entry, score in scores.items() if score < READ]:
         worst = sorted(unseen, key=lambda name: -unseen[name])[:4]
@@ -254,7 +264,7 @@ def inspect_camera(report: Report, task: Task, watched: Watched, stack: FrameSta
         hint = f"; out of the picture or hidden: {', '.join(gone)}" if gone else ""
         report.problems.append(
             f"the frames hardly tell state entries {ranges(blind)}{hint}: aim the camera at what they describe, come "
-            "nearer, enlarge frame_size, lengthen stack_stride for slow speeds, or give them as proprioception"
+            "nearer, enlarge its size, lengthen stack_stride for slow speeds, or give them as proprioception"
         )
 
 

@@ -83,7 +83,7 @@ def watch(
     model, data = simulation(env)  # type: ignore[misc]
     bare = {"show_left_ui": False, "show_right_ui": False}
     with mujoco.viewer.launch_passive(model, data, **bare) as viewer:
-        _aim(viewer.cam, model, task.camera)
+        _aim(viewer.cam, model, next(iter(task.cameras.values())))
         for seed in seeds:
             _watch_episode(policy, task, env, viewer, seed, deterministic)
             if not viewer.is_running():

@@ -60,9 +60,7 @@ class Inputs:
     priorities: dict[str, Any] | None = None  # of the dataset, as cloning left them to DAgger
 
 
-def prepare(
-    job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack
-) -> tuple[Plan, Inputs] | None:
+def prepare(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStack) -> tuple[Plan, Inputs] | None:
     """Check a run's settings and files, and create and lock its folder; returns None if the run has finished already.
 
     The first rank decides and writes, the others only load. `open_things` gets the lock.
@@ -72,25 +70,25 @@ def prepare(
     """
     first = Parallel.rank() == 0
     with Parallel.agreed():
-        own = decide(job, task, resume, overwrite, open_things) if first else None
+        own = decide(job, resume, overwrite, open_things) if first else None
     plan: Plan = Parallel.exchange(own)[0]
     if plan.scores is not None:
         print(f"the run in {plan.folder} is finished\n{plan.scores}")
         return None
     with Parallel.agreed():
-        inputs = load(plan, task)
+        inputs = load(plan)
         if first:
             begin(plan, overwrite, open_things)
     return plan, inputs
 
 
-def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_things: ExitStack) -> Plan:
+def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStack) -> Plan:
     """Check the settings, the folder and the checkpoint, and find or collect the dataset; locks a run that is resumed."""
     start = None
     origin: dict[str, Any] = {}
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
-        task = task_of(job)
+    task = task_of(job)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
@@ -108,7 +106,7 @@ def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_thin
     return Plan(job, description, folder, resumes, start, data, scores)
 
 
-def load(plan: Plan, task: Task) -> Inputs:
+def load(plan: Plan) -> Inputs:
     """Load the files that a run begins or continues with, and compare them with its settings."""
     dataset = student = priorities = None
     job, description = plan.job, plan.description
@@ -124,7 +122,7 @@ def load(plan: Plan, task: Task) -> Inputs:
             raise BadInput(f"--resume: the run in {plan.folder} began with another dataset than there is now")
     if plan.start is not None:
         student, card = load_policy(plan.start, job.place.device)
-        check_fits(plan.start, student, task)
+        check_fits(plan.start, student, task_of(job))
         unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render", VIEW_RANGES))
         if unlike:
             raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")

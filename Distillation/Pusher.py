@@ -46,7 +46,8 @@ def parse(
         task = task_of(job)
         if "stack" in job.flags() and "stack" not in given and job.flat()["mode"] != "State":
             job = job.replace(stack=task.stack)
-        return job.replace(task=task.reference, views=whole_reference(job.world.views)), arguments
+        world = {"cameras": task.chosen, "frames": task.frames, "views": whole_reference(job.world.views)}
+        return job.replace(task=task.reference, **world), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
 

@@ -8,6 +8,7 @@ from Algorithm.seeds import RUN_INDICES
 from Common.Command_line import check_name
 from Common.Machine import PRECISIONS
 from Common.Settings import Settings, changed, setting
+from Enviroment.Task import KINDS
 
 MODES = ("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig")
 DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
@@ -18,6 +19,12 @@ class WorldSettings(Settings):
     """The environments."""
 
     task: str = setting("Pusher", "a task's name, package.module:NAME, or path/to/file.py:NAME")
+    cameras: tuple[str, ...] = setting(
+        (), "the task's cameras that are seen; its first unless given", sees=True, inherited=True
+    )
+    frames: str = setting(
+        "own", "what all of them show; own: each camera's own", choices=("own", *KINDS), sees=True, inherited=True
+    )
     num_workers: int = setting(0, "processes of environments; 0: one for each core", at_least=0, role="machine")
     render_quality: Literal["fast", "full"] = setting(
         "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
@@ -48,6 +55,13 @@ class StudentSettings(Settings):
     """The student."""
 
     mode: str = setting("State", "student", choices=MODES, inherited=True)
+    proprioception: str = setting(
+        "full",
+        "what it is given beside frames; none: frames alone",
+        choices=("full", "none"),
+        sees=True,
+        inherited=True,
+    )
     run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
     precision: str = setting("auto", "of the backbone; auto: bf16 where the hardware has it", choices=PRECISIONS)
     stack: int = setting(
@@ -59,7 +73,14 @@ class StudentSettings(Settings):
         inherited=True,
     )
     grid: tuple[int, int] = setting(
-        (4, 8), "rows and columns the backbone pools to", at_least=1, at_most=64, sees=True, inherited=True
+        (4, 8), "rows and columns each backbone pools to", at_least=1, at_most=64, sees=True, inherited=True
+    )
+    background: str = setting(
+        "auto",
+        "subtract what stands still from its frames, learnt at the start; auto: unless views differ",
+        choices=("auto", "on", "off"),
+        sees=True,
+        inherited=True,
     )
 
 

@@ -84,7 +84,7 @@ class Experiment(Job):
     @property
     def default_name(self) -> str:
         """The run's folder in there, unless it is given a name."""
-        return self.names.format(**self.flat()) + views_suffix(self)
+        return self.names.format(**self.flat()) + world_suffix(self)
 
     @property
     def name(self) -> str:
@@ -207,7 +207,7 @@ class CloningExperiment(Experiment):
         method, student = self.method, self.student
         alpha = f"{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
         name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
-        return name + views_suffix(self)
+        return name + world_suffix(self)
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build behavioural cloning."""
@@ -283,13 +283,15 @@ EXPERIMENTS = {flag: job for flag, job in JOBS.items() if issubclass(job, Experi
 
 
 def task_of(job: Job) -> Task:
-    """Return a job's task, in the job's views; raises `BadInput` where there is no such task, or no such views."""
-    return replace(find_task(job.world.task), views=find_views(job.world.views))
+    """Return a job's task, as its student sees it and in the job's views; raises `BadInput` if one of these does not exist."""
+    seen = find_task(job.world.task).seen_by(job.world.cameras, job.world.frames)
+    return replace(seen, views=find_views(job.world.views))
 
 
-def views_suffix(job: Job) -> str:
-    """Return what a job's views add to names of folders."""
-    return "" if job.world.views == "none" else f"_{views_name(job.world.views)}"
+def world_suffix(job: Job) -> str:
+    """Return what names of folders say of a job's cameras and views, where they are not the default."""
+    views = "" if job.world.views == "none" else f"_{views_name(job.world.views)}"
+    return task_of(job).selection + views
 
 
 def task_folder(job: Job) -> Path:
@@ -298,7 +300,7 @@ def task_folder(job: Job) -> Path:
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
-    """Return the folder of a dataset; the teacher's noise is part of its name unless it is the default, as are views."""
+    """Return the folder of a dataset; the teacher's noise, cameras and views are part of its name unless they are the default."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
     suffix = "" if noise == TeacherNoiseConfig() else f"_noise{noise.teacher_noise:g}_{noise.noise_correlation:g}"
-    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}{views_suffix(job)}"
+    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}{world_suffix(job)}"

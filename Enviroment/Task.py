@@ -120,42 +120,50 @@ class Task:
     views: Views = VIEWS["none"]  # what may differ from episode to episode
     edge: bool = False  # whether every shift of `views` has its full size
     reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
-    chosen: tuple[str, ...] = ()  # names of the cameras that students see; see `seen_by`
+    chosen: tuple[str, ...] = ()  # the cameras that students see, if not the first; `seen_by` sets it
+    frames: str = "own"  # the kind of their frames, if not each camera's own; `seen_by` sets it
 
     @property
     def seen(self) -> dict[str, Camera]:
-        """The cameras that students see, by name: those that were chosen, else the first."""
+        """The cameras that students see, by name, with the frames that they see."""
         chosen = self.chosen or tuple(self.cameras)[:1]
-        return {name: camera for name, camera in self.cameras.items() if name in chosen}
+        seen = {name: camera for name, camera in self.cameras.items() if name in chosen}
+        if self.frames == "own":
+            return seen
+        return {name: replace(camera, frames=self.frames) for name, camera in seen.items()}  # type: ignore[arg-type]
 
     def seen_by(self, cameras: Sequence[str] = (), frames: str = "own") -> "Task":
-        """Return the task as students see it through some of its cameras, all of which may be made `gray`, `rgb` or `depth`.
+        """Return the task as students see it through some cameras, by default the first, whose frames are of one kind.
 
-        Without names it is seen by those that it was seen by before. Raises `BadInput` for an unknown name, and where a
+        `frames` is `gray`, `rgb`, `depth`, or `own` for each camera's own. Raises `BadInput` for an unknown name, and where a
         camera cannot show such frames.
         """
         for name in cameras:
             if name not in self.cameras:
                 raise BadSetting(f"cameras {name}: {self.name} has {', '.join(self.cameras)}")
-        task = replace(self, chosen=tuple(cameras)) if cameras else self
-        if frames != "own":
-            changed = {name: replace(camera, frames=frames) for name, camera in task.seen.items()}
-            task = replace(task, cameras={**task.cameras, **changed})
-            task.check()
-        return task
+        task = replace(self, chosen=tuple(name for name in self.cameras if name in cameras), frames=frames)
+        task.check()
+        # What is chosen anyway is no choice, so that its files have the usual names.
+        own = replace(self, chosen=(), frames="own").seen
+        same_kinds = all(camera.frames == self.cameras[name].frames for name, camera in task.seen.items())
+        return replace(
+            task, chosen=task.chosen if task.seen.keys() != own.keys() else (), frames="own" if same_kinds else frames
+        )
 
     def seen_as(self, rendering: Mapping[str, Any]) -> "Task":
         """Return the task seen by the cameras of a `rendering`, with frames of their kinds; raises as `seen_by`."""
         cameras = rendering.get("cameras", {"Frame": {"frames": "gray"}})  # older files have that one only
         try:
-            kinds = {str(name): camera["frames"] for name, camera in cameras.items()}
+            kinds = {str(name): str(camera["frames"]) for name, camera in cameras.items()}
         except (AttributeError, KeyError, TypeError):
             raise BadInput(f"{self._label}: cameras are not described by {str(cameras)[:100]}") from None
-        task = self.seen_by(tuple(kinds))
-        for name, kind in kinds.items():
-            task = replace(task, cameras={**task.cameras, name: replace(task.cameras[name], frames=kind)})
-        task.check()
-        return task
+        same = len(set(kinds.values())) == 1
+        return self.seen_by(tuple(kinds), next(iter(kinds.values())) if same else "own")
+
+    @property
+    def selection(self) -> str:
+        """What names of files add for cameras or frames other than the task's own, such as `_side_wrist_rgb`."""
+        return "".join(f"_{part}" for part in (*self.chosen, self.frames) if part != "own")
 
     def rendering(self, quality: str) -> dict[str, Any]:
         """Return everything that decides what a student sees, as plain values."""
@@ -254,7 +262,7 @@ class Task:
     def _bad_cameras(self) -> Iterator[str]:
         if not (isinstance(self.cameras, Mapping) and self.cameras):
             yield f"its cameras {self.cameras!r} have to be a dictionary of Enviroment.Tasks.Camera by name"
-        for name, camera in self.cameras.items():
+        for name, camera in {**self.cameras, **self.seen}.items():
             if not (str(name).isidentifier() and name not in TAKEN and not name.startswith(("last_", "info_"))):
                 yield f"a camera cannot be called {name!r}: a word such as Frame, side or wrist is needed"
             if not isinstance(camera, Camera):

@@ -288,11 +288,12 @@ class ActorCritic(GaussianPolicy):
 
         cameras = cameras or {}
         self.images = tuple(cameras)
-        self.eyes = nn.ModuleList(Eye(shape, filters, grid) for shape in cameras.values())
+        eyes = [Eye(shape, filters, grid) for shape in cameras.values()]
+        self.eyes: Any = nn.ModuleList(eyes)
         features = len(vector_mean)
         if cameras:
             self.stack = FrameStack(next(iter(cameras.values()))[0], stride)
-            seen = sum(eye.backbone.out_features for eye in self.eyes)
+            seen = sum(eye.backbone.out_features for eye in eyes)
             if vector is not None:
                 self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
             features = seen if vector is None else seen + lift

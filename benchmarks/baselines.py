@@ -55,7 +55,7 @@ class DefaultStudent(ActorCritic):
 
     def features(self, obs: Observation) -> torch.Tensor:
         """Return the features."""
-        vector = (obs[self._vector] - self.vector_mean) / self.vector_std
+        vector = (obs[str(self._vector)] - self.vector_mean) / self.vector_std
         if not self.images:
             return vector
         (image,) = self.images

@@ -2,7 +2,7 @@
 
 With frames: stock Gymnasium (480x480 rendered, cropped, scaled, grayed, in a `SyncVectorEnv`), Gymnasium's `AsyncVectorEnv` with
 our renderer, and ours; all end with the same [N, 64, 128] frames. Without: `SyncVectorEnv`, `AsyncVectorEnv` and ours. Then
-ours alone over numbers of environments and workers, and the parts of a step. Prints JSON; run it on an otherwise idle machine.
+ours with frames in gray, colour and depth, of one camera and of two. Then ours alone over numbers of environments and workers, and the parts of a step. Prints JSON; run it on an otherwise idle machine.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from common import in_turn, machine
 from Common.Machine import cores
 from Enviroment.GL import choose_gl_backend
 from Enviroment.Renderer import FrameRenderer
+from Enviroment.Task import KINDS
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_vector_env
 
@@ -68,6 +69,16 @@ def state_only(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float
     return rates(envs, dict.fromkeys(envs, 200 if quick else 1_000), repeats)
 
 
+def kinds(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float]:
+    """Return our rates of n environments with frames of each kind, and with two cameras if the task has them."""
+    tasks = {kind: task.seen_by(frames=kind) for kind in KINDS}
+    if len(task.cameras) > 1:
+        two = tuple(task.cameras)[:2]
+        tasks |= {f"two cameras, {kind}": task.seen_by(two, kind) for kind in KINDS}
+    envs = {name: make_vector_env(seen, n) for name, seen in tasks.items()}
+    return rates(envs, dict.fromkeys(envs, 120 if quick else 400), repeats)
+
+
 def scaling(task: Task, n: int, repeats: int, quick: bool) -> list[dict[str, Any]]:
     """Return our rates, with frames and without, over numbers of environments and workers."""
     every = [(count, workers) for workers in sorted({1, cores(), 2 * cores()}) for count in (1, n, 64, 256)]
@@ -90,7 +101,7 @@ def parts(task: Task, num_envs: int, steps_per_s: dict[str, float], repeats: int
         env = open_things.enter_context(closing(task.make()))
         env.reset(seed=0)
         simulation: Any = env.unwrapped
-        renderer = FrameRenderer(task.camera, task.frame_size)
+        renderer = FrameRenderer(next(iter(task.seen.values())))
         open_things.callback(renderer.close)
 
         def action() -> np.ndarray:
@@ -127,6 +138,7 @@ def main() -> None:
     task, n, quick = find_task(arguments.task), arguments.num_envs, arguments.quick
     repeats = 1 if quick else 3
     frames, state = with_frames(task, n, repeats, quick), state_only(task, n, repeats, quick)
+    by_kind = kinds(task, n, repeats, quick)
     result = {
         "what": f"environment steps a second, {task.env_id}, {n} environments",
         "machine": machine(),
@@ -135,6 +147,8 @@ def main() -> None:
         "frames_over": {name: round(frames["ours"] / frames[name], 2) for name in frames if name != "ours"},
         "state_only": state,
         "state_only_over": {name: round(state["ours"] / state[name], 2) for name in state if name != "ours"},
+        "kinds": by_kind,
+        "kinds_over_gray": {name: round(rate / by_kind["gray"], 2) for name, rate in by_kind.items()},
         "scaling": scaling(task, n, repeats, quick),
         "microseconds_of_a_core": parts(task, n, {"frames": frames["ours"], "state": state["ours"]}, repeats),
     }

@@ -19,40 +19,54 @@ if len(sys.argv) < 2:
     sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1])
 card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
-if "frames" not in card["inputs"]:
+eyes = {name: spec for name, spec in card["inputs"].items() if "steps" in spec}
+if not eyes:
     sys.exit(
         f"{sys.argv[1]} sees no frames: give it entries {card['inputs']['state']['state_entries']} of the observation"
     )
-view, steps = card["render"], card["inputs"]["frames"]["steps"]
 env = gymnasium.make(card["env_id"])
 simulation: Any = env.unwrapped
-for name, value in view["vis_quality"].items():
+for name, value in card["render"]["vis_quality"].items():
     setattr(simulation.model.vis.quality, name, value)
-renderer = mujoco.Renderer(simulation.model, *view["frame_size"])
-renderer.scene.flags[view["flags_off"]] = 0
-camera = mujoco.MjvCamera()
-camera.lookat, camera.distance = view["lookat"], view["distance"]
-camera.azimuth, camera.elevation = view["azimuth"], view["elevation"]
+renderers = {name: mujoco.Renderer(simulation.model, *spec["camera"]["size"]) for name, spec in eyes.items()}
 
 
-def frame() -> np.ndarray:
-    """Draw the scene as the student knows it."""
+def frame(name: str) -> np.ndarray:
+    """Draw the scene as the student knows it from one of its cameras."""
+    view, renderer = eyes[name]["camera"], renderers[name]
+    camera: Any = view.get("name") or mujoco.MjvCamera()
+    if "name" not in view:
+        camera.lookat, camera.distance = view["lookat"], view["distance"]
+        camera.azimuth, camera.elevation = view["azimuth"], view["elevation"]
+        if "follow" in view:
+            camera.lookat[:2] += simulation.data.body(view["follow"]).xpos[:2]
+    renderer.scene.flags[card["render"]["flags_off"]] = 0
     renderer.update_scene(simulation.data, camera)
     for eye in renderer.scene.camera:  # only the crop is drawn
         half, (top, bottom), (left, right) = eye.frustum_top / view["view"], view["rows"], view["columns"]
         eye.frustum_top, eye.frustum_bottom = half * (view["view"] - 2 * top), half * (view["view"] - 2 * bottom)
         eye.frustum_center, eye.frustum_width = half * (left + right - view["view"]), half * (right - left)
-    return cv2.cvtColor(renderer.render(), cv2.COLOR_RGB2GRAY)
+    if view["frames"] == "depth":
+        renderer.enable_depth_rendering()
+        near, far = view["depth_range"]
+        return np.rint((renderer.render() - near) * 255 / (far - near)).clip(0, 255).astype(np.uint8)
+    picture = renderer.render()
+    return picture.transpose(2, 0, 1) if view["frames"] == "rgb" else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
 state, _ = env.reset(seed=int(sys.argv[2]) if len(sys.argv) > 2 else None)
-frames = deque([frame()] * (1 - steps[0]), maxlen=1 - steps[0])
+frames = {
+    name: deque([frame(name)] * (1 - spec["steps"][0]), maxlen=1 - spec["steps"][0]) for name, spec in eyes.items()
+}
 total, done = 0.0, False
 while not done:
-    stack = np.stack([frames[step - 1] for step in steps])
-    own = state[card["inputs"]["proprioception"]["state_entries"]].astype(np.float32)
-    (action,) = session.run(None, {"frames": stack[None], "proprioception": own[None]})
+    inputs = {name: np.stack([frames[name][step - 1] for step in spec["steps"]])[None] for name, spec in eyes.items()}
+    for name, spec in card["inputs"].items():
+        if name not in eyes:
+            inputs[name] = state[None, spec["state_entries"]].astype(np.float32)
+    (action,) = session.run(None, inputs)
     state, reward, terminated, truncated, _ = env.step(action[0])
     total, done = total + float(reward), terminated or truncated
-    frames.append(frame())
+    for name in eyes:
+        frames[name].append(frame(name))
 print(f"return {total:.2f}")

@@ -98,6 +98,6 @@ def _terms(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return "×".join(map(_short, value))
+        return ("×" if value and isinstance(value[0], int) else "+").join(map(_short, value))
     text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else text[:21] + "..."

@@ -48,9 +48,11 @@ def test_a_recording_holds_what_a_policy_that_sees_was_shown(env, task, statisti
     recording = Recording()
     evaluate(student, env, task, [1900], recording=recording)
     assert len(recording.actions) == len(recording.stacks) == 100
-    assert recording.stacks[0].shape == (2, 4, 64, 128)
-    assert (recording.stacks[0][0] == recording.stacks[0][0, -1]).all()  # the first frame fills the stack
-    assert (recording.stacks[6][0, 0] == recording.stacks[0][0, -1]).all()
+    assert recording.stacks[0]["Frame"].shape == (2, 4, 64, 128)
+    assert (
+        recording.stacks[0]["Frame"][0] == recording.stacks[0]["Frame"][0, -1]
+    ).all()  # the first frame fills the stack
+    assert (recording.stacks[6]["Frame"][0, 0] == recording.stacks[0]["Frame"][0, -1]).all()
 
 
 def test_an_evaluation_leaves_the_random_numbers_alone(env, task, teacher):

@@ -106,7 +106,7 @@ def test_a_teacher_that_is_no_better_than_none_is_found(pusher_world, quick):
     ],
 )
 def test_a_camera_that_does_not_show_the_object_is_found(camera, problem, quick, tmp_path):
-    task = dataclasses.replace(PUSHER, camera=camera)
+    task = dataclasses.replace(PUSHER, cameras={"Frame": camera})
     teacher = get_Teacher_model()
     world = make_world(task, 8, 1)
     watched = Probe.watch(world, teacher, 40, 2000)
@@ -122,11 +122,11 @@ def test_a_camera_that_does_not_show_the_object_is_found(camera, problem, quick,
 def test_a_probe_reads_what_the_frames_show(pusher_world, monkeypatch):
     monkeypatch.setattr(Probe, "UPDATES", 60)
     watched = Probe.watch(pusher_world, get_Teacher_model(), 50, 2000)
-    found = Probe.read_states(watched, [17, 18, 20], FrameStack(1, 1))
+    found = Probe.read_states(watched, "Frame", [17, 18, 20], FrameStack(1, 1))
     assert found.keys() == {17, 18}, "the goal does not move"
     assert min(found.values()) > 0.5
-    stacks = watched.stacks(torch.tensor([5]), torch.tensor([3]), FrameStack(3, 2))
-    assert torch.equal(stacks[0], watched.frames[[1, 3, 5], 3])
+    stacks = watched.stacks("Frame", torch.tensor([5]), torch.tensor([3]), FrameStack(3, 2))
+    assert torch.equal(stacks[0], watched.frames["Frame"][[1, 3, 5], 3])
 
 
 def test_the_command_looks_at_a_task_without_a_teacher_and_at_one_with(quick, tmp_path, capsys, monkeypatch):
@@ -148,5 +148,6 @@ def test_the_command_looks_at_a_task_without_a_teacher_and_at_one_with(quick, tm
 def test_a_task_that_was_never_checked_is_warned_of(tmp_path, monkeypatch):
     assert Check.unchecked(PUSHER, None) == ""
     assert Check.unchecked(PUSHER, str(SHIPPED_TEACHER)) == ""
-    moved = dataclasses.replace(PUSHER, camera=dataclasses.replace(PUSHER.camera, distance=3.0))
+    moved = dataclasses.replace(PUSHER, cameras={"Frame": dataclasses.replace(PUSHER.cameras["Frame"], distance=3.0)})
     assert "Pusher was never checked with this camera and teacher; in two minutes" in Check.unchecked(moved, None)
+    assert "--task Pusher --cameras side --frames rgb tells" in Check.unchecked(PUSHER.seen_by(("side",), "rgb"), None)

@@ -22,13 +22,13 @@ def exported(path):
     return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
 
 
-def student_file(folder, task, mode="ImpaalaMid"):
+def student_file(folder, task, mode="ImpaalaMid", proprioception=range(17)):
     """A student whose actions differ from frame to frame and state to state, and its file."""
     env = make_env(task)
     teacher = get_Teacher_model()
     torch.manual_seed(1)
     student = make_student(
-        mode, env.observation_space, env.action_space, task.proprioception, teacher.statistics, task.stack
+        mode, env.observation_space, env.action_space, proprioception, teacher.statistics, task.stack
     )
     with torch.no_grad():
         student.actor[-1].weight.mul_(100)
@@ -58,14 +58,19 @@ def test_an_exported_model_acts_as_the_policy_does(mode, task, tmp_path, capsys)
     np.testing.assert_allclose(actions, expected, atol=1e-4)
 
 
-def test_an_exported_student_runs_without_torch_and_sees_the_same(task, tmp_path):
+@pytest.mark.parametrize(
+    ("cameras", "kind", "proprioception"),
+    [(["Frame"], "gray", range(17)), (["Frame", "wrist"], "rgb", range(17)), (["side", "wrist"], "depth", None)],
+)
+def test_an_exported_student_runs_without_torch_and_sees_the_same(task, tmp_path, cameras, kind, proprioception):
     """The example's frames, drawn by MuJoCo's own renderer, are the environment's, and so is its return."""
-    student, path = student_file(tmp_path, task)
+    task = task.seen_by(cameras, kind)
+    student, path = student_file(tmp_path, task, "ImpaalaSmall", proprioception)
     Export.main([str(path), "--output", str(tmp_path / "student.onnx")])
     code = (ROOT / "examples" / "onnx_student.py").read_text()
     code += """
 assert "torch" not in sys.modules and not {"Enviroment", "Models", "Algorithm"} & sys.modules.keys()
-np.save("frames.npy", np.stack(frames))
+np.savez("frames.npz", **{name.removeprefix("frames_"): np.stack(kept) for name, kept in frames.items()})
 """
     (tmp_path / "example.py").write_text(code)
     run = subprocess.run(
@@ -81,15 +86,18 @@ np.save("frames.npy", np.stack(frames))
     obs, _ = env.reset(seed=1900)
     while not done:
         first = torch.tensor([not kept])
-        kept.append(obs["Frame"].copy())
+        kept.append(obs)
         seen = memory.see({key: torch.as_tensor(value)[None] for key, value in obs.items()}, first)
         obs, reward, _, done, _ = env.step(student.act(seen)[0])
         total += float(reward)
-    kept.append(obs["Frame"].copy())
+    kept.append(obs)
     env.close()
     assert float(run.stdout.split()[-1]) == pytest.approx(total, abs=0.05)
-    difference = np.abs(np.load(tmp_path / "frames.npy").astype(int) - np.stack(kept[-7:]))
-    assert (difference > 0).mean() < 0.01  # actions differ in the last digit, and so may an edge
+    drawn = np.load(tmp_path / "frames.npz")
+    for name in cameras:
+        ours = np.stack([obs[name] for obs in kept[-7:]])
+        difference = np.abs(drawn["frames" if name == "Frame" else name].astype(int) - ours)
+        assert (difference > 1).mean() < 0.01  # actions differ in the last digit, and so may an edge
 
 
 def test_a_small_file_and_a_card_with_scores(task, tmp_path, capsys):

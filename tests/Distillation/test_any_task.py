@@ -65,10 +65,9 @@ RAIL = Task(
     name="Rail",
     env_id="TestRail-v0",
     proprioception=(1,),
-    camera=Camera(name="side"),
+    cameras={"Frame": Camera(name="side", size=(32, 64))},
     success="is_success",
     measures={"place": Measure(lambda state: state[..., 0], "m")},
-    frame_size=(32, 64),
     stack=2,
     max_episode_steps=30,
 )

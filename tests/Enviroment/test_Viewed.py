@@ -207,7 +207,7 @@ def test_colours_and_depth_are_sensed_as_gray_frames_are_but_depth_has_no_bright
 @pytest.mark.parametrize("name", ["camera_position", "camera_angle", "camera_distance"])
 def test_the_models_own_cameras_move(name):
     views = Views(**{name: STRENGTHS[name][2]})
-    cheetah = dataclasses.replace(TASKS["HalfCheetah"], camera=Camera(name="track"))
+    cheetah = dataclasses.replace(TASKS["HalfCheetah"], cameras={"Frame": Camera(name="track")})
     frames = []
     for own in (Views(), views):
         env = make_env(dataclasses.replace(cheetah, views=own, edge=True))
@@ -220,7 +220,7 @@ def test_patterns_leave_a_renderer_as_it_was(plain_frame):
     """Environments with patterns and without share the renderer of a worker."""
     env, patterned = PUSHER.make(), of(Views(texture=0.4)).make()
     env.reset(seed=8), patterned.reset(seed=8)
-    renderer = FrameRenderer(PUSHER.camera, PUSHER.frame_size)
+    renderer = FrameRenderer(PUSHER.cameras["Frame"])
     one = renderer.frame(*simulation(patterned), view=patterned.view)
     two = renderer.frame(*simulation(env))
     three = renderer.frame(*simulation(patterned), view=patterned.view)

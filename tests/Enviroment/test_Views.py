@@ -39,7 +39,7 @@ def test_draws_lie_within_their_ranges_and_at_the_edge_have_their_full_size():
 
 
 def test_a_free_camera_is_posed_around_its_own_pose():
-    camera = TASKS["Pusher"].camera
+    camera = TASKS["Pusher"].cameras["Frame"]
     view = View(VIEWS["large"], 5)
     posed = view.pose(camera)
     np.testing.assert_allclose(np.subtract(posed.lookat, camera.lookat), view.offset)
