@@ -203,7 +203,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if recording is not None:
         alone = card.get("mode") == "teacher"
         name = "teacher" if alone else "student"
-        write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
+        write_video(arguments.video, task, seeds, {name: recording}, teacher=None if alone else teacher)
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
     else:
