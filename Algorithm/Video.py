@@ -18,6 +18,7 @@ from Algorithm.Test_model import Policy, Recording
 from Enviroment.Renderer import FrameRenderer
 from Enviroment.Snapshot import frames_per_second, simulation
 from Enviroment.Task import Camera, Task
+from Enviroment.Views import Views
 
 MARGIN = 70  # pixels of the camera's view that are shown around what a student sees of it
 WHITE, GREEN = (235, 235, 235), (120, 230, 120)  # green: it would be a success if it ended here
@@ -154,7 +155,8 @@ class _Run:
         """Return the scene below a line of text."""
         if not self.done:
             text = f"{self._name}   return {self._total:6.1f}{task.caption(self.state, self._info)}"
-            scene = renderer.rgb(*simulation(self._env))  # type: ignore[misc]
+            view = None if task.views == Views() else self._env.view
+            scene = renderer.rgb(*simulation(self._env), view=view)  # type: ignore[misc]
             colour = GREEN if task.measured(self.state, self._info).get("success") else WHITE
             self._picture = np.concatenate([text_strip(text, scene.shape[1], colour), scene])
         return self._picture

@@ -1,6 +1,7 @@
 """Evaluate a student or a teacher on given seeds, beside the task's teacher and the zero action; film it, or watch it."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import threading
@@ -136,6 +137,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--window", action="store_true", help="watch the episodes in MuJoCo's viewer instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
+    views = "what differs from episode to episode: small, large, or a .toml file of ranges (default: none)"
+    parser.add_argument("--views", default="none", help=views)
     parser.add_argument("--teacher", help="teacher to compare with, a file or a function (default: the task's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
@@ -186,10 +189,12 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from Algorithm.Test_model import Recording
     from Algorithm.Video import write_video
     from Common.Machine import resolve_device
+    from Enviroment.Views import find_views
 
-    seeds = check_arguments(arguments)
+    seeds, views = check_arguments(arguments), find_views(arguments.views)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
+    task = dataclasses.replace(task, views=views)
     teacher = open_teacher(arguments.teacher or its_teacher(arguments.checkpoint, card, task), task, device)
     quality = card["render"]["quality"] if policy.images else "fast"
     if arguments.window:
@@ -205,7 +210,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         name = "teacher" if alone else "student"
         write_video(arguments.video, task, seeds, {name: recording}, teacher=None if alone else teacher)
     if arguments.json:
-        print(json.dumps({"seeds": arguments.seeds, **report, "episodes": episodes}, indent=2))
+        views_shown = {"view_ranges": views.table()} if arguments.views != "none" else {}
+        print(json.dumps({"seeds": arguments.seeds, **views_shown, **report, "episodes": episodes}, indent=2))
     else:
         print_scores(arguments, task, report, episodes)
 
@@ -216,9 +222,9 @@ def print_scores(
     """Print a `score` as a table for people."""
     from Algorithm.Test_model import table
 
-    print(
-        f"{len(episodes)} episodes, {'stochastic' if arguments.stochastic else 'deterministic'}\n{table(report, task)}"
-    )
+    how = "stochastic" if arguments.stochastic else "deterministic"
+    views = "" if arguments.views == "none" else f", views {arguments.views}"
+    print(f"{len(episodes)} episodes, {how}{views}\n{table(report, task)}")
     row = report["policy"]
     print(
         f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "

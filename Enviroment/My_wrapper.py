@@ -8,6 +8,7 @@ import numpy as np
 from Enviroment.Renderer import FrameRenderer, Quality
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
+from Enviroment.Views import Views
 
 
 def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.Dict:
@@ -39,12 +40,17 @@ class FrameObservation(gym.ObservationWrapper):
     def __init__(self, env: gym.Env, task: Task, quality: Quality = "fast"):
         super().__init__(env)
         self._renderer = FrameRenderer(task.camera, task.frame_size, quality)
+        self._views_differ = task.views != Views()
         state_size = env.observation_space["State"].shape[0]  # type: ignore[index]
         self.observation_space = observation_space(task, state_size, frames=True)
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frame of the simulation's current state."""
-        return {**observation, "Frame": self._renderer.frame(*simulation(self.env))}  # type: ignore[misc]
+        view = self.get_wrapper_attr("view") if self._views_differ else None
+        frame = self._renderer.frame(*simulation(self.env), view=view)  # type: ignore[misc]
+        if view:
+            self.get_wrapper_attr("sense")("Frame", frame)
+        return {**observation, "Frame": frame}
 
     def close(self) -> None:
         """Free the renderer, then the environment."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from Enviroment.GL import choose_gl_backend
 from Enviroment.Task import Camera
+from Enviroment.Views import View
 
 Quality = Literal["fast", "full"]
 QUALITIES = get_args(Quality)
@@ -108,9 +109,7 @@ class FrameRenderer:
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED if camera.name else mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = camera.lookat
-        for name in ("distance", "azimuth", "elevation"):
-            setattr(self._camera, name, getattr(camera, name))
+        self._posed: Camera | None = None  # the pose that `_camera` has
         self._pixels = np.empty((rows, columns, 3), np.uint8)
 
     def _drawing(self, model: mujoco.MjModel) -> _Drawing:
@@ -121,14 +120,19 @@ class FrameRenderer:
             self._drawings[kind] = _Drawing(model, self._size, self._quality)
         return self._drawings[kind]
 
-    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
+    def _aim(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None) -> np.ndarray | None:
         """Point the camera, and return the position of the body that it moves with, if there is one."""
-        body = 0
+        body, pose = 0, self._crop if view is None else view.pose(self._crop)
+        if pose is not self._posed:
+            self._posed = pose
+            self._camera.lookat[:] = pose.lookat
+            for name in ("distance", "azimuth", "elevation"):
+                setattr(self._camera, name, getattr(pose, name))
         if self._crop.name:
             self._camera.fixedcamid = model.camera(self._crop.name).id
             body = model.cam_bodyid[self._camera.fixedcamid]
         if self._crop.follow:
-            x, y, z = self._crop.lookat
+            x, y, z = pose.lookat
             body = model.body(self._crop.follow).id
             self._camera.lookat[:] = data.xpos[body, 0] + x, data.xpos[body, 1] + y, z
         return data.xpos[body] if body else None
@@ -143,11 +147,11 @@ class FrameRenderer:
             eye.frustum_center = half * ((left + right) / view - 1)
             eye.frustum_width = half * (right - left) / view  # MuJoCo reads it as half the width
 
-    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-        """Return the scene as uint8 [rows, columns, 3], top row first. The next call overwrites it."""
+    def rgb(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None = None) -> np.ndarray:
+        """Return the scene as uint8 [rows, columns, 3], top row first, in an episode's `view`. The next call overwrites it."""
         drawing = self._drawing(model)
         drawing.make_current()
-        followed = self._aim(model, data)
+        followed = self._aim(model, data, view)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
         if followed is not None:
@@ -157,9 +161,15 @@ class FrameRenderer:
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)
         return self._pixels[::-1]  # OpenGL's rows run bottom-up
 
-    def frame(self, model: mujoco.MjModel, data: mujoco.MjData, out: np.ndarray | None = None) -> np.ndarray:
+    def frame(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        out: np.ndarray | None = None,
+        view: View | None = None,
+    ) -> np.ndarray:
         """Return the scene's luma (ITU-R BT.601) as uint8 [rows, columns], written into `out` if it is given."""
-        return cv2.cvtColor(self.rgb(model, data), cv2.COLOR_RGB2GRAY, dst=out)
+        return cv2.cvtColor(self.rgb(model, data, view), cv2.COLOR_RGB2GRAY, dst=out)
 
     def bodies(self, model: mujoco.MjModel, data: mujoco.MjData) -> dict[int, int]:
         """Return how many pixels of the frame show each body that can be seen, by the body's number. Meant for `fast`."""

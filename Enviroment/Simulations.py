@@ -14,6 +14,7 @@ from Common.Errors import BadInput, brief
 from Enviroment.Renderer import FrameRenderer, Quality
 from Enviroment.Snapshot import restore, simulation, snapshot, time_limit
 from Enviroment.Task import Task
+from Enviroment.Views import Views
 from Enviroment.Workers import SharedArrays
 
 LAST = "last_"  # prefix of the arrays that hold ended episodes' last observations
@@ -57,6 +58,7 @@ class Simulations:
         self._proprioception, self._info_keys = list(task.proprioception), task.info_keys
         self._arrays = shared.arrays()
         self._envs: dict[int, Any] = {i: task.make() for i in indices}
+        self._views_differ = task.views != Views()
         self._original = copy.copy(simulation(self._envs[indices[0]])[0])  # type: ignore[index]
         self._resting: set[int] = set()
         self._queued = False
@@ -70,7 +72,11 @@ class Simulations:
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
         if self._renderer is not None and self._rendering:
-            self._renderer.frame(*simulation(env), out=self._arrays[prefix + "Frame"][i])  # type: ignore[misc]
+            frame = self._arrays[prefix + "Frame"][i]
+            view = env.view if self._views_differ else None
+            self._renderer.frame(*simulation(env), out=frame, view=view)  # type: ignore[misc]
+            if view:
+                env.sense("Frame", frame)
 
     def reset(self, seeds: Mapping[int, int | None], queued: bool) -> None:
         """Start a new episode in each environment that has a seed.

@@ -50,7 +50,8 @@ def time_limit(env: gym.Env) -> gym.wrappers.TimeLimit | None:
     return env
 
 
-def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+def arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    """Return a model's arrays by name, but for the largest, such as textures."""
     found = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
     return {name: value for name, value in found.items() if isinstance(value, np.ndarray) and value.size <= _LARGEST}
 
@@ -86,15 +87,15 @@ def snapshot(env: gym.Env, original: mujoco.MjModel) -> str:
     """Return an environment's state as JSON.
 
     It holds the simulation's state, the values by which the model differs from the `original` that a fresh environment has, the
-    random generator, the step count, and the numbers and arrays that the environment keeps as attributes.
+    random generator, the step count, the numbers and arrays that the environment keeps as attributes, and its view's state.
     """
     model, data = simulation(env)  # type: ignore[misc]
     state = np.empty(mujoco.mj_stateSize(model, _SIMULATION))
     mujoco.mj_getState(model, data, state, _SIMULATION)
-    before, limit = _arrays(original), time_limit(env)
+    before, limit = arrays(original), time_limit(env)
     changed = {
         name: value
-        for name, value in _arrays(model).items()
+        for name, value in arrays(model).items()
         if name in before and value.shape == before[name].shape and not np.array_equal(value, before[name])
     }
     state_of_all = {
@@ -105,6 +106,8 @@ def snapshot(env: gym.Env, original: mujoco.MjModel) -> str:
         "elapsed_steps": limit._elapsed_steps if limit else None,
         "python": [dict(_numbers(holder)) for holder in _holders(env)],
     }
+    if env.has_wrapper_attr("view_state"):
+        state_of_all["view"] = env.get_wrapper_attr("view_state")()
     return json.dumps(state_of_all, default=lambda value: value.tolist())
 
 
@@ -113,10 +116,12 @@ def restore(env: gym.Env, saved: str, original: mujoco.MjModel) -> None:
     state = json.loads(saved)
     env.reset()
     model, data = simulation(env)  # type: ignore[misc]
-    before = _arrays(original)
-    for name, value in _arrays(model).items():
+    before = arrays(original)
+    for name, value in arrays(model).items():
         if name in before and value.shape == before[name].shape:
             value[...] = state.get("model", {}).get(name, before[name])
+    if "view" in state:
+        env.get_wrapper_attr("restore_view")(state["view"])
     for holder, numbers in zip(_holders(env), state.get("python", [])):
         _set_numbers(holder, numbers)
     simulated = np.array(state["simulation"])

@@ -13,6 +13,7 @@ import numpy as np
 from Common.Command_line import NAME
 from Common.Errors import BadInput, brief
 from Common.Files import plain
+from Enviroment.Views import VIEWS, Views
 
 if TYPE_CHECKING:
     import gymnasium as gym  # late elsewhere: a command line that only looks for a task starts without it
@@ -86,6 +87,8 @@ class Task:
     keywords: Mapping[str, Any] = field(default_factory=dict)  # of the environment
     training_keywords: Mapping[str, Any] = field(default_factory=dict)  # more of them, where a teacher is trained
     training: Mapping[str, Any] = field(default_factory=dict)  # the recipe: settings of `Mujoco_main.py` by name
+    views: Views = VIEWS["none"]  # what may differ from episode to episode
+    edge: bool = False  # whether every shift of `views` has its full size
     reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
 
     def rendering(self, quality: str) -> dict[str, Any]:
@@ -101,10 +104,13 @@ class Task:
         """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
 
         Observations of several numbers or arrays are flattened by Gymnasium's `flatten`: a dictionary's entries in the order
-        of its space, which is that of their sorted names. Raises `BadInput` if there is no such environment, if a package
+        of its space, which is that of their sorted names. Views are shown by `Viewed`. Raises `BadInput` if there is no such environment, if a package
         that it needs is missing, or if it fails while it is made.
         """
         import gymnasium
+
+        from Enviroment.Snapshot import simulation
+        from Enviroment.Viewed import Viewed
 
         limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
         try:
@@ -112,9 +118,11 @@ class Task:
                 env = gymnasium.make(self.env_id, **{"disable_env_checker": True, **limit, **self.keywords, **keywords})
         except Exception as error:  # it is foreign code
             raise BadInput(f"{self._label}: environment {self.env_id!r} cannot be made: {brief(error)}") from error
-        if len(env.observation_space.shape or ()) == 1 or _holds_images(env.observation_space):
+        if len(env.observation_space.shape or ()) != 1 and not _holds_images(env.observation_space):
+            env = gymnasium.wrappers.FlattenObservation(env)
+        if self.views == Views() or simulation(env) is None:  # which `check_environment` refuses
             return env
-        return gymnasium.wrappers.FlattenObservation(env)
+        return Viewed(env, self.views, self.edge)
 
     @property
     def info_keys(self) -> tuple[str, ...]:
