@@ -4,7 +4,7 @@ Every shift of `Enviroment.Views.STRENGTHS` is examined alone, at its full size 
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -125,11 +125,12 @@ def robustness(
     task: Task,
     seeds: Sequence[int],
     *,
+    kinds: Iterable[str] = STRENGTHS,
     render_quality: Quality = "fast",
     num_workers: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Examine a student on one episode for each seed, of which there are at least 2, under each shift and misled.
+    """Examine a student on one episode for each seed, of which there are at least 2, under shifts of some kinds and misled.
 
     A student without frames is examined under the shifts of physics alone. A terminal shows a progress bar unless `quiet`.
 
@@ -140,10 +141,10 @@ def robustness(
         sees, `camera_use[change]` has the figures under each of `CHANGES`, and `ignores_camera` the verdict. Figures that
         a task does not have are left out.
     """
-    kinds = [kind for kind in STRENGTHS if student.images or kind in PHYSICS]
+    kinds = [kind for kind in kinds if student.images or kind in PHYSICS]
     changes = dict(CHANGES) if student.images else {}
     if set(student.inputs) == set(student.images):
-        del changes["proprioception_blanked"]
+        changes.pop("proprioception_blanked", None)
     total = 1 + len(SIZES) * len(kinds) + len(changes)
     places = min(len(seeds), 20), num_workers, bool(student.images), render_quality
     with (

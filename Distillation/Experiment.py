@@ -12,7 +12,7 @@ import torch
 
 from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.Policies import AnyTeacher, open_teacher
-from Algorithm.Robustness import robustness
+from Algorithm.Robustness import PHYSICS, TRAINED, robustness
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
 from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Algorithm.Test_model import Recording, StudentTest, table
@@ -235,13 +235,19 @@ class Session:
         print(f"\n{digest(summary['robustness'])}\n" if "robustness" in summary else "")
 
     def examine(self) -> dict[str, Any]:
-        """Return the student's report of robustness, which the dashboard gets as well."""
+        """Return the student's report of robustness, which the dashboard gets as well.
+
+        To save time, of the shifts of pictures it has those alone that the views small and large vary, or the run's own.
+        """
         assert isinstance(self.logger, RunLogger)
         steps = EXAMINED_STEPS * self.job.test.robustness_episodes
         episodes = min(self.job.test.robustness_episodes, steps // self.test_world.max_episode_steps)
         seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, episodes))
+        kinds = PHYSICS if self.job.student.mode == "State" else (*TRAINED, *self.task.views.table().keys() - {*TRAINED})
         how = {"render_quality": self.job.world.render_quality, "num_workers": self._workers}
-        report = robustness(self.student, self.teacher, self.task, seeds, quiet=self.job.place.quiet, **how)
+        report = robustness(
+            self.student, self.teacher, self.task, seeds, kinds=kinds, quiet=self.job.place.quiet, **how
+        )
         self.logger.robustness(report)
         return report
 
