@@ -117,7 +117,7 @@ def open_dataset(folder: Path) -> Dataset:
 def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | None:
     """Return `folder` if it exists, else the smallest dataset beside it with at least `samples` samples, else None.
 
-    The `meta.json` of a dataset beside it has to hold everything that is in `like`.
+    The `meta.json` of a dataset beside it has to hold everything that is in `like`; None stands for what it lacks.
     """
     if folder.exists():
         return folder
@@ -125,7 +125,7 @@ def find_dataset(folder: Path, samples: int, like: Mapping[str, Any]) -> Path | 
     for path in folder.parent.glob("dataset_*/meta.json"):
         try:
             meta = read_json(path)
-            if meta["complete"] and meta["samples"] >= samples and like.items() <= meta.items():
+            if meta["complete"] and meta["samples"] >= samples and all(meta.get(key) == like[key] for key in like):
                 larger.append((meta["samples"], path.parent))
         except (BadFile, KeyError, TypeError):
             continue  # it is damaged, but it is not the one that was asked for

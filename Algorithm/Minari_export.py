@@ -30,7 +30,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     """Write `dataset` to the folder `path`, from which `minari.MinariDataset(path)` reads it.
 
     Minari wants the observation after the last action as well, which a dataset does not hold: every episode is stepped
-    again from its seed with its actions. The teacher's pre-tanh `mean` and `log_std` are in the `infos`, [T, A] each.
+    again from its seed with its actions, in the views of `task`. The teacher's pre-tanh `mean` and `log_std` are in the `infos`, [T, A] each.
 
     Raises:
         BadInput: an episode comes out differently.
@@ -41,6 +41,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     shutil.rmtree(temporary, ignore_errors=True)
+    views = ", ".join(f"{name} {value}" for name, value in task.views.table().items())
     env = make_env(task, render_quality=dataset.meta["render"]["quality"])
     try:
         storage = MinariStorage.new(temporary, env.observation_space, env.action_space, _spec(env), jpeg_encoding=False)
@@ -51,7 +52,8 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
                 "algorithm_name": "SAC (Stable-Baselines3)",
                 "description": f"Teacher's episodes; actions drawn with {dataset.meta['teacher_noise']} of its standard deviations, "
                 f"which correlate by {dataset.meta['noise_correlation']} from step to step; "
-                f"teacher {dataset.meta['teacher_sha256']}",
+                f"teacher {dataset.meta['teacher_sha256']}"
+                + (f"; views that differ from episode to episode: {views}" if views else ""),
             }
         )
         storage.update_episodes(_episodes(dataset, env))

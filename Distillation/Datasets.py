@@ -22,17 +22,19 @@ from Enviroment.Utils import make_world
 from Models.Base_Model import GaussianPolicy
 
 NOISE = vars(TeacherNoiseConfig())  # the default
+VIEW_RANGES = "view_ranges"  # the entry of files that has what varies by how much; they have none where nothing does
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
 
 
 def describe(job: Job, task: Task) -> dict[str, Any]:
-    """Return the content of `config.json`: settings, rendering, teacher, and the versions of packages and of this code."""
+    """Return the content of `config.json`: settings, rendering, views, teacher, versions of packages and of this code."""
     return plain(
         {
             "method": job.flag,
             **job.flat(),
             "teacher_sha256": teacher_hash(job.place.teacher, task),
             "render": task.rendering(job.world.render_quality),
+            **({VIEW_RANGES: task.views.table()} if task.views.table() else {}),
             "versions": versions(ROOT),
         }
     )
@@ -52,7 +54,9 @@ def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: boo
         if wanted.export_minari is None:
             raise BadInput(f"{folder} exists already; --overwrite collects it anew")
         with advice(HOW_TO_REPAIR):
-            check_same(open_dataset(folder), description, ("task", "teacher_sha256", "render", *vars(job.noise)))
+            check_same(
+                open_dataset(folder), description, ("task", "teacher_sha256", "render", VIEW_RANGES, *vars(job.noise))
+            )
     if wanted.export_minari is not None:
         from Algorithm.Minari_export import check_minari, export_minari
 
@@ -68,7 +72,8 @@ def _collect_anew(
     job: Collection, folder: Path, task: Task, teacher: GaussianPolicy, description: dict[str, Any], overwrite: bool
 ) -> None:
     wanted, quality = job.collection, job.world.render_quality
-    meta = {key: description[key] for key in ("task", "teacher_sha256", "render", "versions")}
+    keys = ("task", "teacher_sha256", "render", VIEW_RANGES, "versions")
+    meta = {key: description[key] for key in keys if key in description}
     folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     started = time.monotonic()
     with (
@@ -86,7 +91,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
-    folder = find_dataset(wanted, samples, vars(job.noise))
+    folder = find_dataset(wanted, samples, vars(job.noise) | {VIEW_RANGES: task.views.table() or None})
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
@@ -94,6 +99,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])
+        flags += "" if job.world.views == "none" else f"--views {job.world.views} "
         raise BadInput(
             f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
             "--collect does so by itself"
@@ -106,7 +112,7 @@ def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, descr
     with advice(HOW_TO_REPAIR):
         dataset = open_dataset(folder)
     seen = ["render"] if job.student.mode != "State" else []
-    check_same(dataset, description, ("task", "teacher_sha256", *vars(job.noise), *seen))
+    check_same(dataset, description, ("task", "teacher_sha256", VIEW_RANGES, *vars(job.noise), *seen))
     return dataset.prefix(DATASET_SIZES[job.data.dataset])
 
 

@@ -30,8 +30,8 @@ from Distillation.Reports.Page import write_page
 from Distillation.Reports.Robustness import digest
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
-from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts
-from Enviroment.Tasks import Task, find_task
+from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
+from Enviroment.Tasks import Task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import ActorCritic
@@ -53,7 +53,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
                 Parallel.leave_it_to_another()
             raise
         stack.enter_context(Parallel.joined(device))
-        job, task = job.replace(device=str(device)), find_task(job.world.task)
+        job, task = job.replace(device=str(device)), task_of(job)
         if isinstance(job, DAggerExperiment) and job.place.teacher is None:
             job = job.replace(teacher=parents_teacher(job))
         with Parallel.agreed():
@@ -100,7 +100,7 @@ def distil(job: Experiment, task: Task, teacher: AnyTeacher, teacher_path: Path,
             return
         plan, inputs = prepared
         print(heading(plan, teacher_path), flush=True)
-        session = Session(plan, inputs, task, teacher, open_things)
+        session = Session(plan, inputs, task_of(plan.job), teacher, open_things)
         seconds = session.train()
         if Parallel.rank() == 0:
             session.report(seconds)

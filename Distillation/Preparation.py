@@ -19,9 +19,9 @@ from Common.Errors import BadFile, BadInput
 from Common.Files import file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
-from Distillation.Datasets import describe, find_or_collect, open_matching
-from Distillation.Reports.Labels import label
-from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder
+from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching
+from Distillation.Reports.Labels import complete, label
+from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder, task_of
 from Enviroment.Tasks import Task
 from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
@@ -90,6 +90,7 @@ def decide(job: Experiment, task: Task, resume: bool, overwrite: bool, open_thin
     origin: dict[str, Any] = {}
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
+        task = task_of(job)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
@@ -124,7 +125,7 @@ def load(plan: Plan, task: Task) -> Inputs:
     if plan.start is not None:
         student, card = load_policy(plan.start, job.place.device)
         check_fits(plan.start, student, task)
-        unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render"))
+        unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render", VIEW_RANGES))
         if unlike:
             raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")
         student.train()
@@ -168,7 +169,7 @@ def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: in
 
 def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: set[str]) -> None:
     """Raise `BadInput` where the settings of a run's checkpoint and of its resumption differ, other than `free` ones."""
-    unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
+    unlike = differences(complete(before), now, [key for key in now if key not in free and key not in NOT_COMPARED])
     if unlike:
         raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
     versions = differences(before.get("versions", {}), now["versions"])
@@ -243,7 +244,7 @@ def _parent(folder: Path, job: DAggerExperiment, inherited: Set[str]) -> dict[st
     """Return the `config.json` of the run of cloning that DAgger continues."""
     whose = f"--folder_Dagger {folder}"
     try:
-        parent = read_json(folder / "config.json")
+        parent = complete(read_json(folder / "config.json"))
     except BadFile:
         raise BadInput(f"{whose}: no run of --BC_phase (no whole config.json)") from None
     missing = {"method", "task", *inherited} - parent.keys()

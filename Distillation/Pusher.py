@@ -7,8 +7,8 @@ from typing import Any
 
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadInput
-from Distillation.Utils import JOBS, Job
-from Enviroment.Tasks import find_task
+from Distillation.Utils import JOBS, Job, task_of
+from Enviroment.Views import whole_reference
 
 HOW_TO_CONTINUE = "the same command continues a collection, and with --resume (and without --overwrite) a run"
 
@@ -43,10 +43,10 @@ def parse(
     job = JOBS[arguments.method].of(given)
     try:
         job.check()
-        task = find_task(job.world.task)
+        task = task_of(job)
         if "stack" in job.flags() and "stack" not in given and job.flat()["mode"] != "State":
             job = job.replace(stack=task.stack)
-        return job.replace(task=task.reference), arguments
+        return job.replace(task=task.reference, views=whole_reference(job.world.views)), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
 

@@ -22,6 +22,11 @@ class WorldSettings(Settings):
     render_quality: Literal["fast", "full"] = setting(
         "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
     )
+    views: str = setting(
+        "none",
+        "what differs from episode to episode: none, small, large, or a .toml file of ranges (docs/views.md)",
+        inherited=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import Field, dataclass
+from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,8 @@ from Common.Errors import BadSetting
 from Common.Files import ROOT
 from Common.Settings import FREE, Composed
 from Distillation import Settings
-from Enviroment.Tasks import find_task
+from Enviroment.Tasks import Task, find_task
+from Enviroment.Views import find_views, views_name
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Dataset import Dataset
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Models.Base_Model import ActorCritic, GaussianPolicy
 
 LAST = Path("checkpoints") / "last.pt"  # in a run's folder
+SEEING = "students that see: mode ImpaalaSmall, ImpaalaMid or ImpaalaBig"
 AGGREGATED = "aggregated"  # folder of DAgger's rollouts, in the run's folder
 
 
@@ -82,7 +84,7 @@ class Experiment(Job):
     @property
     def default_name(self) -> str:
         """The run's folder in there, unless it is given a name."""
-        return self.names.format(**self.flat())
+        return self.names.format(**self.flat()) + views_suffix(self)
 
     @property
     def name(self) -> str:
@@ -104,11 +106,14 @@ class Experiment(Job):
             self.check_sight()
 
     def check_sight(self) -> None:
-        """Raise `BadSetting` for settings of a backbone that the student does not have."""
+        """Raise `BadSetting` for settings of frames where the student sees none."""
         values = self.flat()
         for name, field in self.settings().items():
             if self.student.mode == "State" and field.metadata["sees"] and values[name] != field.default:
-                raise BadSetting(f"{name} is for students that see: mode ImpaalaSmall, ImpaalaMid or ImpaalaBig")
+                raise BadSetting(f"{name} is for {SEEING}")
+        views = find_views(self.world.views)
+        if self.student.mode == "State" and views.table() and not views.physical:
+            raise BadSetting(f"views {self.world.views} changes only frames, and is for {SEEING}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +203,11 @@ class CloningExperiment(Experiment):
 
     @property
     def default_name(self) -> str:
-        """Named by dataset, alpha, loss and student."""
+        """Named by dataset, alpha, loss, student and views."""
         method, student = self.method, self.student
         alpha = f"{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
-        return f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+        name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+        return name + views_suffix(self)
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build behavioural cloning."""
@@ -276,13 +282,23 @@ JOBS: dict[str, type[Job]] = {
 EXPERIMENTS = {flag: job for flag, job in JOBS.items() if issubclass(job, Experiment)}
 
 
+def task_of(job: Job) -> Task:
+    """Return a job's task, in the job's views; raises `BadInput` where there is no such task, or no such views."""
+    return replace(find_task(job.world.task), views=find_views(job.world.views))
+
+
+def views_suffix(job: Job) -> str:
+    """Return what a job's views add to names of folders."""
+    return "" if job.world.views == "none" else f"_{views_name(job.world.views)}"
+
+
 def task_folder(job: Job) -> Path:
     """Return the folder of a task's results; a relative `results_dir` lies below the repository."""
     return ROOT / Path(job.place.results_dir).expanduser() / find_task(job.world.task).name
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
-    """Return the folder of a dataset; the teacher's noise is part of its name unless it is the default."""
+    """Return the folder of a dataset; the teacher's noise is part of its name unless it is the default, as are views."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
     suffix = "" if noise == TeacherNoiseConfig() else f"_noise{noise.teacher_noise:g}_{noise.noise_correlation:g}"
-    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}"
+    return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}{views_suffix(job)}"

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from Enviroment.GL import choose_gl_backend
+from Enviroment.Patterns import Patterns
 from Enviroment.Task import Camera
 from Enviroment.Views import View
 
@@ -49,6 +50,7 @@ class _Drawing:
             self.scene.flags[list(map(int, FAST_OFF))] = 0
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+        self.patterns: Patterns | None = None
 
     def make_current(self) -> None:
         if _Drawing.current is not self:
@@ -57,6 +59,8 @@ class _Drawing:
 
     def close(self) -> None:
         self.make_current()
+        if self.patterns is not None:
+            self.patterns.close()
         self.context.free()
         self._gl.free()
         _Drawing.current = None
@@ -156,6 +160,9 @@ class FrameRenderer:
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, drawing.scene)
         if followed is not None:
             _extend_floors(model, drawing.scene, followed)
+        if view is not None and view.views.texture:
+            drawing.patterns = drawing.patterns or Patterns(drawing.context, model.nmat)
+            drawing.patterns.lay(drawing.scene, view, model.ngeom)
         self._set_frustum(drawing.scene)
         mujoco.mjr_render(self._viewport, drawing.scene, drawing.context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, drawing.context)

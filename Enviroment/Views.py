@@ -5,6 +5,7 @@ https://arxiv.org/abs/1710.06537.
 """
 
 import math
+import os
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ _BELOW_ONE = (
     *("mass", "friction", "damping"),
 )  # at 1 there would be no light, no mass or no new frame
 
+PATTERNS = ("checker", "gradient", "grid", "dots")
+PATTERN_SIZES = (4, 8, 16)  # how often they repeat in two metres; floors move below a robot by whole metres
+
 
 @dataclass(frozen=True)
 class Views:
@@ -56,7 +60,7 @@ class Views:
     light_direction: float = 0.0  # degrees, about x and about y; a model's headlight has no direction
     light_colour: float = 0.0  # share of red, green and blue of all lights
     colour: float = 0.0  # share of red, green and blue of every geom, site and material
-    texture: float = 0.0  # largest contrast of a pattern on every geom
+    texture: float = 0.0  # the largest contrast of a pattern, on every geom without a texture, in steps of 0.05
     brightness: float = 0.0  # gray levels of 255
     contrast: float = 0.0  # share, around the middle gray
     noise: float = 0.0  # the largest standard deviation in gray levels; the noise is new in every frame
@@ -94,6 +98,7 @@ class View:
     def __init__(self, views: Views, seed: int, edge: bool = False):
         self.views, self.seed, self._edge = views, seed, edge
         self._poses: dict[Any, Any] = {}
+        self._patterns: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self.offset = self.draw("camera_position", 3, direction=True)  # metres [3]
         self.turn = self.draw("camera_angle", 2, direction=True)  # degrees [2]: azimuth, elevation
         self.zoom = 1 + self.draw("camera_distance", 1)[0]
@@ -144,6 +149,15 @@ class View:
             )
         return self._poses[camera]
 
+    def patterns(self, geoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the pattern of each geom: its number in `PATTERNS`, its contrast, and a number in `PATTERN_SIZES`, [geoms]."""
+        if self._patterns is None:
+            random, limit = self.generator("texture"), self.views.texture
+            contrast = np.full(geoms, limit) if self._edge else random.uniform(0, limit, geoms)
+            looks, sizes = (random.integers(len(names), size=geoms) for names in (PATTERNS, PATTERN_SIZES))
+            self._patterns = looks, contrast, sizes
+        return self._patterns
+
 
 def find_views(reference: str) -> Views:
     """Return the views that a reference names: `none`, `small`, `large`, or the path of a TOML file of ranges.
@@ -171,6 +185,11 @@ def find_views(reference: str) -> Views:
     if found == Views():
         raise BadSetting(f"views {reference}: nothing varies in it; none is the name of such views")
     return found
+
+
+def whole_reference(reference: str) -> str:
+    """Return a reference that names the same views in any folder."""
+    return reference if reference in VIEWS else os.path.abspath(os.path.expanduser(reference))
 
 
 def views_name(reference: str) -> str:
