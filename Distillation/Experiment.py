@@ -243,7 +243,8 @@ class Session:
         steps = EXAMINED_STEPS * self.job.test.robustness_episodes
         episodes = min(self.job.test.robustness_episodes, steps // self.test_world.max_episode_steps)
         seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, episodes))
-        kinds = PHYSICS if self.job.student.mode == "State" else (*TRAINED, *self.task.views.table().keys() - {*TRAINED})
+        own = self.task.views.table() if self.job.student.mode != "State" else PHYSICS
+        kinds = dict.fromkeys((*TRAINED, *own))
         how = {"render_quality": self.job.world.render_quality, "num_workers": self._workers}
         report = robustness(
             self.student, self.teacher, self.task, seeds, kinds=kinds, quiet=self.job.place.quiet, **how
