@@ -250,14 +250,14 @@ class RunLogger:
             if not self.offline:
                 log_artifact(self._wandb, "student", self._wandb.name, students, summary)
 
-    def robustness(self, report: Mapping[str, Any]) -> None:
-        """Hand a report of robustness to W&B: its rows as a table, and a curve over the strength of each kind of shift."""
+    def robustness(self, report: Mapping[str, Any], step: int) -> None:
+        """Hand a report of robustness, as of optimization step `step`, to W&B: a table, and a curve for each kind of shift."""
         if self._wandb is None:
             return
         import wandb
 
         rows = records(report)
-        columns = list(dict.fromkeys(name for row in rows for name in row))
+        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
         shifts = report["shifts"]
         scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
         clean = report["clean"].get("normalized_return")
@@ -268,8 +268,8 @@ class RunLogger:
             title="normalized return under one shift",
             xname=f"none, {', '.join(SIZES)}",
         )
-        table = wandb.Table(columns=columns, data=[[row.get(name) for name in columns] for row in rows])
-        self._wandb.log({"robustness/table": table, "robustness/chart": chart})
+        table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
+        self._wandb.log({AXES[0]: step, "robustness/table": table, "robustness/chart": chart})
 
     def close(self) -> None:
         """End the bar and the W&B run."""

@@ -107,7 +107,7 @@ class _Examination:
 
     def __call__(self, policy: Policy, views: Views = CLEAN) -> dict[str, float]:
         """Return those of `FIGURES` that the task has."""
-        physics = Views(**{kind: getattr(views, kind) for kind in PHYSICS})
+        physics = replace(CLEAN, **{kind: getattr(views, kind) for kind in PHYSICS})
         self._world.show(views)
         if physics not in self._references:
             both = Baseline(self._world.action_space), self._teacher
@@ -155,7 +155,7 @@ def robustness(
         report: dict[str, Any] = {"episodes": len(seeds), "clean": examine(student)}
         report["shifts"] = {
             kind: {
-                size: {"strength": strength, **examine(student, Views(**{kind: strength}))}
+                size: {"strength": strength, **examine(student, Views(**{kind: strength}))}  # type: ignore[arg-type]
                 for size, strength in zip(SIZES, STRENGTHS[kind])
             }
             for kind in kinds

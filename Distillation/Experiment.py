@@ -27,7 +27,7 @@ from Distillation.Datasets import collect
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
-from Distillation.Reports.Robustness import digest
+from Distillation.Reports.Robustness import digest, draw_robustness
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
@@ -37,6 +37,7 @@ from Enviroment.World import World
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import make_student
 
+ROBUSTNESS = "robustness.png"  # in a run's folder
 EXAMINED_STEPS = 100  # of an episode of the report of robustness; longer ones are fewer
 INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
 
@@ -214,7 +215,7 @@ class Session:
         test = StudentTest(self.test_world, self.task, self.teacher, seed_sets(self.job.test, closing=True))
         report = test.report(self.student, recording)
         self.film(recording, self.trainer.optimization_steps)
-        summary = {
+        summary: dict[str, Any] = {
             "optimization_steps": self.trainer.optimization_steps,
             "samples_collected": self.trainer.samples_collected,
             "training_seconds": round(seconds, 1),
@@ -222,6 +223,7 @@ class Session:
         }
         if self.job.test.robustness_episodes:
             summary["robustness"] = self.examine()
+            draw_robustness(summary["robustness"], folder / ROBUSTNESS)
         write_json(folder / SUMMARY, summary)
         self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
         runs = find_runs([folder])
@@ -245,11 +247,17 @@ class Session:
         seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, episodes))
         own = self.task.views.table() if self.job.student.mode != "State" else PHYSICS
         kinds = dict.fromkeys((*TRAINED, *own))
-        how = {"render_quality": self.job.world.render_quality, "num_workers": self._workers}
         report = robustness(
-            self.student, self.teacher, self.task, seeds, kinds=kinds, quiet=self.job.place.quiet, **how
+            self.student,
+            self.teacher,
+            self.task,
+            seeds,
+            kinds=kinds,
+            render_quality=self.job.world.render_quality,
+            num_workers=self._workers,
+            quiet=self.job.place.quiet,
         )
-        self.logger.robustness(report)
+        self.logger.robustness(report, self.trainer.optimization_steps)
         return report
 
     def outcome(self) -> dict[str, Any]:
@@ -257,6 +265,8 @@ class Session:
         assert isinstance(self.logger, RunLogger)
         folder = self.plan.folder
         files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": str(LAST)}
+        if self.job.test.robustness_episodes:
+            files["robustness"] = ROBUSTNESS
         outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
