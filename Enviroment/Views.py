@@ -4,7 +4,6 @@ Domain randomization: of pictures, Tobin et al. 2017, https://arxiv.org/abs/1703
 https://arxiv.org/abs/1710.06537.
 """
 
-import math
 import os
 import tomllib
 from dataclasses import dataclass, fields, replace
@@ -43,6 +42,7 @@ _BELOW_ONE = (
 
 PATTERNS = ("checker", "gradient", "grid", "dots")
 PATTERN_SIZES = (4, 8, 16)  # how often they repeat in two metres; floors move below a robot by whole metres
+_MOST, _MOST_STEPS = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def find_views(reference: str) -> Views:
         raise BadSetting(f"views {reference}: {error.strerror if isinstance(error, OSError) else error}") from None
     base = content.pop("base", "none")
     try:
-        if base not in VIEWS:
+        if base not in [*VIEWS]:  # it may be anything
             raise BadInput(f"base {base!r}: one of {', '.join(VIEWS)} is needed")
         _check_ranges(content)
     except BadInput as error:
@@ -205,7 +205,8 @@ def _check_ranges(content: dict[str, Any]) -> None:
         whole = known[name] is int
         if type(value) is not int and (whole or type(value) is not float):
             raise BadInput(f"{name} is {value!r}: {'an integer' if whole else 'a number'} is needed")
-        if not 0 <= value < math.inf:
-            raise BadInput(f"{name} is {value}: a finite number from 0 up is needed")
+        most = _MOST_STEPS if whole else _MOST
+        if not 0 <= value <= most:
+            raise BadInput(f"{name} is {value}: a number from 0 to {most} is needed")
         if name in _BELOW_ONE and value >= 1:
             raise BadInput(f"{name} is {value}: a share below 1 is needed")

@@ -8,6 +8,7 @@ from typing import Any
 from Common.Files import plain
 from Distillation.Settings import WorldSettings
 from Distillation.Utils import EXPERIMENTS
+from Enviroment.Views import views_name
 
 # Entries of config.json that do not make two runs different experiments.
 UNNAMED = {
@@ -86,6 +87,8 @@ def _terms(config: Mapping[str, Any]) -> dict[str, str]:
     defaults, values = _defaults(config.get("method", "")), complete(config)
     if values.get("mode_alpha", "constant") != "constant":
         values["alpha"] = values["mode_alpha"]
+    if "views" in values:
+        values["views"] = views_name(values["views"])
     return {
         key: f"{TERMS.get(key, key)} {_short(values[key])}".strip()
         for key in sorted(defaults, key=lambda key: key not in ALWAYS)
