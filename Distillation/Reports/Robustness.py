@@ -107,7 +107,7 @@ def draw_robustness(report: Mapping[str, Any], path: Path) -> Path:
         name: own for name, kinds in PANELS.items() if (own := [kind for kind in kinds if kind in report["shifts"]])
     }
     number = len(panels) + ("camera_use" in report)
-    columns = min(3, number)
+    columns = 2 if number == 4 else min(3, number)
     rows = -(-number // columns)
     with plt.rc_context(STYLE):
         size = (4.6 * columns, 4.2 * rows)
@@ -151,6 +151,6 @@ def _draw_camera_use(axes: Any, report: Mapping[str, Any]) -> None:
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.axvline(report["clean"].get("normalized_return", float("nan")), color="black", linestyle=(0, (6, 3)))
     axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.set(title="camera use", xlabel="normalized return (dashed: clean)")
     axes.grid(visible=False, axis="y")
