@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from Algorithm.Metrics_file import AXES, MetricsFile
+from Algorithm.Robustness import SIZES, records
 from Common.Errors import BadFile, BadInput, BadSetting
 
 PARTS = ("ID", "OD")  # sets of test seeds
@@ -248,6 +249,27 @@ class RunLogger:
             self._wandb.summary.update(summary)
             if not self.offline:
                 log_artifact(self._wandb, "student", self._wandb.name, students, summary)
+
+    def robustness(self, report: Mapping[str, Any], step: int) -> None:
+        """Hand a report of robustness, as of optimization step `step`, to W&B: a table, and a curve for each kind of shift."""
+        if self._wandb is None:
+            return
+        import wandb
+
+        rows = records(report)
+        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+        shifts = report["shifts"]
+        scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
+        clean = report["clean"].get("normalized_return")
+        chart = wandb.plot.line_series(
+            xs=list(range(1 + len(SIZES))),
+            ys=[[clean, *each] for each in scores],
+            keys=list(shifts),
+            title="normalized return under one shift",
+            xname=f"none, {', '.join(SIZES)}",
+        )
+        table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
+        self._wandb.log({AXES[0]: step, "robustness/table": table, "robustness/chart": chart})
 
     def close(self) -> None:
         """End the bar and the W&B run."""

@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ def write_video(
     path: Path,
     task: Task,
     seeds: Sequence[int],
-    recording: Recording,
+    recordings: Mapping[str, Recording],
     *,
-    name: str = "student",
     teacher: Policy | None = None,
     first: int = 0,
     episodes: int = 3,
@@ -47,39 +46,59 @@ def write_video(
     Args:
         path: a file whose name ends in `.mp4` or `.gif`; its folder is made.
         seeds: of the recorded episodes, in their order.
-        recording: from `evaluate`, of the policy called `name`; raises `ValueError` if it holds none of these episodes.
-        teacher: is shown beside it, on the same seeds.
+        recordings: from `evaluate`, by the names of their policies, which are shown beside one another; raises `ValueError`
+            if one holds none of these episodes.
+        teacher: is shown beside each of them, on the same seeds.
     """
-    last = min(first + episodes, len(seeds), len(recording.actions[0]) if recording.actions else 0)
+    last = min(first + episodes, len(seeds), *(len(r.actions[0]) if r.actions else 0 for r in recordings.values()))
     if last <= first:
         raise ValueError(f"no episode to show in {path}: nothing was recorded")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"writing_{path.name}")
-    envs: dict[str, Any] = {who: task.make() for who in ([name] if teacher is None else [name, "teacher"])}
-    every = math.ceil(frames_per_second(envs[name]) / FASTEST)
-    fps = round(frames_per_second(envs[name]) / every)
+    others = [] if teacher is None else ["teacher"]
+    envs: dict[str, dict[str, Any]] = {name: {who: task.make() for who in [name, *others]} for name in recordings}
+    every_env = [env for own in envs.values() for env in own.values()]
+    every = math.ceil(frames_per_second(every_env[0]) / FASTEST)
+    fps = round(frames_per_second(every_env[0]) / every)
     renderer = FrameRenderer(_surroundings(next(iter(task.cameras.values()))), "full")
-    for env in envs.values():
+    for env in every_env:
         simulation(env)[0].light_castshadow[:] = 0  # type: ignore[index]  # four fifths of the time that a frame takes
-    shown = (_episode(envs, n, seeds[n], renderer, task, recording, teacher, every) for n in range(first, last))
-    pictures = itertools.chain.from_iterable(itertools.islice(episode, LONGEST) for episode in shown)
+
+    def shown(n: int) -> Iterator[np.ndarray]:
+        how = (n, seeds[n], renderer, task)
+        return _beside([_episode(envs[name], *how, own, teacher, every) for name, own in recordings.items()])
+
+    pictures = itertools.chain.from_iterable(itertools.islice(shown(n), LONGEST) for n in range(first, last))
     try:
-        if path.suffix == ".gif":
-            _write_gif(temporary, list(pictures)[::2], 2000 // fps)
-        else:
-            with imageio.get_writer(temporary, fps=fps, macro_block_size=2) as video:
-                for picture in pictures:
-                    video.append_data(picture)  # type: ignore[attr-defined]
-            try:
-                imageio_ffmpeg.count_frames_and_secs(temporary)
-            except RuntimeError:  # ffmpeg does not say that the disk is full
-                raise OSError(errno.ENOSPC, "the video could not be written whole, as on a full disk", path) from None
+        _write(temporary, pictures, fps)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
         renderer.close()
-        for env in envs.values():
+        for env in every_env:
             env.close()
+
+
+def _write(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
+    if path.suffix == ".gif":
+        _write_gif(path, list(pictures)[::2], 2000 // fps)
+        return
+    with imageio.get_writer(path, fps=fps, macro_block_size=2) as video:
+        for picture in pictures:
+            video.append_data(picture)  # type: ignore[attr-defined]
+    try:
+        imageio_ffmpeg.count_frames_and_secs(path)
+    except RuntimeError:  # ffmpeg does not say that the disk is full
+        raise OSError(errno.ENOSPC, "the video could not be written whole, as on a full disk", path) from None
+
+
+def _beside(films: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
+    """Put films of uint8 [rows, columns, 3] beside one another. One that has ended stands still."""
+    latest: Sequence[np.ndarray] = ()
+    for pictures in itertools.zip_longest(*films):
+        latest = [old if new is None else new for new, old in zip(pictures, latest or pictures)]
+        rows = max(map(len, latest))
+        yield np.concatenate([np.pad(p, ((0, rows - len(p)), (0, 0), (0, 0))) for p in latest], axis=1)
 
 
 def _surroundings(camera: Camera) -> Camera:

@@ -12,6 +12,7 @@ import torch
 
 from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wandb
 from Algorithm.Policies import AnyTeacher, open_teacher
+from Algorithm.Robustness import PHYSICS, TRAINED, robustness
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
 from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Algorithm.Test_model import Recording, StudentTest, table
@@ -26,6 +27,7 @@ from Distillation.Datasets import collect
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
+from Distillation.Reports.Robustness import digest, draw_robustness
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
@@ -34,6 +36,8 @@ from Enviroment.World import World
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import make_student
 
+ROBUSTNESS = "robustness.png"  # in a run's folder
+EXAMINED_STEPS = 100  # of an episode of the report of robustness; longer ones are fewer
 INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
 
 
@@ -126,12 +130,14 @@ class Session:
 
     def world(self, num_envs: int) -> World:
         """Make environments, which are closed when the run ends."""
-        settings = self.job.world
-        workers = settings.num_workers or max(1, cores() // Parallel.local_count())
         sees = self.job.student.mode != "State"
-        world = make_world(self.task, num_envs, workers, sees, settings.render_quality)
+        world = make_world(self.task, num_envs, self._workers, sees, self.job.world.render_quality)
         self._open_things.callback(world.close)
         return world
+
+    @property
+    def _workers(self) -> int:
+        return self.job.world.num_workers or max(1, cores() // Parallel.local_count())
 
     def _share(self, num_envs: int) -> World:
         return self.world(-(-num_envs // Parallel.count()))
@@ -205,7 +211,7 @@ class Session:
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
         seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
-        write_video(video, self.task, seeds, recording, teacher=self.teacher, first=self.job.test.episodes)
+        write_video(video, self.task, seeds, {"student": recording}, teacher=self.teacher, first=self.job.test.episodes)
         self.logger.video(video, update)
 
     def report(self, seconds: float) -> None:
@@ -216,12 +222,15 @@ class Session:
         test = StudentTest(self.test_world, self.task, self.teacher, seed_sets(self.job.test, closing=True))
         report = test.report(self.student, recording)
         self.film(recording, self.trainer.optimization_steps)
-        summary = {
+        summary: dict[str, Any] = {
             "optimization_steps": self.trainer.optimization_steps,
             "samples_collected": self.trainer.samples_collected,
             "training_seconds": round(seconds, 1),
             **report,
         }
+        if self.job.test.robustness_episodes:
+            summary["robustness"] = self.examine()
+            draw_robustness(summary["robustness"], folder / ROBUSTNESS)
         write_json(folder / SUMMARY, summary)
         self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
         runs = find_runs([folder])
@@ -230,14 +239,41 @@ class Session:
         shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
         episodes = self.job.test.final_episodes
         print(
-            f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}\n"
+            f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}"
         )
+        print(f"\n{digest(summary['robustness'])}\n" if "robustness" in summary else "")
+
+    def examine(self) -> dict[str, Any]:
+        """Return the student's report of robustness, which the dashboard gets as well.
+
+        To save time, of the shifts of pictures it has those alone that the views small and large vary, or the run's own.
+        """
+        assert isinstance(self.logger, RunLogger)
+        steps = EXAMINED_STEPS * self.job.test.robustness_episodes
+        episodes = min(self.job.test.robustness_episodes, steps // self.test_world.max_episode_steps)
+        seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, episodes))
+        own = self.task.views.table() if self.job.student.mode != "State" else PHYSICS
+        kinds = dict.fromkeys((*TRAINED, *own))
+        report = robustness(
+            self.student,
+            self.teacher,
+            self.task,
+            seeds,
+            kinds=kinds,
+            render_quality=self.job.world.render_quality,
+            num_workers=self._workers,
+            quiet=self.job.place.quiet,
+        )
+        self.logger.robustness(report, self.trainer.optimization_steps)
+        return report
 
     def outcome(self) -> dict[str, Any]:
         """Return where the run's results are, by name."""
         assert isinstance(self.logger, RunLogger)
         folder = self.plan.folder
         files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": str(LAST)}
+        if self.job.test.robustness_episodes:
+            files["robustness"] = ROBUSTNESS
         outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Enviroment.Task import Camera, Task
     from Models.Base_Model import GaussianPolicy
 
+FILMED = 3  # episodes
+
 
 def score(
     policy: "GaussianPolicy",
@@ -131,14 +133,20 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a teacher, a student, or a run's folder")
-    parser.add_argument("--seeds", default="1900-1999", help="for example 1900-1999 or 1900,1907 (default: 1900-1999)")
+    seeds = "for example 1900-1999 or 1900,1907 (default: 1900-1999, with --views all 1900-1939)"
+    parser.add_argument("--seeds", help=seeds)
     video = "film the first episodes beside the teacher's: an .mp4, or a .gif below 1 MB"
     parser.add_argument("--video", type=Path, help=video)
     parser.add_argument("--window", action="store_true", help="watch the episodes in MuJoCo's viewer instead")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
-    views = "what differs from episode to episode: small, large, or a .toml file of ranges (default: none)"
+    beside = "film this student in the teacher's place: a student, or a run's folder"
+    parser.add_argument("--beside", type=Path, metavar="STUDENT", help=beside)
+    views = "what differs from episode to episode: small, large, or a .toml file of ranges (default: none); "
+    views += "all: a report of robustness, under each shift alone"
     parser.add_argument("--views", default="none", help=views)
+    plot = "plot of --views all, a .png, .pdf or .svg (default: robustness.png in the run's folder, or beside the file)"
+    parser.add_argument("--plot", type=Path, help=plot)
     parser.add_argument("--teacher", help="teacher to compare with, a file or a function (default: the task's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--num_workers", type=int, default=0, help="processes; 0: one for each core (default: 0)")
@@ -157,7 +165,24 @@ def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
         raise BadSetting(f"video {arguments.video}: a file name ending in .mp4 or .gif is needed")
     if arguments.window and (arguments.video or arguments.json):
         raise BadInput("--window shows episodes and neither films nor scores them: leave out --video and --json")
-    return parse_seeds(arguments.seeds)
+    if arguments.beside and not arguments.video:
+        raise BadInput("--beside is for films: give --video a file name, too")
+    every = arguments.views == "all"
+    if every and (arguments.window or arguments.video or arguments.stochastic):
+        raise BadInput(
+            "--views all scores mean actions and shows nothing: leave out --window, --video and --stochastic"
+        )
+    if arguments.plot is not None and not every:
+        raise BadInput("--plot is the plot of --views all")
+    if arguments.plot is not None and arguments.plot.suffix not in (".png", ".pdf", ".svg"):
+        raise BadSetting(f"plot {arguments.plot}: a file name ending in .png, .pdf or .svg is needed")
+    arguments.seeds = arguments.seeds or ("1900-1939" if every else "1900-1999")
+    seeds = parse_seeds(arguments.seeds)
+    if every and len(seeds) < 2:
+        raise BadSetting(
+            f"seeds {arguments.seeds}: --views all needs two or more, since it swaps frames between episodes"
+        )
+    return seeds
 
 
 def its_teacher(path: Path, card: dict[str, Any], task: "Task") -> str | Path | None:
@@ -191,7 +216,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from Common.Machine import resolve_device
     from Enviroment.Views import find_views
 
-    seeds, views = check_arguments(arguments), find_views(arguments.views)
+    seeds = check_arguments(arguments)
+    views = find_views("none" if arguments.views == "all" else arguments.views)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
     task = dataclasses.replace(task, views=views)
@@ -200,20 +226,73 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)
         return
+    if arguments.views == "all":
+        examine(arguments, policy, teacher, task, seeds, quality)
+        return
+    if arguments.beside:
+        other, others_card, others_task = open_policy(arguments.beside, device)
+        if others_task.name != task.name:
+            raise BadInput(f"--beside {arguments.beside}: a policy of {others_task.name}, not of {task.name}")
     if arguments.video:
         arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     recording = Recording() if arguments.video else None
-    how = {"render_quality": quality, "num_workers": arguments.num_workers, "recording": recording}
-    report, episodes = score(policy, teacher, task, seeds, deterministic=not arguments.stochastic, **how)
+    how = {"render_quality": quality, "num_workers": arguments.num_workers, "deterministic": not arguments.stochastic}
+    report, episodes = score(policy, teacher, task, seeds, recording=recording, **how)
     if recording is not None:
         alone = card.get("mode") == "teacher"
-        name = "teacher" if alone else "student"
-        write_video(arguments.video, task, seeds, recording, name=name, teacher=None if alone else teacher)
+        recordings = {"teacher" if alone else "student": recording}
+        if arguments.beside:
+            name, others_name = (file.name.removesuffix(".pt") for file in (arguments.checkpoint, arguments.beside))
+            others = record(other, others_card, task, seeds[:FILMED], not arguments.stochastic)
+            recordings = {name: recording, others_name if others_name != name else f"{name} #2": others}
+        shown = None if alone or arguments.beside else teacher
+        write_video(arguments.video, task, seeds, recordings, teacher=shown, episodes=FILMED)
     if arguments.json:
         views_shown = {"view_ranges": views.table()} if arguments.views != "none" else {}
         print(json.dumps({"seeds": arguments.seeds, **views_shown, **report, "episodes": episodes}, indent=2))
     else:
         print_scores(arguments, task, report, episodes)
+
+
+def record(
+    policy: "GaussianPolicy", card: dict[str, Any], task: "Task", seeds: Sequence[int], deterministic: bool
+) -> "Recording":
+    """Run a policy on some seeds, all at once, and return what it did."""
+    from Algorithm.Test_model import Recording, evaluate
+    from Enviroment.Utils import make_world
+
+    recording = Recording()
+    quality: Any = card["render"]["quality"] if policy.images else "fast"
+    with closing(make_world(task, len(seeds), 1, bool(policy.images), quality)) as world:
+        evaluate(policy, world, task, seeds, deterministic=deterministic, recording=recording)
+    return recording
+
+
+def examine(
+    arguments: argparse.Namespace,
+    policy: "GaussianPolicy",
+    teacher: "GaussianPolicy",
+    task: "Task",
+    seeds: Sequence[int],
+    render_quality: Any,
+) -> None:
+    """Make a policy's report of robustness: print it as a table or as JSON, and draw it."""
+    from Algorithm.Robustness import robustness
+    from Distillation.Reports.Robustness import NOTE, draw_robustness, robustness_table, verdict
+    from Distillation.Reports.Tables import markdown
+
+    file = arguments.checkpoint
+    beside = file / "robustness.png" if file.is_dir() else file.with_name(f"{file.stem}_robustness.png")
+    how = {"render_quality": render_quality, "num_workers": arguments.num_workers}
+    report = robustness(policy, teacher, task, seeds, **how)
+    plot = draw_robustness(report, arguments.plot or beside)
+    if arguments.json:
+        print(json.dumps({"seeds": arguments.seeds, **report}, indent=2))
+        return
+    print(f"{NOTE}. {len(seeds)} episodes each.\n\n{markdown(robustness_table(report))}\n")
+    if "camera_use" in report:
+        print(verdict(report))
+    print(f"plot {plot}")
 
 
 def print_scores(

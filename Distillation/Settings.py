@@ -98,6 +98,14 @@ class TestSettings(Settings):
     )
     episodes: int = setting(10, "test episodes on each of the two sets of seeds", at_least=1, at_most=100)
     final_episodes: int = setting(100, "OD episodes of the closing figures", at_least=1, at_most=100)
+    robustness_episodes: int = setting(
+        10,
+        "episodes under each shift in the closing report of robustness, fewer (2 at least) where they are longer than 100 "
+        "steps; 0: no report",
+        at_least=0,
+        at_most=100,
+        role="machine",
+    )
     video_every: int = setting(10_000, "updates between videos, 0: only at the end", at_least=0, role="machine")
 
 

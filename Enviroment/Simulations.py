@@ -117,6 +117,11 @@ class Simulations:
         """Begin or stop to render."""
         self._rendering = wanted
 
+    def show(self, views: Views) -> None:
+        """Draw the views of the episodes that begin from now on from these; the task has to have some."""
+        for env in self._envs.values():
+            env.show(views)
+
     def set_elapsed(self, steps: Sequence[int]) -> None:
         """Set how many steps of its time limit each of the N environments has used."""
         for i, env in self._envs.items():

@@ -17,6 +17,7 @@ from Enviroment.Renderer import Quality
 from Enviroment.Simulations import INFO, LAST, Simulations, pack
 from Enviroment.Snapshot import time_limit
 from Enviroment.Task import Task
+from Enviroment.Views import Views
 from Enviroment.Workers import SharedArrays, Workers
 from Enviroment.World import Step
 
@@ -128,6 +129,10 @@ class WorkerWorld:
         """Spread the ends of the running episodes evenly over the time limit."""
         limit, total = self.max_episode_steps, total or self.num_envs
         self._call("set_elapsed", [(first + i) * limit // total for i in range(self.num_envs)])
+
+    def show(self, views: Views) -> None:
+        """Draw the views of the episodes that begin from now on from these; the world's task has to have some."""
+        self._call("show", views)
 
     @contextlib.contextmanager
     def rendering(self, wanted: bool) -> Iterator[None]:

@@ -39,6 +39,10 @@ class Viewed(gym.Wrapper):
         self._scratch: mujoco.MjData | None = None
         self._begin(0)
 
+    def show(self, views: Views) -> None:
+        """Draw the views of the episodes that begin from now on from these."""
+        self._views = views
+
     def _begin(self, seed: int) -> None:
         self.view = View(self._views, seed, self._edge)
         self._sensor = np.random.default_rng((seed, len(STRENGTHS)))  # of noise and dropped frames

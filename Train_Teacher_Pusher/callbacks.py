@@ -148,7 +148,7 @@ class EvaluationCallback(BaseCallback):
         evaluate(teacher, self._world, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
         try:
-            write_video(video, self._task, seeds, recording, name="teacher")
+            write_video(video, self._task, seeds, {"teacher": recording})
         except NoGLBackend as error:
             print(f"no video of the best checkpoint: {error}")
         else:

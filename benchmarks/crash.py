@@ -5,7 +5,7 @@
 Runs of every method take turns. Each is killed (SIGKILL to the run, or to one of its workers) at a random moment of what
 an unbroken run takes, and continued with `--resume`, or begun again where nothing was saved yet, until it has finished.
 Then its metrics.csv must have the same rows, but for times, and its last weights must be the same, bit for bit; a
-dataset's files must be. Prints JSON; exit status 1 if anything differs or is left behind.
+dataset's files must be. With `--views small` all of them are under such views. Prints JSON; exit status 1 if anything differs or is left behind.
 """
 
 import argparse
@@ -144,17 +144,21 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(one, other, equal_nan=True) if isinstance(one, np.ndarray) else one == other
 
 
-def prepare(place: Path, names: Sequence[str]) -> dict[str, Scenario]:
-    """Make dataset and parent, and one unbroken run of each method."""
+def prepare(place: Path, names: Sequence[str], views: str) -> dict[str, Scenario]:
+    """Make dataset and parent, and one unbroken run of each method, all under some views."""
+
+    def words(line: str) -> list[str]:
+        return line.split() + ["--views", views] * ("--Dagger_phase" not in line)  # which inherits them
+
     shared = place / "shared"
     folder = shared / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "parent"
     needed = [DATASET] if {"BC_phase", "Dagger_phase"} & {*names} else []
     for line in needed + ([PARENT] if "Dagger_phase" in names else []):
-        if start(line.split(), shared, place / "shared.log").wait():
+        if start(words(line), shared, place / "shared.log").wait():
             sys.exit((place / "shared.log").read_text())
     scenarios = {}
     for name in names:
-        command = COMMANDS[name].split() + (["--folder_Dagger", str(folder)] if name == "Dagger_phase" else [])
+        command = words(COMMANDS[name]) + (["--folder_Dagger", str(folder)] if name == "Dagger_phase" else [])
         results = link(place / f"{name}_unbroken", shared)
         started = time.monotonic()
         if start(command, results, place / f"{name}.log").wait():
@@ -178,7 +182,8 @@ def spell(scenario: Scenario, results: Path, log: Path, moment: float, worker: b
     """
     command = list(scenario.command)
     if "--C_data" in command:
-        if (results / "Pusher" / "Teacher" / "dataset_10k").exists():  # it was killed when all was there
+        found = (results / "Pusher" / "Teacher").glob("dataset_10k*")
+        if any(path.suffix != ".partial" for path in found):  # it was killed when all was there
             return 0
     else:
         saved = any(results.rglob("last.pt"))
@@ -246,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--views", default="none", help="of all; for students of states, of physics as well")
     parser.add_argument("--methods", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     parser.add_argument("--keep", type=Path, help="write runs and logs there, and keep them")
     arguments = parser.parse_args()
@@ -254,7 +260,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        scenarios = prepare(place, arguments.methods)
+        scenarios = prepare(place, arguments.methods, arguments.views)
         crash(scenarios, place, arguments.kills, lambda line: print(line, file=sys.stderr, flush=True))
     left = sorted(name for name in os.listdir("/dev/shm") if name not in shared_memory and name.startswith(OURS))
     report = {

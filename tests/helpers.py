@@ -71,6 +71,7 @@ SMALL = {
     "test_every": 2,
     "episodes": 1,
     "final_episodes": 1,
+    "robustness_episodes": 0,
     "num_workers": 1,
     "minibatch_size": 8,
     "device": "cpu",

@@ -12,6 +12,7 @@ from jinja2 import Environment
 
 from Common.Files import write_text
 from Distillation.Reports.Curves import WHAT, draw, metric_names
+from Distillation.Reports.Robustness import NOTE, draw_robustness, robustness_table, verdict
 from Distillation.Reports.Runs import Run, group_runs
 from Distillation.Reports.Tables import LEARNING, learning, scores
 
@@ -25,12 +26,14 @@ def write_page(runs: Sequence[Run], path: Path) -> Path:
     for group in group_runs(runs):
         videos = (run.folder / "videos" / "final_OD.mp4" for run in group.runs)
         video = next((video for video in videos if video.is_file()), None) if len(experiments) < VIDEOS else None
-        experiments.append({"group": group, "video": video and _embed(video, "video/mp4")})
+        reports = (_robustness(run) for run in group.runs)
+        robustness = next(filter(None, reports), None)
+        experiments.append({"group": group, "video": video and _embed(video, "video/mp4"), "robustness": robustness})
     content = {"scores": scores(runs), "learning": learning(runs), "explained": LEARNING, "curves": _curves(runs)}
     content["title"] = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text())
-    write_text(path, template.render(content, experiments=experiments, json=partial(json.dumps, indent=2)))
+    write_text(path, template.render(content, note=NOTE, experiments=experiments, json=partial(json.dumps, indent=2)))
     return path
 
 
@@ -42,6 +45,20 @@ def _curves(runs: Sequence[Run]) -> dict[str, str]:
                 picture = draw(runs, Path(place) / what, what)
                 curves[TITLES[what]] = _embed(picture.with_suffix(".svg"), "image/svg+xml")
     return curves
+
+
+def _robustness(run: Run) -> dict[str, Any] | None:
+    """Return what the page shows of a run's report of robustness; None if there is none, or a damaged one."""
+    if run.robustness is None:
+        return None
+    try:
+        table = robustness_table(run.robustness)
+        said = verdict(run.robustness) if "camera_use" in run.robustness else ""
+        with tempfile.TemporaryDirectory() as place:
+            picture = draw_robustness(run.robustness, Path(place) / "robustness.svg")
+            return {"table": table, "said": said, "picture": _embed(picture, "image/svg+xml"), "run": run.folder.name}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _embed(path: Path, kind: str) -> str:

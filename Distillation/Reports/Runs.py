@@ -31,12 +31,14 @@ class Run:
         metrics: the columns of its `metrics.csv`, float [rows], NaN where a row does not have it; DAgger's updates and
             seconds include those of the cloning before it.
         closing: the closing figures of its `summary.json`, `[OD or ID][student, teacher or zero][figure]`; None before.
+        robustness: the report of robustness in there (see `Algorithm.Robustness.robustness`), unchecked; None without one.
     """
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, np.ndarray]
     closing: dict[str, dict[str, dict[str, float]]] | None = None
+    robustness: Any = None
 
     def series(self, *names: str) -> np.ndarray:
         """Return columns of the rows that have them all, float [names, rows]."""
@@ -77,6 +79,7 @@ def read_run(folder: Path) -> Run | None:
             columns[name] += spent
     except (OSError, ValueError, csv.Error, AttributeError, TypeError, KeyError):
         return None
+    figures: dict[str, Any] = {}
     try:
         figures = read_json(folder / "summary.json")
         closing = {
@@ -86,7 +89,11 @@ def read_run(folder: Path) -> Run | None:
         int(closing["OD"]["student"]["episodes"])
     except (ValueError, KeyError, TypeError, AttributeError):
         closing = None  # the run has not finished
-    run = Run(folder, config, columns, closing) if {"method", "mode"} <= config.keys() else None
+    run = (
+        Run(folder, config, columns, closing, figures.get("robustness"))
+        if {"method", "mode"} <= config.keys()
+        else None
+    )
     return run if run and np.isfinite(run.last("test/OD/return")) else None
 
 

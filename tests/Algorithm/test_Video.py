@@ -14,8 +14,8 @@ def test_a_video_shows_student_frames_and_teacher(env_and_recording, tmp_path):
 
     task, _, recording = env_and_recording
     alone, beside = tmp_path / "alone.mp4", tmp_path / "deep" / "beside.mp4"
-    write_video(alone, task, [1900, 1901], recording)
-    write_video(beside, task, [1900, 1901], recording, teacher=get_Teacher_model(), first=1)
+    write_video(alone, task, [1900, 1901], {"student": recording})
+    write_video(beside, task, [1900, 1901], {"student": recording}, teacher=get_Teacher_model(), first=1)
     with imageio.get_reader(alone) as one, imageio.get_reader(beside) as two:
         assert one.count_frames() == 16
         assert two.count_frames() == 8
@@ -27,7 +27,7 @@ def test_a_video_shows_student_frames_and_teacher(env_and_recording, tmp_path):
 def test_a_gif_is_small_and_moves(env_and_recording, tmp_path):
     task, _, recording = env_and_recording
     path = tmp_path / "student.gif"
-    write_video(path, task, [1900, 1901], recording, teacher=get_Teacher_model())
+    write_video(path, task, [1900, 1901], {"student": recording}, teacher=get_Teacher_model())
     assert path.stat().st_size < GIF_BYTES
     with Image.open(path) as gif:
         assert gif.n_frames == 8
@@ -43,5 +43,5 @@ def test_a_film_of_nothing_is_refused_and_leaves_nothing(env_and_recording, tmp_
     task, _, recording = env_and_recording
     for empty, first in ((Recording(), 0), (recording, 2)):
         with pytest.raises(ValueError, match="nothing was recorded"):
-            write_video(tmp_path / "none.gif", task, [1900, 1901], empty, first=first)
+            write_video(tmp_path / "none.gif", task, [1900, 1901], {"student": empty}, first=first)
     assert not list(tmp_path.iterdir())

@@ -136,7 +136,7 @@ def test_a_frame_from_another_pose_leaves_the_camera_where_it_was(task):
     before = renderer.frame(env.model, env.data).copy()
     nearer = View(Views(camera_distance=0.3), 0, edge=True)
     moved = renderer.frame(env.model, env.data, view=nearer).copy()
-    assert (moved[-1] > before[-1]).all()
+    assert (moved[-1] != before[-1]).all()
     np.testing.assert_array_equal(renderer.frame(env.model, env.data), before)
     renderer.close(), env.close()
 

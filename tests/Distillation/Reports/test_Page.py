@@ -20,7 +20,7 @@ def test_the_page_works_in_a_browser(tmp_path, env_and_recording):
     task, _, recording = env_and_recording
     for k in range(2):
         run = write_run(tmp_path / "runs" / f"a<{k}>", run_index=k)
-        write_video(run / "videos" / "final_OD.mp4", task, [1900, 1901], recording, episodes=1)
+        write_video(run / "videos" / "final_OD.mp4", task, [1900, 1901], {"student": recording}, episodes=1)
     page = write_page(find_runs([tmp_path / "runs"]), tmp_path / "page.html")
     content = page.read_text()
     assert "http" not in content.replace("http-equiv", "")  # nothing comes from elsewhere
