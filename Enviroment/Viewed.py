@@ -76,7 +76,7 @@ class Viewed(gym.Wrapper):
             true = self._true.setdefault(camera, deque(maxlen=view.delayed_frames + 1))
             true.append(frame.copy())
             frame[...] = true[0]
-        gain, offset = (1.0, 0.0) if depth else (view.contrast, 128 * (1 - view.contrast) + view.brightness)
+        gain, offset = (1.0, 0.0) if depth else (view.contrast, view.brightness)
         if view.noise or gain != 1 or offset:
             self._alter(frame, gain, offset)
         if view.dropped:
@@ -85,11 +85,11 @@ class Viewed(gym.Wrapper):
             self._delivered[camera] = frame.copy()
 
     def _alter(self, frame: np.ndarray, gain: float, offset: float) -> None:
-        seen, noise = frame.reshape(-1, frame.shape[-1]), None
+        """Add contrast, brightness and noise: OpenCV does so in one pass over the pixels."""
+        other = seen = frame.reshape(-1, frame.shape[-1])
         if self.view.noise:
-            start = self._sensor.integers(_NORMALS)
-            noise = _normals(frame.size)[start : start + frame.size].reshape(seen.shape)
-        other = seen if noise is None else noise
+            start = int(self._sensor.random() * _NORMALS)
+            other = _normals(frame.size)[start : start + frame.size].reshape(seen.shape)
         frame[...] = cv2.addWeighted(seen, gain, other, self.view.noise, offset, dtype=cv2.CV_8U).reshape(frame.shape)
 
     def _model(self) -> mujoco.MjModel:
