@@ -101,11 +101,11 @@ class View:
         self._patterns: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self.offset = self.draw("camera_position", 3, direction=True)  # metres [3]
         self.turn = self.draw("camera_angle", 2, direction=True)  # degrees [2]: azimuth, elevation
-        self.zoom = 1 + self.draw("camera_distance", 1)[0]
+        self.zoom = 1 + float(self.draw("camera_distance", 1)[0])
         self.light = (1 + self.draw("light", 1)) * (1 + self.draw("light_colour", 3))  # factor of each colour [3]
         self.light_turn = np.radians(self.draw("light_direction", 2, direction=True))  # about x and y [2]
-        self.brightness = self.draw("brightness", 1)[0]
-        self.contrast = 1 + self.draw("contrast", 1)[0]
+        self.contrast = 1 + float(self.draw("contrast", 1)[0])
+        self.brightness = float(self.draw("brightness", 1)[0]) + 128 * (1 - self.contrast)  # of black
         self.noise = self._share("noise")
         self.dropped = self._share("dropped_frames")
         self.delayed_frames = self._count("delayed_frames")
@@ -145,7 +145,7 @@ class View:
                 lookat=tuple(map(float, np.add(camera.lookat, self.offset))),
                 azimuth=camera.azimuth + float(self.turn[0]),
                 elevation=camera.elevation + float(self.turn[1]),
-                distance=camera.distance * float(self.zoom),
+                distance=camera.distance * self.zoom,
             )
         return self._poses[camera]
 

@@ -74,6 +74,7 @@ def test_cloning_then_dagger_under_views_of_a_file_both_cut_and_resumed(mine, tm
     folder = phases / "Phase_Two" / f"{parent.name}_alpha0_classic"
     config = json.loads((folder / "config.json").read_text())
     assert (config["views"], config["view_ranges"]["mass"]) == (str(mine), 0.1)
+    assert ", views mine," in config["label"]
     again = flags("Dagger_phase", settings, run_name="again")
     pusher_cut_at(tmp_path, 2, *again)
     resumed = pusher(*again, "--resume")
