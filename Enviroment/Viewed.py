@@ -13,9 +13,9 @@ import numpy as np
 from Enviroment.Snapshot import arrays, simulation
 from Enviroment.Views import STRENGTHS, View, Views
 
-_LIGHTS = [
-    *(f"{whose}{part}" for whose in ("light_", "vis.headlight.") for part in ("ambient", "diffuse", "specular")),
-]
+_PARTS = ("ambient", "diffuse", "specular")
+_HEADLIGHT = tuple(f"vis.headlight.{part}" for part in _PARTS)
+_LIGHTS = (*(f"light_{part}" for part in _PARTS), *_HEADLIGHT)
 _CAMERAS = ("cam_pos", "cam_pos0", "cam_poscom0", "cam_quat", "cam_mat0", "cam_fovy", "cam_intrinsic")
 _COLOURS = ("geom_rgba", "site_rgba", "mat_rgba")
 _PHYSICS = ("body_mass", "body_inertia", "geom_friction", "dof_damping", "dof_dampingpoly")
@@ -101,9 +101,8 @@ class Viewed(gym.Wrapper):
 
     def _put(self, values: dict[str, Any]) -> None:
         """Set arrays of the model by name."""
-        model = self._model() if values else None
         for name, value in values.items():
-            operator.attrgetter(name)(model)[...] = value
+            operator.attrgetter(name)(self._model())[...] = value
 
     def _shift(self) -> None:
         """Shift the model, which has the environment's own values, by the episode's view."""
@@ -131,7 +130,7 @@ class Viewed(gym.Wrapper):
             "seeds": self._seeds.bit_generator.state,
             "sensor": self._sensor.bit_generator.state,
             "own": self._own,
-            "headlight": {name: operator.attrgetter(name)(self._model()) for name in _LIGHTS[3:]},
+            "headlight": {name: operator.attrgetter(name)(self._model()) for name in _HEADLIGHT},
             "actions": list(self._actions),
             "true": {camera: list(frames) for camera, frames in self._true.items()},
             "delivered": self._delivered,

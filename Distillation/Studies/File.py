@@ -18,8 +18,7 @@ from Common.Errors import BadFile, BadInput
 from Common.Files import ROOT, plain, read_json
 from Distillation.Pusher import parse
 from Distillation.Reports.Labels import complete
-from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder
-from Enviroment.Tasks import find_task
+from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder, task_of
 
 # Settings that the runner chooses, and that a released config.json lacks.
 PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
@@ -198,7 +197,7 @@ def _run(
     command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
     with contextlib.chdir(ROOT):  # where the run will look for its task
         job, _ = parse(command, _Parser)
-        task = find_task(job.world.task)
+        task = task_of(job)
         teacher = ROOT / teacher_source(job.place.teacher, task)
         if not teacher.is_file():
             raise BadInput(f"no teacher in {teacher}")
