@@ -115,6 +115,12 @@ def seed_sets(settings: TestSettings, closing: bool = False) -> dict[str, range]
     return {"ID": range(known, known + settings.episodes), "OD": range(unseen, unseen + number)}
 
 
+def examined_seeds(episodes: int, max_episode_steps: int) -> range:
+    """Return the seeds of the closing report of robustness: fewer where episodes are long, but two, to swap their frames."""
+    number = min(episodes, episodes * EXAMINED_STEPS // max_episode_steps)
+    return range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, number))
+
+
 class Session:
     """A run under way: its environments, student, trainer and logger; `open_things` closes environments and logger."""
 
@@ -249,9 +255,7 @@ class Session:
         To save time, of the shifts of pictures it has those alone that the views small and large vary, or the run's own.
         """
         assert isinstance(self.logger, RunLogger)
-        steps = EXAMINED_STEPS * self.job.test.robustness_episodes
-        episodes = min(self.job.test.robustness_episodes, steps // self.test_world.max_episode_steps)
-        seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + max(2, episodes))
+        seeds = examined_seeds(self.job.test.robustness_episodes, self.test_world.max_episode_steps)
         own = self.task.views.table() if self.job.student.mode != "State" else PHYSICS
         kinds = dict.fromkeys((*TRAINED, *own))
         report = robustness(
