@@ -77,12 +77,10 @@ def unchecked(task: "Task", reference: str | None) -> str:
     path = RESULTS / task.name / "Teacher" / CHECK.format(task.selection)
     if path.is_file() and read_json(path).get("of") == identity(task, reference):
         return ""
-    given = f" --teacher {reference}" if reference else ""
-    given += f" --cameras {' '.join(task.chosen)}" if task.chosen else ""
-    given += f" --frames {task.frames}" if task.frames != "own" else ""
+    given = f"--teacher {reference} " if reference else ""
     return (
         f"warning: {task.name} was never checked with this camera and teacher; in two minutes "
-        f"Distillation/Check.py --task {task.reference}{given} tells whether it can work"
+        f"Distillation/Check.py --task {task.reference} {given}{task.flags}tells whether it can work"
     )
 
 

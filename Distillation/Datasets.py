@@ -91,7 +91,9 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
-    folder = find_dataset(wanted, samples, vars(job.noise) | {VIEW_RANGES: task.views.table() or None})
+    views = {VIEW_RANGES: task.views.table() or None}
+    seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
+    folder = find_dataset(wanted, samples, vars(job.noise) | views | seen)
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
@@ -99,7 +101,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])
-        flags += "" if job.world.views == "none" else f"--views {job.world.views} "
+        flags += task.flags + ("" if job.world.views == "none" else f"--views {job.world.views} ")
         raise BadInput(
             f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
             "--collect does so by itself"

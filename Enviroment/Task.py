@@ -165,6 +165,12 @@ class Task:
         """What names of files add for cameras or frames other than the task's own, such as `_side_wrist_rgb`."""
         return "".join(f"_{part}" for part in (*self.chosen, self.frames) if part != "own")
 
+    @property
+    def flags(self) -> str:
+        """The same as flags of a command line, each word followed by a space."""
+        cameras = f"--cameras {' '.join(self.chosen)} " if self.chosen else ""
+        return cameras + (f"--frames {self.frames} " if self.frames != "own" else "")
+
     def rendering(self, quality: str) -> dict[str, Any]:
         """Return everything that decides what a student sees, as plain values."""
         cameras: dict[str, Any] = {name: camera.description() for name, camera in self.seen.items()}

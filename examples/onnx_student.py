@@ -24,6 +24,8 @@ if not eyes:
     sys.exit(
         f"{sys.argv[1]} sees no frames: give it entries {card['inputs']['state']['state_entries']} of the observation"
     )
+if any({"name", "follow"} & spec["camera"].keys() for spec in eyes.values()):
+    sys.exit(f"{sys.argv[1]} sees by a camera that may move: Enviroment/Renderer.py draws the floor below it")
 env = gymnasium.make(card["env_id"])
 simulation: Any = env.unwrapped
 for name, value in card["render"]["vis_quality"].items():
@@ -34,12 +36,9 @@ renderers = {name: mujoco.Renderer(simulation.model, *spec["camera"]["size"]) fo
 def frame(name: str) -> np.ndarray:
     """Draw the scene as the student knows it from one of its cameras."""
     view, renderer = eyes[name]["camera"], renderers[name]
-    camera: Any = view.get("name") or mujoco.MjvCamera()
-    if "name" not in view:
-        camera.lookat, camera.distance = view["lookat"], view["distance"]
-        camera.azimuth, camera.elevation = view["azimuth"], view["elevation"]
-        if "follow" in view:
-            camera.lookat[:2] += simulation.data.body(view["follow"]).xpos[:2]
+    camera = mujoco.MjvCamera()
+    camera.lookat, camera.distance = view["lookat"], view["distance"]
+    camera.azimuth, camera.elevation = view["azimuth"], view["elevation"]
     renderer.scene.flags[card["render"]["flags_off"]] = 0
     renderer.update_scene(simulation.data, camera)
     for eye in renderer.scene.camera:  # only the crop is drawn
