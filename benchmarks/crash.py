@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("pym-", "psm_", "sem.mp-")  # how Python's multiprocessing names what it puts in shared memory
 COMMON = "--num_workers 2 --device cpu"
 RUN = f"{COMMON} --wandb_mode disabled --episodes 1 --final_episodes 1 --video_every 0 --checkpoint_every 0.3"
+RUN += " --robustness_episodes 0"
 ONLINE = f"{RUN} --num_envs 4 --rollout_steps 16 --minibatch_size 32"
 PARENT = (
     f"--BC_phase {RUN} --mode State --dataset 5k --alpha 0.6 --loss_type KL --optimization_steps 400 --run_name parent"

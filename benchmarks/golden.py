@@ -113,6 +113,7 @@ def outcome(place: Path) -> dict[str, Any]:
             weights[name] = _hash(tensors[key].numpy() for key in sorted(tensors))
         summary = json.loads((file.parent / "summary.json").read_text())
         summary.pop("training_seconds")
+        summary.pop("robustness", None)  # older versions have none
         found[str(file.parent.relative_to(place))] = {"metrics": table, "weights": weights, "summary": summary}
     for file in sorted(place.rglob("dataset_*/*.npy")):
         found[str(file.relative_to(place))] = _hash([np.load(file, allow_pickle=False)])

@@ -21,6 +21,7 @@ from common import machine
 from crash import ROOT
 
 COMMON = "--mode ImpaalaMid --wandb_mode disabled --device cpu --episodes 1 --final_episodes 1 --video_every 0 --quiet"
+COMMON += " --robustness_episodes 0"
 COMMANDS = {
     "PPD": f"--PPD {COMMON} --test_every 100000",
     "BC, batches of 64": f"--BC_phase {COMMON} --dataset 5k --test_every 100000",

@@ -98,7 +98,15 @@ def test_a_teacher_of_another_task_is_refused():
 
 def test_a_student_learns_from_a_function(planner, tmp_path):
     tiny = {"task": "Reacher", "teacher": f"{planner}:steer", "mode": "State", "optimization_steps": 4, "episodes": 1}
-    tiny |= {"final_episodes": 1, "num_envs": 2, "rollout_steps": 8, "minibatch_size": 8, "epochs": 1, "num_workers": 1}
+    tiny |= {
+        "final_episodes": 1,
+        "robustness_episodes": 0,
+        "num_envs": 2,
+        "rollout_steps": 8,
+        "minibatch_size": 8,
+        "epochs": 1,
+        "num_workers": 1,
+    }
     run = pusher(*flags("PPD", tiny, device="cpu", wandb_mode="disabled", results_dir=tmp_path))
     assert run.returncode == 0, run.stderr
     student = tmp_path / "Reacher" / "PPD" / "lambda5_State_run0"

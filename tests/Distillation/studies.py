@@ -22,6 +22,7 @@ optimization_steps = 200
 test_every = 100
 episodes = 1
 final_episodes = 1
+robustness_episodes = 0
 loss_type = "KL"
 num_workers = 1
 

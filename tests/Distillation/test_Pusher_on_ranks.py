@@ -19,6 +19,7 @@ STATE = {
     "test_every": 1000,
     "episodes": 1,
     "final_episodes": 1,
+    "robustness_episodes": 0,
     "video_every": 0,
     "device": "cpu",
     "wandb_mode": "disabled",

@@ -33,6 +33,7 @@ device = "cpu"
 optimization_steps = 4
 episodes = 1
 final_episodes = 1
+robustness_episodes = 0
 num_envs = 2
 rollout_steps = 8
 minibatch_size = 8

@@ -50,20 +50,22 @@ def test_long_episodes_are_fewer():
 
 
 def test_play_prints_draws_and_writes_a_report(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(robustness.__kwdefaults__, "kinds", ("noise", "mass"))
+    monkeypatch.setitem(robustness.__kwdefaults__, "kinds", ("noise",))
     folder = finished[0] / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0"
     plot = tmp_path / "deep" / "plot.pdf"
     words = [str(folder), "--views", "all", "--seeds", "1900-1901", "--device", "cpu", "--num_workers", "1"]
     Play.main([*words, "--plot", str(plot)])
     printed = capsys.readouterr().out
     assert plot.read_bytes().startswith(b"%PDF")
-    for row in ("| noise* ", "5, 10, 15 gray levels", "| mass ", "10, 20, 40 %", "| frames blanked ", "its camera"):
+    for row in ("| noise* ", "5, 10, 15 gray levels", "| frames blanked ", "| mean of those with * ", "its camera"):
         assert row in printed
     student = tmp_path / "student.pt"
     student.symlink_to(folder / "checkpoints" / "last.pt")
+    monkeypatch.setitem(robustness.__kwdefaults__, "kinds", ())
     Play.main([str(student), *words[1:], "--json"])
     report = json.loads(capsys.readouterr().out)
-    assert f"{report['shifts']['noise']['large']['normalized_return']:.3f}" in printed
+    assert report["episodes"] == 2
+    assert f"{report['clean']['normalized_return']:.3f}" in printed
     assert (tmp_path / "student_robustness.png").is_file()
 
 
