@@ -136,15 +136,17 @@ class FrameRenderer:
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
+        self._aimed: Camera | None = None  # whose pose `_camera` has
         self._pixels = np.empty((rows, columns, 3), np.uint8)
         self._depths = np.empty((rows, columns), np.float32)
 
     def _aim(self, camera: Camera, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
         """Point the camera, and return the position of the body that it moves with, if there is one."""
         body = 0
-        self._camera.lookat[:] = camera.lookat
-        for name in ("distance", "azimuth", "elevation"):
-            setattr(self._camera, name, getattr(camera, name))
+        if camera is not self._aimed:
+            self._aimed, self._camera.lookat[:] = camera, camera.lookat
+            for name in ("distance", "azimuth", "elevation"):
+                setattr(self._camera, name, getattr(camera, name))
         if camera.name:
             self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
             self._camera.fixedcamid = model.camera(camera.name).id

@@ -104,3 +104,8 @@ def test_augmentation():
     assert augment(gray, still, 500, 0).float().min() == 0
     # What stands still stays where the model subtracts it.
     assert torch.equal(augment(frames, frames[0, 0].float(), 0, 3), frames)
+    torch.manual_seed(1)
+    shifted = augment(frames, empty, 0, 3)
+    torch.manual_seed(1)
+    coloured = augment(frames[:, :, None].repeat(1, 1, 3, 1, 1), torch.zeros(3, 32, 48), 0, 3)
+    assert torch.equal(coloured, shifted[:, :, None].repeat(1, 1, 3, 1, 1))  # all channels move together
