@@ -19,7 +19,8 @@ from Algorithm.Utils import Priorities, Samples
 from Common import Parallel
 from Common.Errors import BadFile
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
+from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Distributions import Gaussian
 from Models.Memory import Observation
 
 UPDATES_PER_STEP = 100  # and for each row of metrics

@@ -18,7 +18,8 @@ from Algorithm.seeds import DATASET_FIRST_SEED
 from Common import Parallel
 from Common.Files import plain
 from Enviroment.World import World
-from Models.Base_Model import CorrelatedNoise, Gaussian, GaussianPolicy
+from Models.Base_Model import GaussianPolicy
+from Models.Distributions import CorrelatedNoise, Gaussian
 from Models.Memory import Observation
 
 Act = Callable[[Observation, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]

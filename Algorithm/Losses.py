@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, Gaussian
+from Models.Distributions import LOG_STD_MAX, LOG_STD_MIN, Gaussian
 
 
 @dataclass(frozen=True)

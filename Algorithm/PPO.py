@@ -13,7 +13,8 @@ from Algorithm.Losses import Loss, action_accuracy, gae, ppo_policy_loss, value_
 from Algorithm.Rollout import GuidedMinibatch, Minibatch, ReturnNormalizer, Rollout
 from Common import Parallel
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
+from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Distributions import Gaussian
 
 Batch = TypeVar("Batch", bound=Minibatch)
 

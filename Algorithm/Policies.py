@@ -21,7 +21,8 @@ from Enviroment.Renderer import QUALITIES
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_world
 from Enviroment.World import World
-from Models.Base_Model import CONSTANT_DEVIATION, Gaussian, GaussianPolicy, Observation, Policy
+from Models.Base_Model import CONSTANT_DEVIATION, GaussianPolicy, Observation, Policy
+from Models.Distributions import Gaussian
 from Models.Model_Pusher import StateStatistics, Teacher, build_policy, get_Teacher_model
 
 

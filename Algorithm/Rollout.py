@@ -9,7 +9,8 @@ import torch
 from Common import Parallel
 from Common.Machine import allocating
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, Gaussian, GaussianPolicy
+from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Distributions import Gaussian
 from Models.Memory import Observation, is_image
 
 

@@ -13,7 +13,8 @@ from Algorithm.PPO import GuidedPPO
 from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic, CorrelatedNoise, Gaussian, GaussianPolicy
+from Models.Base_Model import ActorCritic, GaussianPolicy
+from Models.Distributions import CorrelatedNoise, Gaussian
 
 
 class StudentDistillation(GuidedPPO):

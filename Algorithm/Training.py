@@ -21,7 +21,8 @@ from Common import Parallel
 from Common.Errors import BadFile, Diverged, NonFinite, OutOfMemory, Stopped, brief
 from Common.Machine import keep_freed_memory
 from Common.Settings import differences
-from Models.Base_Model import LOG_STD_MIN, ActorCritic
+from Models.Base_Model import ActorCritic
+from Models.Distributions import LOG_STD_MIN
 from Models.Model_Pusher import named_policy, save_student
 
 EARLY_TEST_EVERY = 1_000

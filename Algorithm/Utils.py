@@ -9,7 +9,8 @@ import torch
 
 from Algorithm.Dataset import Arrays, episode_ages, field
 from Common.Machine import allocating
-from Models.Base_Model import ActorCritic, Gaussian
+from Models.Base_Model import ActorCritic
+from Models.Distributions import Gaussian
 from Models.Memory import Observation
 
 

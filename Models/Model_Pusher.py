@@ -12,7 +12,8 @@ from torch import nn
 
 from Common.Errors import BadFile, brief
 from Common.Files import RESULTS, load_tensors, save_tensors
-from Models.Base_Model import POLICIES, ActorCritic, Gaussian, GaussianPolicy, Observation, plain_arguments
+from Models.Base_Model import POLICIES, ActorCritic, GaussianPolicy, Observation, plain_arguments
+from Models.Distributions import Gaussian
 from Models.Memory import is_image
 
 FILTERS: dict[str, tuple[int, ...]] = {

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from Algorithm.Checkpoint import Checkpoint
 from Distillation import Experiment
 from Distillation.Utils import JOBS
-from Models.Base_Model import SquashedGaussian
+from Models.Distributions import SquashedGaussian
 from Models.Model_Pusher import Teacher, make_student
 from tests import warm
 

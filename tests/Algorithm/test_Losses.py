@@ -18,7 +18,7 @@ from Algorithm.Losses import (
     ppo_policy_loss,
     value_loss,
 )
-from Models.Base_Model import FAMILIES, ClippedGaussian, SquashedGaussian
+from Models.Distributions import FAMILIES, ClippedGaussian, SquashedGaussian
 from tests.helpers import SCALE, SHIFT, gaussian
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from Algorithm.Test_model import Recording
-from Algorithm.Video import GIF_BYTES, write_video
+from Algorithm.Video import GIF_BYTES, STRIP, draw_stacks, write_video
 from Models.Model_Pusher import get_Teacher_model
 
 
@@ -37,6 +37,16 @@ def test_a_gif_is_small_and_moves(env_and_recording, tmp_path):
         assert np.abs(np.asarray(gif.convert("RGB")) - first).max() > 50
         reds = (first[:, :, 0] > 200) & (first[:, :, 1] < 120)
         assert reds.sum() > 50  # the goal keeps its colour
+
+
+def test_stacks_of_several_cameras_are_side_by_side_and_those_in_colour_are_coloured():
+    red = np.zeros((2, 3, 20, 20), np.uint8)
+    red[:, 0] = 200
+    picture = draw_stacks({"top": np.full((2, 10, 20), 90, np.uint8), "side": red}, 401)
+    assert picture.shape == (STRIP + 100, 401, 3)
+    assert picture[STRIP + 10, 10].tolist() == [90, 90, 90]
+    assert picture[STRIP + 60, 10].tolist() == [0, 0, 0]  # it is lower than the other
+    assert picture[STRIP + 60, 210].tolist() == [200, 0, 0]
 
 
 def test_a_film_of_nothing_is_refused_and_leaves_nothing(env_and_recording, tmp_path):

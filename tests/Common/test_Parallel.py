@@ -7,7 +7,7 @@ import torch
 
 from Algorithm.Rollout import GuidedMinibatch
 from Common import Parallel
-from Models.Base_Model import SquashedGaussian
+from Models.Distributions import SquashedGaussian
 from tests.Common.ranks import CONFIGS, build
 from tests.helpers import ROOT, TORCHRUN
 

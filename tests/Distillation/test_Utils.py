@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from Common.Errors import BadSetting
 from Distillation.Pusher import parse
 from Distillation.Utils import JOBS
 from tests.helpers import ROOT
@@ -32,6 +33,18 @@ def test_no_two_groups_of_a_method_share_a_setting():
     for job in JOBS.values():
         names = [field.name for group in job.groups().values() for field in dataclasses.fields(group)]
         assert sorted(names) == sorted(set(names))
+
+
+def test_cameras_are_a_list_of_texts_and_what_is_usual_is_no_choice():
+    words = ["--PPD", "--mode", "ImpaalaSmall", "--cameras"]
+    job, _ = parse([*words, "wrist", "Frame", "--frames", "depth"])
+    assert (job.world.cameras, job.world.frames) == (("Frame", "wrist"), "depth")
+    assert job.default_name == "lambda5_ImpaalaSmall_run0_Frame_wrist_depth"
+    usual, _ = parse([*words, "Frame", "--frames", "gray"])
+    assert usual == parse(words[:3])[0]
+    for wrong in ("side", ["side"], (1,)):
+        with pytest.raises(BadSetting, match=r"cameras.*a list of texts is needed"):
+            dataclasses.replace(job.world, cameras=wrong).check()
 
 
 def test_the_readme_names_every_flag():

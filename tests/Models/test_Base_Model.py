@@ -9,7 +9,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from Models.Base_Model import FAMILIES, ClippedGaussian, CorrelatedNoise
+from Models.Distributions import FAMILIES, ClippedGaussian, CorrelatedNoise
 from tests.helpers import SCALE, SHIFT, gaussian
 
 

@@ -12,7 +12,7 @@ from Algorithm.Checkpoint import Checkpoint
 from Algorithm.Policies import load_policy
 from Common.Errors import BadFile
 from Common.Files import RESULTS, load_tensors
-from Models.Base_Model import LOG_STD_MAX, LOG_STD_MIN, ClippedGaussian
+from Models.Distributions import LOG_STD_MAX, LOG_STD_MIN, ClippedGaussian
 from Models.Model_Pusher import (
     FILTERS,
     SHIPPED_TEACHER,
