@@ -81,8 +81,10 @@ ONLINE = {**SMALL, "num_envs": 2, "rollout_steps": 8, "epochs": 1}
 
 
 def flags(method, settings, **changes):
-    settings = settings | changes
-    return [f"--{method}", *(str(word) for name, value in settings.items() for word in (f"--{name}", value))]
+    words = [f"--{method}"]
+    for name, value in (settings | changes).items():
+        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words
 
 
 TINY = flags("PPD", ONLINE)

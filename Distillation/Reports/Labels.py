@@ -21,6 +21,7 @@ UNTERMED = UNNAMED | {"task", "mode", "mode_alpha"}  # settings that are no term
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
 TERMS |= dict.fromkeys(("dataset", "loss_type", "sampling"), "")  # the value says it
 DEFAULT_TASK = WorldSettings().task
+OLDER = {"random_shift": "shift", "frame_noise": "noise"}  # settings of older runs, which are terms of `augment` today
 RESOLVED = {"precision": "bf16"}  # what a default becomes, on hardware that has it
 
 
@@ -31,8 +32,10 @@ def _defaults(method: str) -> dict[str, Any]:
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's `config.json` with its method's defaults for settings that did not exist when it was written."""
-    return {**_defaults(config.get("method", "")), **config}
+    """Return a run's `config.json` with today's settings: defaults for those that did not exist when it was written."""
+    kept = {key: value for key, value in config.items() if key not in OLDER}
+    augment = [f"{OLDER[key]}={config[key]:g}" for key in OLDER if config.get(key)]
+    return {**_defaults(config.get("method", "")), **({"augment": augment} if augment else {}), **kept}
 
 
 def identity(config: Mapping[str, Any]) -> str:

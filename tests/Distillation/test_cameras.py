@@ -62,7 +62,7 @@ def test_depth_of_two_cameras_from_the_dataset_to_dagger(tmp_path):
     assert "no dataset_5k in" in outcome(main, cloning)[1]  # that one is of other cameras
     errors = outcome(main, [*cloning, "--cameras", "side"])[1]
     assert "--num_data 5000 --cameras side collects it" in errors
-    run(*cloning, "--random_shift", 2, *cameras)
+    run(*cloning, "--augment", "shift=2", *cameras)
     parent = tmp_path / "Pusher" / "OurAlgorithm1_KL" / "Phase_One" / "parent"
     run(
         *flags("Dagger_phase", places, folder_Dagger=parent, optimization_steps=4, test_every=2, episodes=1),
