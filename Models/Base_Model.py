@@ -104,7 +104,7 @@ class GaussianPolicy(nn.Module):
         return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()
 
 
-class Eye(nn.Module):
+class Encoder(nn.Module):
     """Maps the stacks of one camera to features: an Impoola backbone over what differs from the camera's background.
 
     Args:
@@ -182,12 +182,12 @@ class ActorCritic(GaussianPolicy):
 
         cameras = cameras or {}
         self.images = tuple(cameras)
-        eyes = [Eye(shape, filters, grid) for shape in cameras.values()]
-        self.eyes: Any = nn.ModuleList(eyes)
+        encoders = [Encoder(shape, filters, grid) for shape in cameras.values()]
+        self.encoders: Any = nn.ModuleList(encoders)
         features = len(vector_mean)
         if cameras:
             self.stack = FrameStack(next(iter(cameras.values()))[0], stride)
-            seen = sum(eye.backbone.out_features for eye in eyes)
+            seen = sum(encoder.backbone.out_features for encoder in encoders)
             if vector is not None:
                 self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
             features = seen if vector is None else seen + lift
@@ -220,7 +220,7 @@ class ActorCritic(GaussianPolicy):
 
     def background(self, image: str) -> torch.Tensor:
         """Return what is subtracted from an image's frames, float32 of a frame's shape."""
-        return self.eyes[self.images.index(image)].background
+        return self.encoders[self.images.index(image)].background
 
     def learn_background(self, image: str, frames: np.ndarray) -> None:
         """Take the still parts out of a backbone's input for good, if the student has them; call it once, before training.
@@ -234,7 +234,7 @@ class ActorCritic(GaussianPolicy):
 
     def features(self, obs: Observation) -> torch.Tensor:
         """Return the input of both heads, float32 [B, features]; one pass through each backbone."""
-        parts = [eye(obs[image], self.precision) for image, eye in zip(self.images, self.eyes)]
+        parts = [encoder(obs[image], self.precision) for image, encoder in zip(self.images, self.encoders)]
         if self._vector is not None:
             vector = (obs[self._vector] - self.vector_mean) / self.vector_std
             parts.append(self.lift(vector) if parts else vector)

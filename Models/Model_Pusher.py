@@ -162,7 +162,7 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
     shape, image = arguments.pop("frame_shape"), arguments.pop("image", "Frame")
     arguments["cameras"] = {} if shape is None else {image: shape}
     weights = {
-        f"eyes.0.{name}" if name.startswith(("backbone.", "background")) else name: weight
+        f"encoders.0.{name}" if name.startswith(("backbone.", "background")) else name: weight
         for name, weight in content["weights"].items()
     }
     return content | {"arguments": arguments, "weights": weights}

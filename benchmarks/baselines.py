@@ -59,7 +59,7 @@ class DefaultStudent(ActorCritic):
         if not self.images:
             return vector
         (image,) = self.images
-        seen = self.eyes[0].backbone((obs[image].float() - self.background(image)) / 64)
+        seen = self.encoders[0].backbone((obs[image].float() - self.background(image)) / 64)
         return torch.cat([seen, self.lift(vector)], dim=1)
 
 
@@ -248,7 +248,7 @@ def _sb3_features(student: ActorCritic) -> type:
     """Return a student's backbone and lift as Stable-Baselines3 wants them."""
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-    backbone = student.eyes[0].backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    backbone = student.encoders[0].backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     class Features(BaseFeaturesExtractor):
         def __init__(self, space: gym.spaces.Dict):

@@ -25,7 +25,7 @@ def test_an_update_changes_the_student_and_not_the_teacher(env, task, statistics
     assert all(torch.equal(value, teacher_before[key]) for key, value in teacher.state_dict().items())
     changed = [not torch.equal(value, student_before[key]) for key, value in trainer.student.state_dict().items()]
     names = list(student_before)
-    assert all(change or name == "eyes.0.background" for change, name in zip(changed, names))
+    assert all(change or name == "encoders.0.background" for change, name in zip(changed, names))
 
 
 def test_the_hidden_state_and_augmentation_are_trained_on_in_rollouts_too(env, task, statistics, teacher):

@@ -102,7 +102,7 @@ def test_what_stands_still_is_taken_out_of_the_picture(statistics):
     model.learn_background("Frame", frames)
     assert (model.background("Frame") == 200).all()
     still = {"Frame": torch.full((1, 4, 64, 128), 200, dtype=torch.uint8), "PartialState": torch.zeros(1, 17)}
-    assert (model.features(still)[:, : model.eyes[0].backbone.out_features] == 0).all()
+    assert (model.features(still)[:, : model.encoders[0].backbone.out_features] == 0).all()
 
 
 TWO_CAMERAS = gym.spaces.Dict(
@@ -130,7 +130,7 @@ def test_a_student_has_a_backbone_for_each_camera_and_perhaps_nothing_else(propr
     np.testing.assert_array_equal(actions, made.act(obs))
     for key in shapes:  # it depends on every input
         assert not np.array_equal(made.act({**obs, key: obs[key] + np.ones((), obs[key].dtype)}), actions)
-    assert [eye.backbone.stages[0].in_channels for eye in made.eyes] == [6, 2]
+    assert [encoder.backbone.stages[0].in_channels for encoder in made.encoders] == [6, 2]
 
 
 def test_a_student_that_keeps_its_background_begins_at_the_middle_gray(statistics):
