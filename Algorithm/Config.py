@@ -8,22 +8,28 @@ from Common.Errors import BadSetting
 from Common.Settings import Settings, changed, setting
 
 # The transforms of `Algorithm/Augmentation.py`, and the largest amount of each.
-AUGMENTATIONS = {"shift": 16.0, "crop": 0.9, "brightness": 255.0, "contrast": 1.0, "noise": 255.0, "cutout": 1000.0}
+AUGMENTATIONS = {"shift": 16.0, "crop": 0.9, "brightness": 255.0, "contrast": 1.0, "noise": 255.0, "cutout": 64.0}
+PIXELS = {"shift", "cutout"}  # their amounts are whole numbers
 
 
 def transforms(augment: Sequence[str]) -> Iterator[tuple[str, float]]:
     """Yield name and amount of each transform; raises `BadSetting` for one that is not `name=amount` within its limits."""
-    for text in augment:
-        name, _, amount = text.partition("=")
+    names = [text.partition("=")[0] for text in augment]
+    for name, text in zip(names, augment):
+        amount = text.partition("=")[2]
+        if names.count(name) > 1:
+            raise BadSetting(f"augment {name}: it is given {names.count(name)} times; once is needed")
         if name not in AUGMENTATIONS:
             raise BadSetting(f"augment {text!r}: one of {', '.join(AUGMENTATIONS)} is needed before =")
         try:
             value = float(amount)
         except ValueError:
             value = 0.0
-        if not 0 < value <= AUGMENTATIONS[name]:
+        whole = name in PIXELS
+        if not 0 < value <= AUGMENTATIONS[name] or (whole and value % 1):
+            kind = "a whole number" if whole else "a number"
             raise BadSetting(
-                f"augment {text!r}: {name}= and a number above 0, at most {AUGMENTATIONS[name]:g}, is needed"
+                f"augment {text!r}: {name}= and {kind} above 0, at most {AUGMENTATIONS[name]:g}, is needed"
             )
         yield name, value
 

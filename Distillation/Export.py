@@ -196,7 +196,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
         difference = export_onnx(policy, described, output)
         print(f"actions equal PyTorch's to {difference:.0e}")
     else:
-        save_student(output, policy, card)
+        save_student(output, policy.for_acting(), card)
     written = output.with_suffix(".md")
     written.write_text(card_text(described, output.name, task))
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")

@@ -142,10 +142,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
     beside = "film this student in the teacher's place: a student, or a run's folder"
     parser.add_argument("--beside", type=Path, metavar="STUDENT", help=beside)
-    views = "what differs from episode to episode: small, large, or a .toml file of ranges (default: none); "
+    views = "what differs from episode to episode: small, large, or a .toml file of ranges, or none (default: none); "
     views += "all: a report of robustness, under each shift alone"
     parser.add_argument("--views", default="none", help=views)
-    plot = "plot of --views all, a .png, .pdf or .svg (default: robustness.png in the run's folder, or beside the file)"
+    plot = "plot of --views all, a .png, .pdf or .svg (default: robustness_all.png in the run's folder, or beside the file)"
     parser.add_argument("--plot", type=Path, help=plot)
     parser.add_argument("--teacher", help="teacher to compare with, a file or a function (default: the task's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -243,7 +243,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         recordings = {"teacher" if alone else "student": recording}
         if arguments.beside:
             name, others_name = (file.name.removesuffix(".pt") for file in (arguments.checkpoint, arguments.beside))
-            others = record(other, others_card, task, seeds[:FILMED], not arguments.stochastic)
+            others_task = dataclasses.replace(others_task, views=views)
+            others = record(other, others_card, others_task, seeds[:FILMED], not arguments.stochastic)
             recordings = {name: recording, others_name if others_name != name else f"{name} #2": others}
         shown = None if alone or arguments.beside else teacher
         write_video(arguments.video, task, seeds, recordings, teacher=shown, episodes=FILMED)
@@ -282,7 +283,7 @@ def examine(
     from Distillation.Reports.Tables import markdown
 
     file = arguments.checkpoint
-    beside = file / "robustness.png" if file.is_dir() else file.with_name(f"{file.stem}_robustness.png")
+    beside = file / "robustness_all.png" if file.is_dir() else file.with_name(f"{file.stem}_robustness.png")
     how = {"render_quality": render_quality, "num_workers": arguments.num_workers}
     report = robustness(policy, teacher, task, seeds, **how)
     plot = draw_robustness(report, arguments.plot or beside)

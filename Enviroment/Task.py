@@ -66,7 +66,7 @@ class Camera:
     size: tuple[int, int] = (64, 128)  # rows and columns of its frames
     frames: Kind = "gray"
     depth_range: tuple[float, float] | None = (
-        None  # of `depth`: where 0 lies and where 255; half to 1.5 times `distance`
+        None  # of `depth`: from 0 to 255; half to 1.5 times `distance` unless given
     )
 
     @property
@@ -108,7 +108,7 @@ class Task:
     proprioception: tuple[int, ...]  # indices of the state entries that a student is given beside its frames
     cameras: Mapping[
         str, Camera
-    ]  # by name, which is the key of its observation; students see the first unless others are chosen
+    ]  # by name, the key of its observation; students see the first unless others are chosen
     success: Value | None = None  # whether an episode's last state is a success
     measures: Mapping[str, Measure] = field(default_factory=dict)  # by name
     stack: int = 4  # how many frames a student sees at once, unless `--stack` says otherwise
@@ -141,6 +141,8 @@ class Task:
         for name in cameras:
             if name not in self.cameras:
                 raise BadSetting(f"cameras {name}: {self.name} has {', '.join(self.cameras)}")
+            if list(cameras).count(name) > 1:
+                raise BadSetting(f"cameras {name}: it is given twice")
         task = replace(self, chosen=tuple(name for name in self.cameras if name in cameras), frames=frames)
         task.check()
         # What is chosen anyway is no choice, so that its files have the usual names.
@@ -184,8 +186,8 @@ class Task:
         """Make one environment by `gymnasium.make`, with further keywords of it or of the environment.
 
         Observations of several numbers or arrays are flattened by Gymnasium's `flatten`: a dictionary's entries in the order
-        of its space, which is that of their sorted names. Views are shown by `Viewed`. Raises `BadInput` if there is no such environment, if a package
-        that it needs is missing, or if it fails while it is made.
+        of its space, which is that of their sorted names. `Viewed` shows the views. Raises `BadInput` if there is no such
+        environment, if a package that it needs is missing, or if it fails while it is made.
         """
         import gymnasium
 

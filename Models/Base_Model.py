@@ -218,6 +218,13 @@ class ActorCritic(GaussianPolicy):
         state = () if self.predictor is None else ("State",)
         return tuple(dict.fromkeys((*self.inputs, *self.critic_inputs, *state)))
 
+    def for_acting(self) -> "ActorCritic":
+        """Return a copy without the head that only training needs."""
+        acting = ActorCritic(**self.arguments | dict.fromkeys(("predicted", "predicted_mean", "predicted_std"), ()))
+        acting.load_state_dict({key: value for key, value in self.state_dict().items() if "predictor." not in key})
+        acting.precision = self.precision
+        return acting.to(self.scale.device).eval()
+
     def background(self, image: str) -> torch.Tensor:
         """Return what is subtracted from an image's frames, float32 of a frame's shape."""
         return self.encoders[self.images.index(image)].background

@@ -76,8 +76,10 @@ def test_pictures_of_three_colours_change_together():
     assert (shifted == shifted[:, :1, :1]).all()
 
 
-@pytest.mark.parametrize("wrong", ["sepia=3", "shift", "shift=-1", "shift=x", "crop=2"])
+@pytest.mark.parametrize("wrong", ["sepia=3", "shift", "shift=-1", "shift=x", "crop=2", "shift=0.4", "cutout=500"])
 def test_augmentations_that_do_not_exist_are_refused(wrong):
     for config in (CloningConfig, PPDConfig):
         with pytest.raises(BadSetting, match="augment"):
             config(augment=(wrong,)).check()
+        with pytest.raises(BadSetting, match="2 times"):
+            config(augment=("noise=1", "noise=2")).check()

@@ -187,3 +187,13 @@ def test_a_teacher_of_another_task_is_refused(teacher, tmp_path):
     teacher.save(tmp_path / "teacher.pt", task="Reacher")
     with pytest.raises(BadFile, match="Reacher"):
         get_Teacher_model(tmp_path / "teacher.pt", task="Pusher")
+
+
+def test_a_student_that_only_acts_needs_no_predictor():
+    statistics = StateStatistics(np.zeros(23), np.ones(23))
+    trained = make_student("ImpaalaSmall", SPACE, ACTIONS, range(17), statistics, stack=4, predicts=True).eval()
+    acting = trained.for_acting()
+    obs = {"PartialState": torch.randn(2, 17), "Frame": torch.randint(0, 256, (2, 4, 64, 128), dtype=torch.uint8)}
+    assert np.array_equal(acting.act(obs), trained.act(obs))
+    assert acting.predictor is None
+    assert type(acting)(**acting.arguments).state_dict().keys() == acting.state_dict().keys()
