@@ -24,7 +24,7 @@ from Models.Memory import Memory, NoMemory, Observation
 
 CLEAN = Views()
 SIZES = ("small", "medium", "large")  # the three strengths of a shift
-TRAINED = tuple(kind for kind in STRENGTHS if getattr(VIEWS["small"], kind))  # `--views small` and `large` vary these
+TRAINED = tuple(VIEWS["small"].table())  # `--views small` and `large` vary these
 PHYSICS = tuple(kind for kind in STRENGTHS if Views(**{kind: 1}).physical)
 FIGURES = ("return", "normalized_return", "success")
 # A student ignores its camera if wrong frames cost it less normalized return than this.

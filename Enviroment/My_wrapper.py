@@ -1,11 +1,12 @@
 """Gymnasium wrappers that turn one environment's state into the observations of students and teachers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from Enviroment.Renderer import Quality, renderers
+from Enviroment.Renderer import FrameRenderer, Quality, renderers
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
 from Enviroment.Views import Views
@@ -18,6 +19,20 @@ def observation_space(task: Task, state_size: int, frames: bool) -> gym.spaces.D
     if frames:
         spaces |= {name: gym.spaces.Box(0, 255, camera.shape, np.uint8) for name, camera in task.seen.items()}
     return gym.spaces.Dict(spaces)
+
+
+def write_frames(
+    env: gym.Env, renderers: Mapping[str, FrameRenderer], frames: Mapping[str, np.ndarray], views_differ: bool
+) -> None:
+    """Write the frame of an environment's current state that each camera delivers into `frames`, by the camera's name.
+
+    It is to be called once after every step and reset of an environment whose `views_differ` (see `Viewed.sense`).
+    """
+    view = env.get_wrapper_attr("view") if views_differ else None
+    for name, renderer in renderers.items():
+        renderer.frame(*simulation(env), out=frames[name], view=view)  # type: ignore[misc]
+        if view:
+            env.get_wrapper_attr("sense")(name, frames[name], renderer.shows_depth)
 
 
 class DictObservation(gym.ObservationWrapper):
@@ -49,12 +64,8 @@ class FrameObservation(gym.ObservationWrapper):
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the frames of the simulation's current state."""
-        view = self.get_wrapper_attr("view") if self._views_differ else None
-        frames = {}
-        for name, renderer in self._renderers.items():
-            frames[name] = renderer.frame(*simulation(self.env), view=view)  # type: ignore[misc]
-            if view:
-                self.get_wrapper_attr("sense")(name, frames[name], renderer.shows_depth)
+        frames = {name: np.empty(renderer.shape, np.uint8) for name, renderer in self._renderers.items()}
+        write_frames(self.env, self._renderers, frames, self._views_differ)
         return observation | frames
 
     def close(self) -> None:

@@ -137,7 +137,7 @@ class FrameRenderer:
 
     def __init__(self, camera: Camera, quality: Quality = "fast", drawings: _Drawings | None = None):
         self._own, self._drawings = camera, drawings or _Drawings([camera], quality)
-        self.shows_depth = camera.frames == "depth"
+        self.shape, self.shows_depth = camera.shape, camera.frames == "depth"
         rows, columns = camera.size
         self._viewport = mujoco.MjrRect(0, 0, columns, rows)
         self._option = mujoco.MjvOption()
@@ -220,7 +220,7 @@ class FrameRenderer:
         if self._own.frames == "gray":
             return cv2.cvtColor(self.rgb(model, data, view), cv2.COLOR_RGB2GRAY, dst=out)
         if out is None:
-            out = np.empty(self._own.shape, np.uint8)
+            out = np.empty(self.shape, np.uint8)
         if self._own.frames == "rgb":
             out[:] = self.rgb(model, data, view).transpose(2, 0, 1)
         else:

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from Common.Errors import BadInput, brief
+from Enviroment.My_wrapper import write_frames
 from Enviroment.Renderer import Quality, renderers
 from Enviroment.Snapshot import restore, simulation, snapshot, time_limit
 from Enviroment.Task import Task
@@ -72,12 +73,8 @@ class Simulations:
         state[:] = observation
         self._arrays[prefix + "PartialState"][i] = state[self._proprioception]
         if self._renderers and self._rendering:
-            view = env.view if self._views_differ else None
-            for name, renderer in self._renderers.items():
-                frame = self._arrays[prefix + name][i]
-                renderer.frame(*simulation(env), out=frame, view=view)  # type: ignore[misc]
-                if view:
-                    env.sense(name, frame, renderer.shows_depth)
+            frames = {name: self._arrays[prefix + name][i] for name in self._renderers}
+            write_frames(env, self._renderers, frames, self._views_differ)
 
     def reset(self, seeds: Mapping[int, int | None], queued: bool) -> None:
         """Start a new episode in each environment that has a seed.

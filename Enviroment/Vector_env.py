@@ -28,8 +28,9 @@ class WorkerWorld:
     """A `World` whose environments are shared out over worker processes, each with the renderers for its share.
 
     Observations are `State` float32 [N, S], `PartialState` float32 [N, P] and, with frames, those of each camera that the
-    task is seen by, by its name, uint8 [N, rows, columns] or [N, 3, rows, columns]. They are views of the memory that the workers write, without a copy. Numbers do not depend on how
-    many workers there are. `World` describes the methods, `make_vector_env` the arguments and errors.
+    task is seen by, by its name, uint8 [N, rows, columns] or [N, 3, rows, columns]. They are views of the memory that the
+    workers write, without a copy. Numbers do not depend on how many workers there are. `World` describes the methods,
+    `make_vector_env` the arguments and errors.
     """
 
     def __init__(self, task: Task, num_envs: int, num_workers: int, frames: bool, render_quality: Quality):

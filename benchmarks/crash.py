@@ -5,7 +5,8 @@
 Runs of every method take turns. Each is killed (SIGKILL to the run, or to one of its workers) at a random moment of what
 an unbroken run takes, and continued with `--resume`, or begun again where nothing was saved yet, until it has finished.
 Then its metrics.csv must have the same rows, but for times, and its last weights must be the same, bit for bit; a
-dataset's files must be. With `--views small` all of them are under such views. Prints JSON; exit status 1 if anything differs or is left behind.
+dataset's files must be. With `--views small` all of them are under such views. Prints JSON; exit status 1 if anything differs
+or is left behind.
 """
 
 import argparse

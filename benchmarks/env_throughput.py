@@ -2,7 +2,8 @@
 
 With frames: stock Gymnasium (480x480 rendered, cropped, scaled, grayed, in a `SyncVectorEnv`), Gymnasium's `AsyncVectorEnv` with
 our renderer, and ours; all end with the same [N, 64, 128] frames. Without: `SyncVectorEnv`, `AsyncVectorEnv` and ours. Then
-ours with frames in gray, colour and depth, of one camera and of two. Then ours alone over numbers of environments and workers, and the parts of a step. Prints JSON; run it on an otherwise idle machine.
+ours with frames in gray, colour and depth, of one camera and of two, and under views. Then ours alone over numbers of
+environments and workers, and the parts of a step. Prints JSON; run it on an otherwise idle machine.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -23,6 +25,7 @@ from Enviroment.Renderer import FrameRenderer
 from Enviroment.Task import KINDS
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_vector_env
+from Enviroment.Views import VIEWS
 
 
 def stepper(env: Any, steps: int) -> Callable[[], None]:
@@ -70,11 +73,12 @@ def state_only(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float
 
 
 def kinds(task: Task, n: int, repeats: int, quick: bool) -> dict[str, float]:
-    """Return our rates of n environments with frames of each kind, and with two cameras if the task has them."""
+    """Return our rates of n environments with frames of each kind, with two cameras if the task has them, and under views."""
     tasks = {kind: task.seen_by(frames=kind) for kind in KINDS}
     if len(task.cameras) > 1:
         two = tuple(task.cameras)[:2]
         tasks |= {f"two cameras, {kind}": task.seen_by(two, kind) for kind in KINDS}
+    tasks |= {f"views {name}": replace(task, views=views) for name, views in VIEWS.items() if views.table()}
     envs = {name: make_vector_env(seen, n) for name, seen in tasks.items()}
     return rates(envs, dict.fromkeys(envs, 120 if quick else 400), repeats)
 

@@ -81,8 +81,8 @@ def digest(report: Mapping[str, Any]) -> str:
     """
     sizes = report["overall"]["all"]
     lines = [
-        f"robustness: normalized return over {report['episodes']} episodes, clean and under {len(report['shifts'])} kinds of shifts, "
-        "one at a time (docs/robustness.md):",
+        f"robustness: normalized return over {report['episodes']} episodes, clean and under {len(report['shifts'])} kinds of "
+        "shifts, one at a time (docs/robustness.md):",
         f"{'':<9}{'mean':>8}{'worst':>8}",
         f"{'clean':<9}{report['clean'].get('normalized_return', float('nan')):>8.3f}",
     ]
