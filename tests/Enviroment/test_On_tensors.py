@@ -17,6 +17,32 @@ from Enviroment.Tasks import TASKS
 # Keywords that change each task's reward and ends.
 CHANGED = {
     "Pusher": {"reward_near_weight": 0.3, "reward_dist_weight": 2.0, "reward_control_weight": 0.7},
+    "Reacher": {"reward_dist_weight": 2.0, "reward_control_weight": 0.7},
+    "InvertedDoublePendulum": {"healthy_reward": 0.3},
+    "HalfCheetah": {
+        "forward_reward_weight": 0.3,
+        "ctrl_cost_weight": 0.7,
+        "exclude_current_positions_from_observation": False,
+    },
+    "Hopper": {
+        "forward_reward_weight": 0.3,
+        "ctrl_cost_weight": 0.7,
+        "healthy_reward": 0.2,
+        "healthy_state_range": (-1, 1),
+        "terminate_when_unhealthy": False,
+    },
+    "Walker2d": {"healthy_reward": 0.2, "healthy_z_range": (1.2, 1.25), "healthy_angle_range": (-0.05, 0.05)},
+    "Ant": {
+        "forward_reward_weight": 0.3,
+        "ctrl_cost_weight": 0.7,
+        "contact_cost_weight": 0.1,
+        "healthy_reward": 0.2,
+        "healthy_z_range": (0.6, 0.8),
+        "contact_force_range": (-0.5, 0.7),
+        "main_body": "aux_1",
+        "include_cfrc_ext_in_observation": False,
+    },
+    "Swimmer": {"forward_reward_weight": 0.3, "ctrl_cost_weight": 0.7, "frame_skip": 2},
 }
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-9}
 
