@@ -145,7 +145,7 @@ class WarpRenderer:
         self._lights, self._bodies = wp.to_torch(data.light_xdir), wp.to_torch(data.xpos)
         self._headlight = model.light(HEADLIGHT).id
         self._followed = model.body(camera.follow).id if camera.follow else 0
-        self._floors = _Floors(model, data, self._followed) if self._followed else None
+        self._floors = _Floors(model, data, self._followed)
 
     def aim(self) -> None:
         """Put camera, headlight and floors where they belong, as PyTorch operations."""
@@ -155,8 +155,7 @@ class WarpRenderer:
                 self._places[:, self._number, :2] += self._bodies[:, self._followed, :2]
             self._turns[:, self._number] = self.axes
         self._lights[:, self._headlight] = -self._turns[:, self._number, :, 2]
-        if self._floors:
-            self._floors.extend()
+        self._floors.put()
 
     def draw(self, look: Any) -> None:
         """Cast the rays and write `frames`, as Warp's launches; `look` has Warp arrays [N]: gain, offset, noise, seed."""
@@ -173,23 +172,21 @@ class WarpRenderer:
 
 
 class _Floors:
-    """Moves level planes below a body by whole periods of their texture, as `Renderer` does."""
+    """Level planes, moved below the body that a camera follows by whole periods of their texture, as `Renderer` does."""
 
-    def __init__(self, model: mujoco.MjModel, data: Any, body: int):
-        planes, own, periods = [], [], []
-        for geom in range(model.ngeom):
-            period = floor_period(model, geom)
-            if period is not None:
-                planes.append(geom)
-                own.append(model.geom_pos[geom, :2])
-                periods.append(period)
+    def __init__(self, model: mujoco.MjModel, data: Any, followed: int):
+        periods = {geom: floor_period(model, geom) for geom in range(model.ngeom)}
+        planes = [geom for geom, period in periods.items() if period is not None]
         device = wp.device_to_torch(data.qpos.device)
         self._planes = torch.tensor(planes, dtype=torch.int64, device=device)
+        own = [model.geom_pos[geom, :2] for geom in planes], [periods[geom] for geom in planes]
         self._own, self._periods = (
-            torch.tensor(np.array(part).reshape(-1, 2), dtype=torch.float32, device=device) for part in (own, periods)
+            torch.tensor(np.reshape(part, (-1, 2)), dtype=torch.float32, device=device) for part in own
         )
-        self._places, self._body = wp.to_torch(data.geom_xpos), wp.to_torch(data.xpos)[:, body]
+        self._places = wp.to_torch(data.geom_xpos)
+        self._body = wp.to_torch(data.xpos)[:, followed, None, :2] if followed else self._own
 
-    def extend(self) -> None:
-        steps = ((self._body[:, None, :2] - self._own) / self._periods).round()
+    def put(self) -> None:
+        """Put them there, or where they are in the model: another camera may have moved them."""
+        steps = ((self._body - self._own) / self._periods).round()
         self._places[:, self._planes, :2] = self._own + steps * self._periods

@@ -66,6 +66,9 @@ class WarpWorld:
 
     Raises:
         BadSetting: the task cannot be simulated by Warp, or N worlds do not fit into the GPU's free memory.
+
+    Attributes:
+        resting: bool [N], the environments for which there is no seed left.
     """
 
     def __init__(self, task: Task, num_envs: int, frames: bool, device: torch.device, starts: int | None = None):
@@ -76,7 +79,7 @@ class WarpWorld:
             raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
         self.task, self.num_envs, self.device = task, num_envs, torch.device(device)
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
-        wp.config.quiet = True
+        wp.config.log_level = wp.LOG_ERROR
         wp.init()
         self._wp_device = wp.device_from_torch(self.device)
         self._starts = Starts(task, self._on, self.device)
@@ -99,7 +102,9 @@ class WarpWorld:
             self._model.opt.deterministic = True
             self._model.opt.warn_overflow = False
             self._check_memory(model, contacts)
-            self._data = mjw.make_data(model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
+            self._data = mjw.make_data(
+                model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt
+            )
             seen = task.seen.items() if frames else ()
             self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
         names = {*SIMULATED, *self._on.fields}
@@ -111,7 +116,7 @@ class WarpWorld:
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
         self._warp_look = _Look(*map(wp.from_torch, self._look.values()), wp.from_torch(self._noise_seed))
         self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
-        self._resting = torch.zeros(n, dtype=torch.bool, device=device)
+        self.resting = torch.zeros(n, dtype=torch.bool, device=device)
         self._before: torch.Tensor | None = None
         self._first_frames: dict[str, torch.Tensor] = {}
         self._seeds: list[int] = []
@@ -161,7 +166,7 @@ class WarpWorld:
         for first in range(0, rows, self.num_envs) if self._cameras and self._rendering else ():
             index = torch.arange(first, first + self.num_envs, device=self.device).clamp(max=rows - 1)
             self._elapsed.zero_()
-            self._place(torch.ones_like(self._resting), index)
+            self._place(torch.ones_like(self.resting), index)
             self._kinematics()
             self._draw()
             for name, camera in self._cameras.items():
@@ -173,9 +178,9 @@ class WarpWorld:
         self._endless = endless
         index = torch.arange(n, device=self.device)
         self._next.fill_(min(n, rows))
-        self._resting[:] = index >= rows
+        self.resting[:] = index >= rows
         self._elapsed.zero_()
-        self._place(torch.ones_like(self._resting), index.clamp(max=max(rows - 1, 0)))
+        self._place(torch.ones_like(self.resting), index.clamp(max=max(rows - 1, 0)))
         return self._first_observations()
 
     def _first_observations(self) -> dict[str, torch.Tensor]:
@@ -218,7 +223,7 @@ class WarpWorld:
         outcome = self._on.outcome(self._env, self._fields, self._before, actions)
         if self._on.before is not None:
             self._before = self._on.before(self._env, self._fields)
-        running = ~self._resting
+        running = ~self.resting
         self._check_finite(action=actions, reward=outcome.reward, State=state, running=running)
         self._elapsed += 1
         terminated = outcome.terminated & running
@@ -236,7 +241,7 @@ class WarpWorld:
         """Start the next episodes where some are `done`; returns all observations."""
         order = self._next + done.cumsum(0) - 1  # of the episodes that begin, in the order of their environments
         begins = done if self._endless else done & (order < len(self._seeds))
-        self._resting |= done & ~begins
+        self.resting |= done & ~begins
         self._next += begins.sum()
         self._elapsed.masked_fill_(begins, 0)
         self._place(begins, torch.where(begins, order % max(len(self._seeds), 1), self._row))
@@ -320,7 +325,7 @@ class WarpWorld:
         self._tabulate(saved["seeds"])
         self._begin(endless=True)
         own = {name: value.to(self.device) for name, value in saved["warp"].items()}
-        self._place(torch.ones_like(self._resting), own.pop("row"))
+        self._place(torch.ones_like(self.resting), own.pop("row"))
         self._elapsed.copy_(own.pop("elapsed"))
         self._next.copy_(own.pop("next"))
         self._before = own.pop("before", None)
