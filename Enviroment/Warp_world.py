@@ -1,8 +1,10 @@
 """`WarpWorld`: N environments of a task on one device, stepped and rendered by MuJoCo Warp."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +90,8 @@ class WarpWorld:
         self.spaces = observation_space(task, env.observation_space.shape[0], frames)
         self.action_space = env.action_space
         self._table_size = max(num_envs, starts or (STARTS if self.device.type == "cuda" else 2 * num_envs))
-        self._rendering, self._graphs = True, {}
+        self._rendering = True
+        self._graphs: dict[str, Any] = {}
         self._allocate(task, frames)
         self.closed = False
 
@@ -108,13 +111,13 @@ class WarpWorld:
             seen = task.seen.items() if frames else ()
             self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
         names = {*SIMULATED, *self._on.fields}
-        self._fields = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
+        self._fields: Any = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
         self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
         self._ctrl = wp.to_torch(self._data.ctrl)
         self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
         self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
-        self._warp_look = _Look(*map(wp.from_torch, self._look.values()), wp.from_torch(self._noise_seed))
+        self._warp_look = _Look(*map(wp.from_torch, (*self._look.values(), self._noise_seed)))
         self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
         self.resting = torch.zeros(n, dtype=torch.bool, device=device)
         self._before: torch.Tensor | None = None
@@ -126,11 +129,12 @@ class WarpWorld:
         """Raise `BadSetting` unless N worlds fit into the GPU's free memory."""
         if self.device.type != "cuda":
             return
-        pixels = sum(space.shape[-1] * space.shape[-2] for space in map(self.spaces.get, self.task.seen) if space)
+        shapes = {key: space.shape or () for key, space in self.spaces.items()}
+        pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
         sizes = [value.capacity for field in fields(one) if isinstance(value := getattr(one, field.name), wp.array)]
-        each = sum(sizes) + 24 * pixels
-        each += sum(int(np.prod(space.shape)) for space in self.spaces.values()) * self._table_size / self.num_envs
+        frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
+        each = sum(sizes) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
         free = torch.cuda.mem_get_info(self.device)[0]
         if self.num_envs * each > MEMORY * free:
             fit = int(MEMORY * free / each)
@@ -279,7 +283,7 @@ class WarpWorld:
         self._noise_seed.copy_((self._row * 7919 + self._elapsed) % 2**31)
         for name, camera in self._cameras.items():
             camera.aim()
-            self._launch(name, lambda camera=camera: camera.draw(self._warp_look))
+            self._launch(name, partial(camera.draw, self._warp_look))
 
     def _stream(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which Warp launches in PyTorch's order."""

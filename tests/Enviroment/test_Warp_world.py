@@ -37,7 +37,8 @@ def test_states_rewards_and_frames_are_gymnasiums():
     task = TASKS["Pusher"].seen_by(("Frame", "wrist"))
     with _both(task, 3) as (warp, workers):
         ours, theirs = warp.reset([5, 6, 7]), workers.reset([5, 6, 7])
-        assert torch.equal(ours["State"], theirs["State"]) and ours["Frame"].dtype == torch.uint8
+        assert torch.equal(ours["State"], theirs["State"])
+        assert ours["Frame"].dtype == torch.uint8
         for action in _actions(0, 15, 3):
             step, reference = warp.step(action), workers.step(action)
             torch.testing.assert_close(step.obs["State"], reference.obs["State"], atol=1e-4, rtol=0)
@@ -51,7 +52,8 @@ def test_states_rewards_and_frames_are_gymnasiums():
 def test_colour_and_depth_are_the_renderers(kind):
     with _both(SHORT.seen_by(("side",), kind), 2) as (warp, workers):
         ours, theirs = warp.reset([1, 2])["side"], workers.reset([1, 2])["side"]
-        assert ours.shape == theirs.shape and _difference(ours, theirs) < 2.5
+        assert ours.shape == theirs.shape
+        assert _difference(ours, theirs) < 2.5
 
 
 def test_views_are_the_workers():
@@ -119,7 +121,8 @@ def test_it_continues_exactly():
         second.restore(first.state())
         for action in _actions(4, 9, 3):
             one, other = first.step(action), second.step(action)
-            assert torch.equal(one.reward, other.reward) and torch.equal(one.done, other.done)
+            assert torch.equal(one.reward, other.reward)
+            assert torch.equal(one.done, other.done)
             assert all(torch.equal(one.obs[key], other.obs[key]) for key in one.obs)
         with pytest.raises(ValueError, match="3"):
             second.restore([{}])
