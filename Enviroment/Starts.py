@@ -56,7 +56,7 @@ class Starts:
         if isinstance(self.wrapped, Viewed) and len(self._cameras) < len(task.seen):
             raise BadSetting("backend warp: views of a camera of the model's own are for --backend workers")
         self.env: Any = self.wrapped.unwrapped
-        model = self.env.model
+        model, _ = simulation(self.wrapped)  # type: ignore[misc]
         views = task.views
         picture = ("light", "light_colour", "light_direction", "colour")
         shifted = [*picture, "mass", "friction", "damping"]
