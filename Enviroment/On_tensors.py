@@ -33,7 +33,7 @@ class OnTensors:
 
     The functions are given one environment, unwrapped, and read its constants: weights, ranges, its model's bodies. They never
     read a tensor's value, and make tensors on the fields' device only, so that they can be recorded into a CUDA graph. What
-    they return is in the fields' dtype and shares no memory with them.
+    they return is in the fields' dtype, which the action has to have too, and shares no memory with them.
 
     A step leaves fields such as `xpos` as they were before its last integration, and Gymnasium's environments observe them so.
     DeepMind Control's are `renewed`: `mj_step1` follows the last `mj_step`.
@@ -49,9 +49,9 @@ class OnTensors:
 def _outcome(terms: dict[str, torch.Tensor], terminated: torch.Tensor | None = None, **info: torch.Tensor) -> Outcome:
     """Return the outcome whose reward is the sum of its `terms` [N], which `info` holds too."""
     reward = torch.stack(list(terms.values())).sum(0)
-    return Outcome(
-        reward, torch.zeros_like(reward, dtype=torch.bool) if terminated is None else terminated, terms | info
-    )
+    if terminated is None:
+        terminated = torch.zeros_like(reward, dtype=torch.bool)
+    return Outcome(reward, terminated, terms | info)
 
 
 def _surviving(env: Any, healthy: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:

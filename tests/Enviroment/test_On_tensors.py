@@ -47,8 +47,9 @@ CHANGED = {
     "Swimmer": {"forward_reward_weight": 0.3, "ctrl_cost_weight": 0.7, "frame_skip": 2},
     **{name: {} for name in ("walker-walk", "walker-run", "cheetah-run", "finger-spin", "cartpole-swingup")},
 }
-# Positions and velocities from which random actions reach every part of a task's reward.
+# Positions and velocities from which random actions reach every part of a task's observation and reward.
 STARTS = {
+    "InvertedDoublePendulum": ((0.995, 0.0, 0.0), (2.0, 15.0, -15.0)),  # fast, and against the end of the rail
     "walker-walk": ((0.0,) * 9, (0.0, 0.8, *(0.0,) * 7)),
     "walker-run": ((0.0,) * 9, (0.0, 0.8, *(0.0,) * 7)),
     "cheetah-run": ((0.0,) * 9, (6.0, *(0.0,) * 8)),
@@ -144,6 +145,14 @@ def test_a_batch_gives_what_its_states_give_one_by_one(name):
         assert torch.equal(together.reward[i : i + 1], alone.reward)
         assert torch.equal(together.terminated[i : i + 1], alone.terminated)
         assert all(torch.equal(together.info[key][i : i + 1], alone.info[key]) for key in alone.info)
+
+
+def test_an_ant_that_is_not_finite_has_ended():
+    ((env, before, action, after, _),) = course(TASKS["Ant"], 1)
+    on = on_tensors(TASKS["Ant"])
+    assert not outcome(on, env, before, action, after).terminated
+    after.qvel[0, 5] = torch.inf
+    assert outcome(on, env, before, action, after).terminated
 
 
 class NoOtherDevice(TorchDispatchMode):
