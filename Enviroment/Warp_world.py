@@ -17,7 +17,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from Common.Errors import BadSetting, NonFinite
 from Enviroment.My_wrapper import observation_space
 from Enviroment.On_tensors import OnTensors, on_tensors
-from Enviroment.Snapshot import simulation, time_limit
+from Enviroment.Snapshot import time_limit
 from Enviroment.Starts import SIMULATED, Starts
 from Enviroment.Task import Task
 from Enviroment.Warp_render import WarpRenderer, with_cameras
@@ -31,16 +31,10 @@ MEMORY = 0.9  # of a GPU's free memory that a world may take
 
 def why_not(task: Task) -> str | None:
     """Return why a task cannot be simulated by Warp, in a few words; None if it can."""
-    env = task.make()
-    try:
-        if on_tensors(task) is None:
-            return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
-        if not isinstance(env.unwrapped, MujocoEnv):
-            return f"{task.env_id} is not one of Gymnasium's MujocoEnv"
-        model, _ = simulation(env)  # type: ignore[misc]
-        return "its model has mocap bodies" if model.nmocap else None
-    finally:
-        env.close()
+    if on_tensors(task) is None:
+        return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
+    with contextlib.closing(task.make()) as env:
+        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
 
 
 @dataclass
@@ -102,7 +96,7 @@ class WarpWorld:
         contacts = max(LEAST_CONTACTS, CONTACTS * self._starts.contacts())
         with wp.ScopedDevice(self._wp_device):
             self._model = mjw.put_model(model, batch_sizes={name: n for name in self._starts.varied})
-            self._model.opt.deterministic = True
+            self._model.opt.deterministic = mjw.DeterminismType.ALL
             self._model.opt.warn_overflow = False
             self._check_memory(model, contacts)
             self._data = mjw.make_data(
@@ -140,8 +134,6 @@ class WarpWorld:
             fit = int(MEMORY * free / each)
             message = f"num_envs {self.num_envs}: {self.num_envs * each / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB"
             raise BadSetting(f"{message} of the GPU's memory are free; {fit} fit")
-
-    # ------------------------------------------------------------------ episodes
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start endless episodes in every environment."""
@@ -214,8 +206,6 @@ class WarpWorld:
             before = starts.first["before"][rows]
             self._before = before if self._before is None else torch.where(where[:, None], before, self._before)
 
-    # ------------------------------------------------------------------ steps
-
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment with its action."""
         if actions.shape != self._ctrl.shape:
@@ -265,8 +255,6 @@ class WarpWorld:
             what, n = (int(index[0]) for index in odd.nonzero(as_tuple=True))
             raise NonFinite(f"{list(values)[what]} of environment {n} is not finite")
 
-    # ------------------------------------------------------------------ Warp's launches
-
     def _physics(self) -> None:
         for _ in range(self._env.frame_skip):
             mjw.step(self._model, self._data)
@@ -304,8 +292,6 @@ class WarpWorld:
             with self._stream():
                 function()
             self._graphs[name] = None
-
-    # ------------------------------------------------------------------ the rest of the protocol
 
     def state(self) -> list[Any]:
         """Return one snapshot of all environments, as tensors on the CPU and plain values."""
