@@ -14,7 +14,7 @@ import torch
 import warp as wp
 from gymnasium.envs.mujoco import MujocoEnv
 
-from Common.Errors import BadSetting, NonFinite
+from Common.Errors import BadSetting, NonFinite, RunError
 from Enviroment.My_wrapper import observation_space
 from Enviroment.On_tensors import OnTensors, on_tensors
 from Enviroment.Snapshot import time_limit
@@ -26,6 +26,7 @@ from Enviroment.World import Step
 STARTS = 8192  # episodes of an endless world that begin differently, on a GPU
 CONTACTS = 4  # times as many contacts as the most that were seen at first states have room, and at least
 LEAST_CONTACTS = 24
+_LOST_CONTACTS = int(mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE)
 MEMORY = 0.9  # of a GPU's free memory that a world may take
 
 
@@ -107,7 +108,7 @@ class WarpWorld:
         names = {*SIMULATED, *self._on.fields}
         self._fields: Any = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
         self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
-        self._ctrl = wp.to_torch(self._data.ctrl)
+        self._ctrl, self._overflow = wp.to_torch(self._data.ctrl), wp.to_torch(self._data.overflow)
         self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
         self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
@@ -250,8 +251,13 @@ class WarpWorld:
         return {"State": state, "PartialState": state[:, self._proprioception], **frames}
 
     def _check_finite(self, running: torch.Tensor, **values: torch.Tensor) -> None:
+        crowded = (self._overflow & _LOST_CONTACTS) != 0
         odd = torch.stack([~value.isfinite().reshape(self.num_envs, -1).all(1) & running for value in values.values()])
-        if odd.any():
+        if (odd.any() | crowded.any()).item():  # the only time in a step that the CPU waits
+            if crowded.any():
+                raise RunError(
+                    f"environment {int(crowded.nonzero()[0])} has more contacts than Warp was given room for"
+                )
             what, n = (int(index[0]) for index in odd.nonzero(as_tuple=True))
             raise NonFinite(f"{list(values)[what]} of environment {n} is not finite")
 
