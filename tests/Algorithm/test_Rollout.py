@@ -70,7 +70,8 @@ def test_the_return_normalizer_scales_by_the_discounted_returns_spread():
     done = np.zeros((400, 5), bool)
     done[99::100] = True
     normalizer = ReturnNormalizer(5, gamma=0.9)
-    parts = [normalizer(rewards[i : i + 100], done[i : i + 100]) for i in range(0, 400, 100)]
+    whole = torch.from_numpy(rewards), torch.from_numpy(done)
+    parts = [normalizer(*(values[i : i + 100] for values in whole)) for i in range(0, 400, 100)]
     returns, running = [], np.zeros(5)
     for reward, end in zip(rewards, done):
         running = 0.9 * running + reward
