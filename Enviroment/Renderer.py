@@ -77,6 +77,22 @@ def _kind(model: mujoco.MjModel) -> int:
     return number
 
 
+def floor_period(model: mujoco.MjModel, geom: int) -> np.ndarray | None:
+    """Return after how many metres [2] the texture of a level plane repeats; None for any other geom.
+
+    Infinite planes, which MuJoCo itself moves, are none.
+    """
+    level = model.geom_bodyid[geom] == 0 and np.array_equal(model.geom_quat[geom], (1, 0, 0, 0))
+    size, material = model.geom_size[geom, :2], model.geom_matid[geom]
+    if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_PLANE or not (level and size.all()):
+        return None
+    if material < 0:
+        return np.ones(2)
+    if model.mat_texuniform[material]:
+        return 2 / model.mat_texrepeat[material]  # two of its units, whatever a unit of a plane is
+    return 2 * size / model.mat_texrepeat[material]
+
+
 def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndarray) -> None:
     """Move the planes of a scene below a place, by whole periods of their texture, so that no robot walks off a drawn floor.
 
@@ -85,15 +101,9 @@ def _extend_floors(model: mujoco.MjModel, scene: mujoco.MjvScene, place: np.ndar
     for geom in scene.geoms[: scene.ngeom]:
         if geom.type != mujoco.mjtGeom.mjGEOM_PLANE or geom.objtype != mujoco.mjtObj.mjOBJ_GEOM:
             continue
-        size, material = model.geom_size[geom.objid, :2], model.geom_matid[geom.objid]
-        period = np.ones(2)
-        if material >= 0 and not model.mat_texuniform[material]:
-            period = 2 * size / model.mat_texrepeat[material]
-        elif material >= 0:
-            period = 2 / model.mat_texrepeat[material]  # two of its units, whatever a unit of a plane is
-        own = model.geom_pos[geom.objid, :2]
-        level = model.geom_bodyid[geom.objid] == 0 and np.array_equal(model.geom_quat[geom.objid], (1, 0, 0, 0))
-        if level and size.all():  # MuJoCo itself moves infinite ones
+        period = floor_period(model, geom.objid)
+        if period is not None:
+            own = model.geom_pos[geom.objid, :2]
             geom.pos[:2] = own + np.round((place[:2] - own) / period) * period
 
 

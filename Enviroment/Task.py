@@ -119,6 +119,7 @@ class Task:
     training: Mapping[str, Any] = field(default_factory=dict)  # the recipe: settings of `Mujoco_main.py` by name
     views: Views = VIEWS["none"]  # what may differ from episode to episode
     edge: bool = False  # whether every shift of `views` has its full size
+    on_tensors: Any = None  # `Enviroment.On_tensors.OnTensors` of an environment that file does not know
     reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
     chosen: tuple[str, ...] = ()  # the cameras that students see, if not the first; `seen_by` sets it
     frames: str = "own"  # the kind of their frames, if not each camera's own; `seen_by` sets it
@@ -266,6 +267,11 @@ class Task:
                 yield f"its {name} {getattr(self, name)!r} has to be a dictionary"
         if min(self.stack, self.stack_stride, self.max_episode_steps or 1) < 1:
             yield "its stack, stack_stride and max_episode_steps have to be at least 1"
+        if self.on_tensors is not None:
+            from Enviroment.On_tensors import OnTensors  # late, since it loads PyTorch
+
+            if not isinstance(self.on_tensors, OnTensors):
+                yield f"its on_tensors is of type {type(self.on_tensors).__name__}; an OnTensors is needed"
 
     def _bad_cameras(self) -> Iterator[str]:
         if not (isinstance(self.cameras, Mapping) and self.cameras):

@@ -1,0 +1,195 @@
+"""Renders the cameras of a task in N worlds at once, by MuJoCo Warp's ray caster, as frames on the device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mujoco
+import mujoco_warp as mjw
+import numpy as np
+import torch
+import warp as wp
+
+from Enviroment.Renderer import floor_period
+from Enviroment.Task import Camera
+
+HEADLIGHT = "the headlight"  # the light and the cameras that `with_cameras` adds to a model
+_EYE = "the camera "
+
+
+def with_cameras(path: str, own: mujoco.MjModel, names: Sequence[str]) -> mujoco.MjModel:
+    """Return an environment's model, from the file at `path`, with a camera for each name and a light for the headlight.
+
+    MuJoCo Warp's headlight is the same in all worlds; a light can have another strength in each. The arrays that the
+    environment has changed since it read the file are those of its `own` model.
+    """
+    spec = mujoco.MjSpec.from_file(path)
+    for name in names:
+        spec.worldbody.add_camera(name=_EYE + name)
+    head, directional = own.vis.headlight, mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    colours = {part: getattr(head, part) for part in ("ambient", "diffuse", "specular")}
+    spec.worldbody.add_light(name=HEADLIGHT, type=directional, active=bool(head.active), castshadow=False, **colours)
+    model = spec.compile()
+    for name in dir(own):
+        value = getattr(own, name) if not name.startswith("_") else None
+        if isinstance(value, np.ndarray) and value.shape == getattr(model, name).shape:
+            getattr(model, name)[...] = value
+    for field in ("timestep", "gravity", "disableflags", "iterations", "tolerance"):
+        setattr(model.opt, field, getattr(own.opt, field))
+    model.vis.headlight.active = 0
+    return model
+
+
+def pose(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the place [3] of a free camera's eye, and its axes [3, 3] as columns: to the right, up and backwards."""
+    (sin_a, sin_e), (cos_a, cos_e) = (f(np.radians((camera.azimuth, camera.elevation))) for f in (np.sin, np.cos))
+    forward = np.array((cos_e * cos_a, cos_e * sin_a, sin_e))
+    up = np.array((-sin_e * cos_a, -sin_e * sin_a, cos_e))
+    return camera.lookat - camera.distance * forward, np.stack([np.cross(forward, up), up, -forward], axis=1)
+
+
+def rays(camera: Camera, fovy: float) -> np.ndarray:
+    """Return the unit vectors [rows * columns, 3], in the camera's axes, through the pixels of its crop; `fovy` in degrees."""
+    (top, bottom), (left, right) = camera.rows, camera.columns
+    rows, columns = camera.size
+    half = np.tan(np.radians(fovy) / 2)
+    y = half * (1 - 2 * (top + (np.arange(rows) + 0.5) * (bottom - top) / rows) / camera.view)
+    x = half * (2 * (left + (np.arange(columns) + 0.5) * (right - left) / columns) / camera.view - 1)
+    through = np.stack(np.broadcast_arrays(x, y[:, None], -1.0), axis=-1).reshape(-1, 3)
+    return through / np.linalg.norm(through, axis=1, keepdims=True)
+
+
+@wp.kernel
+def _gray(
+    packed: wp.array2d[wp.uint32],
+    gain: wp.array[float],
+    offset: wp.array[float],
+    noise: wp.array[float],
+    seed: wp.array[int],
+    out: wp.array3d[wp.uint8],
+):
+    world, pixel = wp.tid()
+    value = packed[world, pixel]
+    red, green = int((value >> wp.uint32(16)) & wp.uint32(255)), int((value >> wp.uint32(8)) & wp.uint32(255))
+    blue = int(value & wp.uint32(255))
+    luma = (red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14  # ITU-R BT.601, as OpenCV rounds it
+    random = wp.rand_init(seed[world], pixel)
+    level = wp.rint(float(luma) * gain[world] + offset[world] + noise[world] * wp.randn(random))
+    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+
+
+@wp.kernel
+def _rgb(
+    packed: wp.array2d[wp.uint32],
+    gain: wp.array[float],
+    offset: wp.array[float],
+    noise: wp.array[float],
+    seed: wp.array[int],
+    out: wp.array4d[wp.uint8],
+):
+    world, pixel = wp.tid()
+    value = packed[world, pixel]
+    random = wp.rand_init(seed[world], pixel)
+    for channel in range(3):
+        colour = int((value >> wp.uint32(16 - 8 * channel)) & wp.uint32(255))
+        level = wp.rint(float(colour) * gain[world] + offset[world] + noise[world] * wp.randn(random))
+        out[world, channel, pixel // out.shape[3], pixel % out.shape[3]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+
+
+@wp.kernel
+def _depth(
+    depths: wp.array2d[float],
+    near: float,
+    far: float,
+    noise: wp.array[float],
+    seed: wp.array[int],
+    out: wp.array3d[wp.uint8],
+):
+    world, pixel = wp.tid()
+    level = float(255.0)  # where the ray meets nothing
+    if depths[world, pixel] > 0.0:
+        level = wp.clamp((depths[world, pixel] - near) * 255.0 / (far - near), 0.0, 255.0)
+    random = wp.rand_init(seed[world], pixel)
+    level = wp.rint(wp.rint(level) + noise[world] * wp.randn(random))
+    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+
+
+class WarpRenderer:
+    """Renders one camera in all worlds.
+
+    Args:
+        name, camera: as the task has it. A camera of the model's own keeps its place there.
+        model: from `with_cameras`; `warp_model`, `data`: the same on the device.
+
+    Attributes:
+        frames: uint8 [N, *camera.shape], which each call overwrites.
+        eye, axes: float [N, 3] and [N, 3, 3], the free camera's pose in each world, before it follows its body. Axes to the
+            right and up that are longer than 1 make the picture's angle wider.
+    """
+
+    def __init__(self, name: str, camera: Camera, model: mujoco.MjModel, warp_model: Any, data: Any):
+        self._camera, self._model, self._data, n = camera, warp_model, data, data.nworld
+        self._number = model.camera(camera.name or _EYE + name).id
+        fovy = model.cam_fovy[self._number] if camera.name else model.vis.global_.fovy
+        rows, columns = camera.size
+        depth = camera.frames == "depth"
+        self._context = mjw.create_render_context(
+            model, n, (columns, rows), not depth, depth, False, cam_active=[self._number], use_fast_math=False
+        )
+        self._context.ray.assign(rays(camera, float(fovy)).astype(np.float32))
+        self.frames = torch.zeros((n, *camera.shape), dtype=torch.uint8, device=wp.device_to_torch(data.qpos.device))
+        self.eye, self.axes = (
+            torch.from_numpy(part).to(self.frames.device, torch.float32).expand(n, *part.shape).clone()
+            for part in pose(camera)
+        )
+        self._places, self._turns = wp.to_torch(data.cam_xpos), wp.to_torch(data.cam_xmat)
+        self._lights, self._bodies = wp.to_torch(data.light_xdir), wp.to_torch(data.xpos)
+        self._headlight = model.light(HEADLIGHT).id
+        self._followed = model.body(camera.follow).id if camera.follow else 0
+        self._floors = _Floors(model, data, self._followed) if self._followed else None
+
+    def aim(self) -> None:
+        """Put camera, headlight and floors where they belong, as PyTorch operations."""
+        if not self._camera.name:
+            self._places[:, self._number] = self.eye
+            if self._followed:
+                self._places[:, self._number, :2] += self._bodies[:, self._followed, :2]
+            self._turns[:, self._number] = self.axes
+        self._lights[:, self._headlight] = -self._turns[:, self._number, :, 2]
+        if self._floors:
+            self._floors.extend()
+
+    def draw(self, look: Any) -> None:
+        """Cast the rays and write `frames`, as Warp's launches; `look` has Warp arrays [N]: gain, offset, noise, seed."""
+        mjw.refit_bvh(self._model, self._data, self._context)
+        mjw.render(self._model, self._data, self._context)
+        pixels = self._camera.size[0] * self._camera.size[1]
+        out = wp.from_torch(self.frames)
+        if self._camera.frames == "depth":
+            inputs = [self._context.depth_data, *self._camera.depths, look.noise, look.seed]
+            wp.launch(_depth, (self._data.nworld, pixels), inputs, [out])
+        else:
+            inputs = [self._context.rgb_data, look.gain, look.offset, look.noise, look.seed]
+            wp.launch(_gray if self._camera.frames == "gray" else _rgb, (self._data.nworld, pixels), inputs, [out])
+
+
+class _Floors:
+    """Moves level planes below a body by whole periods of their texture, as `Renderer` does."""
+
+    def __init__(self, model: mujoco.MjModel, data: Any, body: int):
+        planes, own, periods = [], [], []
+        for geom in range(model.ngeom):
+            period = floor_period(model, geom)
+            if period is not None:
+                planes.append(geom)
+                own.append(model.geom_pos[geom, :2])
+                periods.append(period)
+        device = wp.device_to_torch(data.qpos.device)
+        self._planes = torch.tensor(planes, dtype=torch.int64, device=device)
+        self._own, self._periods = (
+            torch.tensor(np.array(part).reshape(-1, 2), dtype=torch.float32, device=device) for part in (own, periods)
+        )
+        self._places, self._body = wp.to_torch(data.geom_xpos), wp.to_torch(data.xpos)[:, body]
+
+    def extend(self) -> None:
+        steps = ((self._body[:, None, :2] - self._own) / self._periods).round()
+        self._places[:, self._planes, :2] = self._own + steps * self._periods

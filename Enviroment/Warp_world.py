@@ -1,0 +1,348 @@
+"""`WarpWorld`: N environments of a task on one device, stepped and rendered by MuJoCo Warp."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any
+
+import mujoco_warp as mjw
+import numpy as np
+import torch
+import warp as wp
+from gymnasium.envs.mujoco import MujocoEnv
+
+from Common.Errors import BadSetting, NonFinite
+from Enviroment.My_wrapper import observation_space
+from Enviroment.On_tensors import OnTensors, on_tensors
+from Enviroment.Snapshot import simulation, time_limit
+from Enviroment.Starts import SIMULATED, Starts
+from Enviroment.Task import Task
+from Enviroment.Warp_render import WarpRenderer, with_cameras
+from Enviroment.World import Step
+
+STARTS = 8192  # episodes of an endless world that begin differently, on a GPU
+CONTACTS = 4  # times as many contacts as the most that were seen at first states have room, and at least
+LEAST_CONTACTS = 24
+MEMORY = 0.9  # of a GPU's free memory that a world may take
+
+
+def why_not(task: Task) -> str | None:
+    """Return why a task cannot be simulated by Warp, in a few words; None if it can."""
+    env = task.make()
+    try:
+        if on_tensors(task) is None:
+            return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
+        if not isinstance(env.unwrapped, MujocoEnv):
+            return f"{task.env_id} is not one of Gymnasium's MujocoEnv"
+        model, _ = simulation(env)  # type: ignore[misc]
+        return "its model has mocap bodies" if model.nmocap else None
+    finally:
+        env.close()
+
+
+@dataclass
+class _Look:
+    """How the frames of each world are altered, as Warp arrays [N]."""
+
+    gain: Any
+    offset: Any
+    noise: Any
+    seed: Any
+
+
+class WarpWorld:
+    """A `World` whose N simulations, frames, rewards and ends are on one device.
+
+    An endless world begins its episodes from a table of first states, one after the other, and again from its first row when
+    it has come to its end. All frames of a table's rows are drawn once. `World` describes the methods.
+
+    Args:
+        task: has to have its observation and reward on tensors.
+        num_envs: N.
+        frames: whether to render.
+        device: a GPU, or the CPU, on which it is slow.
+        starts: how many rows an endless world's table has; at least N.
+
+    Raises:
+        BadSetting: the task cannot be simulated by Warp, or N worlds do not fit into the GPU's free memory.
+    """
+
+    def __init__(self, task: Task, num_envs: int, frames: bool, device: torch.device, starts: int | None = None):
+        if num_envs < 1:
+            raise ValueError(f"{num_envs=}: at least 1 environment")
+        task.check()
+        if reason := why_not(task):
+            raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
+        self.task, self.num_envs, self.device = task, num_envs, torch.device(device)
+        self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
+        wp.config.quiet = True
+        wp.init()
+        self._wp_device = wp.device_from_torch(self.device)
+        self._starts = Starts(task, self._on, self.device)
+        env = self._env = self._starts.env
+        self.max_episode_steps: int = time_limit(self._starts.wrapped)._max_episode_steps  # type: ignore[union-attr]
+        self.spaces = observation_space(task, env.observation_space.shape[0], frames)
+        self.action_space = env.action_space
+        self._table_size = max(num_envs, starts or (STARTS if self.device.type == "cuda" else 2 * num_envs))
+        self._rendering, self._graphs = True, {}
+        self._allocate(task, frames)
+        self.closed = False
+
+    def _allocate(self, task: Task, frames: bool) -> None:
+        """Put N copies of the model onto the device, and what is kept of each."""
+        n, device = self.num_envs, self.device
+        model = with_cameras(self._env.fullpath, self._env.model, tuple(task.seen))
+        contacts = max(LEAST_CONTACTS, CONTACTS * self._starts.contacts())
+        with wp.ScopedDevice(self._wp_device):
+            self._model = mjw.put_model(model, batch_sizes={name: n for name in self._starts.varied})
+            self._model.opt.deterministic = True
+            self._model.opt.warn_overflow = False
+            self._check_memory(model, contacts)
+            self._data = mjw.make_data(model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
+            seen = task.seen.items() if frames else ()
+            self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
+        names = {*SIMULATED, *self._on.fields}
+        self._fields = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
+        self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
+        self._ctrl = wp.to_torch(self._data.ctrl)
+        self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
+        self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
+        self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
+        self._warp_look = _Look(*map(wp.from_torch, self._look.values()), wp.from_torch(self._noise_seed))
+        self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
+        self._resting = torch.zeros(n, dtype=torch.bool, device=device)
+        self._before: torch.Tensor | None = None
+        self._first_frames: dict[str, torch.Tensor] = {}
+        self._seeds: list[int] = []
+        self._next, self._endless = torch.zeros((), dtype=torch.int64, device=device), True
+
+    def _check_memory(self, model: Any, contacts: int) -> None:
+        """Raise `BadSetting` unless N worlds fit into the GPU's free memory."""
+        if self.device.type != "cuda":
+            return
+        pixels = sum(space.shape[-1] * space.shape[-2] for space in map(self.spaces.get, self.task.seen) if space)
+        one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
+        sizes = [value.capacity for field in fields(one) if isinstance(value := getattr(one, field.name), wp.array)]
+        each = sum(sizes) + 24 * pixels
+        each += sum(int(np.prod(space.shape)) for space in self.spaces.values()) * self._table_size / self.num_envs
+        free = torch.cuda.mem_get_info(self.device)[0]
+        if self.num_envs * each > MEMORY * free:
+            fit = int(MEMORY * free / each)
+            message = f"num_envs {self.num_envs}: {self.num_envs * each / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB"
+            raise BadSetting(f"{message} of the GPU's memory are free; {fit} fit")
+
+    # ------------------------------------------------------------------ episodes
+
+    def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
+        """Start endless episodes in every environment."""
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
+        random = np.random.default_rng(next((seed for seed in seeds if seed is not None), None))
+        drawn = iter(random.integers(2**31, size=self._table_size + self.num_envs).tolist())
+        given = [int(next(drawn)) if seed is None else int(seed) for seed in seeds]
+        self._tabulate(given + [next(drawn) for _ in range(self._table_size - self.num_envs)])
+        return self._begin(endless=True)
+
+    def start(self, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Start one episode for each seed."""
+        self._tabulate(list(map(int, seeds)))
+        return self._begin(endless=False)
+
+    def _tabulate(self, seeds: list[int]) -> None:
+        """Make the table of first states, and draw their frames."""
+        self._seeds = seeds
+        self._starts.draw(seeds or [0])
+        rows = len(self._seeds) or 1
+        self._first_frames = {
+            name: torch.empty((rows, *camera.frames.shape[1:]), dtype=torch.uint8, device=self.device)
+            for name, camera in self._cameras.items()
+        }
+        for first in range(0, rows, self.num_envs) if self._cameras and self._rendering else ():
+            index = torch.arange(first, first + self.num_envs, device=self.device).clamp(max=rows - 1)
+            self._elapsed.zero_()
+            self._place(torch.ones_like(self._resting), index)
+            self._kinematics()
+            self._draw()
+            for name, camera in self._cameras.items():
+                self._first_frames[name][first : first + self.num_envs] = camera.frames[: rows - first]
+
+    def _begin(self, endless: bool) -> dict[str, torch.Tensor]:
+        """Start the table's first episodes; returns their observations."""
+        n, rows = self.num_envs, len(self._seeds)
+        self._endless = endless
+        index = torch.arange(n, device=self.device)
+        self._next.fill_(min(n, rows))
+        self._resting[:] = index >= rows
+        self._elapsed.zero_()
+        self._place(torch.ones_like(self._resting), index.clamp(max=max(rows - 1, 0)))
+        return self._first_observations()
+
+    def _first_observations(self) -> dict[str, torch.Tensor]:
+        first = {name: frames[self._row] for name, frames in self._first_frames.items()}
+        return self._observation(self._starts.first["State"][self._row], first)
+
+    def _place(self, where: torch.Tensor, rows: torch.Tensor) -> None:
+        """Put the episodes of the table's `rows` int [N] into the environments `where` bool [N]."""
+        starts = self._starts
+
+        def put(own: torch.Tensor, first: torch.Tensor) -> None:
+            chosen = where.reshape(-1, *[1] * (own.ndim - 1))
+            own.copy_(torch.where(chosen, first[rows].reshape(own.shape), own))
+
+        for name in SIMULATED:
+            put(getattr(self._fields, name), starts.first[name])
+        for name, own in self._varied.items():
+            put(own, starts.first[name])
+        for name, own in self._look.items():
+            put(own, starts.looks[name])
+        for name, (eyes, axes) in starts.eyes.items():
+            if name in self._cameras:
+                put(self._cameras[name].eye, eyes)
+                put(self._cameras[name].axes, axes)
+        self._row = torch.where(where, rows, self._row)
+        if "before" in starts.first:
+            before = starts.first["before"][rows]
+            self._before = before if self._before is None else torch.where(where[:, None], before, self._before)
+
+    # ------------------------------------------------------------------ steps
+
+    def step(self, actions: torch.Tensor) -> Step:
+        """Step every environment with its action."""
+        if actions.shape != self._ctrl.shape:
+            raise ValueError(f"actions have shape {list(actions.shape)}: {list(self._ctrl.shape)} is needed")
+        actions = actions.detach().to(self._ctrl)
+        self._ctrl.copy_(actions)
+        self._launch("physics", self._physics)
+        state = self._on.observe(self._env, self._fields)
+        outcome = self._on.outcome(self._env, self._fields, self._before, actions)
+        if self._on.before is not None:
+            self._before = self._on.before(self._env, self._fields)
+        running = ~self._resting
+        self._check_finite(action=actions, reward=outcome.reward, State=state, running=running)
+        self._elapsed += 1
+        terminated = outcome.terminated & running
+        truncated = (self._elapsed >= self.max_episode_steps) & running
+        if self._rendering and self._cameras:
+            self._draw()
+        last = {name: camera.frames.clone() for name, camera in self._cameras.items()}
+        last_obs = self._observation(state, last)
+        obs = self._restart(terminated | truncated, last_obs)
+        info = {key: outcome.info[key].double() for key in self.task.info_keys}
+        reward = torch.where(running, outcome.reward, 0).double()
+        return Step(obs, reward, terminated, truncated, last_obs, info)
+
+    def _restart(self, done: torch.Tensor, last_obs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Start the next episodes where some are `done`; returns all observations."""
+        order = self._next + done.cumsum(0) - 1  # of the episodes that begin, in the order of their environments
+        begins = done if self._endless else done & (order < len(self._seeds))
+        self._resting |= done & ~begins
+        self._next += begins.sum()
+        self._elapsed.masked_fill_(begins, 0)
+        self._place(begins, torch.where(begins, order % max(len(self._seeds), 1), self._row))
+        first = self._first_observations()
+        return {
+            key: torch.where(begins.reshape(-1, *[1] * (last.ndim - 1)), first[key], last)
+            for key, last in last_obs.items()
+        }
+
+    def _observation(self, state: torch.Tensor, frames: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        state = state.float()
+        return {"State": state, "PartialState": state[:, self._proprioception], **frames}
+
+    def _check_finite(self, running: torch.Tensor, **values: torch.Tensor) -> None:
+        odd = torch.stack([~value.isfinite().reshape(self.num_envs, -1).all(1) & running for value in values.values()])
+        if odd.any():
+            what, n = (int(index[0]) for index in odd.nonzero(as_tuple=True))
+            raise NonFinite(f"{list(values)[what]} of environment {n} is not finite")
+
+    # ------------------------------------------------------------------ Warp's launches
+
+    def _physics(self) -> None:
+        for _ in range(self._env.frame_skip):
+            mjw.step(self._model, self._data)
+        if "cfrc_ext" in self._on.fields:
+            mjw.rne_postconstraint(self._model, self._data)
+
+    def _kinematics(self) -> None:
+        for function in (mjw.kinematics, mjw.com_pos, mjw.camlight):
+            with wp.ScopedDevice(self._wp_device), self._stream():
+                function(self._model, self._data)
+
+    def _draw(self) -> None:
+        """Write every camera's frames."""
+        self._noise_seed.copy_((self._row * 7919 + self._elapsed) % 2**31)
+        for name, camera in self._cameras.items():
+            camera.aim()
+            self._launch(name, lambda camera=camera: camera.draw(self._warp_look))
+
+    def _stream(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which Warp launches in PyTorch's order."""
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        return wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(self.device)))
+
+    def _launch(self, name: str, function: Callable[[], None]) -> None:
+        """Call a function of Warp's launches, on a GPU as a graph that is recorded at its second call."""
+        with wp.ScopedDevice(self._wp_device):
+            if self.device.type == "cuda" and name in self._graphs:
+                if self._graphs[name] is None:
+                    with wp.ScopedCapture() as capture:
+                        function()
+                    self._graphs[name] = capture.graph
+                wp.capture_launch(self._graphs[name], wp.stream_from_torch(torch.cuda.current_stream(self.device)))
+                return
+            with self._stream():
+                function()
+            self._graphs[name] = None
+
+    # ------------------------------------------------------------------ the rest of the protocol
+
+    def state(self) -> list[Any]:
+        """Return one snapshot of all environments, as tensors on the CPU and plain values."""
+        tensors = {name: getattr(self._fields, name) for name in {*SIMULATED, *self._on.fields}}
+        tensors |= {"row": self._row, "elapsed": self._elapsed, "next": self._next}
+        if self._before is not None:
+            tensors["before"] = self._before
+        return [
+            {
+                "warp": {name: value.to("cpu", copy=True) for name, value in tensors.items()},
+                "seeds": list(self._seeds),
+            }
+        ]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Put every environment back where `state` found it."""
+        saved = state[0] if len(state) == 1 and isinstance(state[0], dict) else {}
+        found = len(saved.get("warp", {}).get("row", ()))
+        if found != self.num_envs:
+            raise ValueError(f"a snapshot of {found} environments of Warp for {self.num_envs}")
+        self._tabulate(saved["seeds"])
+        self._begin(endless=True)
+        own = {name: value.to(self.device) for name, value in saved["warp"].items()}
+        self._place(torch.ones_like(self._resting), own.pop("row"))
+        self._elapsed.copy_(own.pop("elapsed"))
+        self._next.copy_(own.pop("next"))
+        self._before = own.pop("before", None)
+        for name, value in own.items():
+            getattr(self._fields, name).copy_(value)
+
+    def stagger(self, first: int = 0, total: int | None = None) -> None:
+        """Spread the ends of the running episodes evenly over the time limit."""
+        number = torch.arange(self.num_envs, device=self.device) + first
+        self._elapsed.copy_(number * self.max_episode_steps // (total or self.num_envs))
+
+    @contextlib.contextmanager
+    def rendering(self, wanted: bool) -> Iterator[None]:
+        """Render no frames in here unless they are `wanted`."""
+        self._rendering = wanted
+        try:
+            yield
+        finally:
+            self._rendering = True
+
+    def close(self) -> None:
+        """Free everything."""
+        if not self.closed:
+            self._starts.close()
+        self.closed, self._graphs = True, {}
