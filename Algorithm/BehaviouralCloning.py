@@ -11,7 +11,7 @@ import torch
 
 from Algorithm.CollectDataset import label, sample_rounds
 from Algorithm.Config import CloningConfig, DAggerConfig
-from Algorithm.Dataset import Arrays, SampleWriter, field, read_samples
+from Algorithm.Dataset import Arrays, SampleWriter, field, read_samples, to_arrays
 from Algorithm.Learner import ERRORS, Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, imitation_loss
 from Algorithm.Schedules import linear
@@ -195,12 +195,13 @@ class DAgger(BehaviouralCloning):
             return self.act(memory.see(obs, first))
 
         for part in sample_rounds(self.world, first_seed, self.config.rollout_samples, act, shared=True):
-            self.priorities.add(part.pop("error"))
             self.samples.add(part)
+            arrays = to_arrays(part)
+            self.priorities.add(arrays.pop("error"))
             if Parallel.rank() == 0:
-                self._writer.append(part)
-            rewards += float(part["reward"].sum())
-            episodes += int(part["episode_start"].sum())
+                self._writer.append(arrays)
+            rewards += float(arrays["reward"].sum())
+            episodes += int(arrays["episode_start"].sum())
         self._rollouts, self._episodes = self._rollouts + 1, self._episodes + episodes
         added = self.samples.size - self.samples_collected
         self.samples_collected = self.samples.size
@@ -231,4 +232,5 @@ class DAgger(BehaviouralCloning):
         added = self.samples_collected - self.samples.old
         self._writer.cut(added, self._episodes, state["aggregated_crc32"])
         if added:
-            self.samples.add(read_samples(self._writer.folder, added, self.samples.names))
+            kept = read_samples(self._writer.folder, added, self.samples.names)
+            self.samples.add({name: torch.from_numpy(values) for name, values in kept.items()})

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from Algorithm.Config import TeacherNoiseConfig
-from Algorithm.Dataset import DATASET_VERSION, Arrays, SampleWriter, episode_ends, field
+from Algorithm.Dataset import DATASET_VERSION, SampleWriter, episode_ends, field, to_arrays
 from Algorithm.Episodes import run_episodes
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Common import Parallel
@@ -22,12 +21,13 @@ from Models.Base_Model import GaussianPolicy
 from Models.Distributions import CorrelatedNoise, Gaussian
 from Models.Memory import Observation
 
-Act = Callable[[Observation, torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+Fields = dict[str, torch.Tensor]  # of samples, by name
+Act = Callable[[Observation, torch.Tensor], tuple[torch.Tensor, Fields]]
 
 
 def sample_rounds(
     world: World, first_seed: int, samples: int, act: Act, shared: bool = False, done: tuple[int, int] = (0, 0)
-) -> Iterator[Arrays]:
+) -> Iterator[Fields]:
     """Run whole episodes, one for each seed from `first_seed` up, until there are `samples` samples.
 
     How many episodes a round has follows from the mean length of those before it, so that a collection that was cut off
@@ -42,8 +42,8 @@ def sample_rounds(
         shared: whether several ranks share the episodes of a round, and each of them gets all samples.
 
     Yields:
-        The samples of a round in the order of its episodes: the fields of observations (see `Dataset.field`), `action`,
-        `reward`, `terminated`, `episode_start`, `seed`, and the fields of `act`.
+        The samples of a round in the order of its episodes, on the world's device: the fields of observations (see
+        `Dataset.field`), `action`, `reward`, `terminated`, `episode_start`, `seed`, and the fields of `act`.
     """
     rank, ranks = (Parallel.rank(), Parallel.count()) if shared else (0, 1)
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -54,42 +54,42 @@ def sample_rounds(
         most = world.num_envs * ranks * max(1, round(limit / length))
         episodes = min(most, math.ceil((samples - collected) / length))
         first = first_seed + begun
-        seeds = np.arange(first, first + episodes)[rank::ranks]
+        seeds = torch.arange(first, first + episodes, device=world.device)[rank::ranks]
         with torch.random.fork_rng(devices):
             torch.manual_seed(first + rank)
-            steps = _run_round(world, seeds, act)
-        if shared:
-            steps = [step for share in Parallel.exchange(steps) for step in share]
-        joined = {key: np.concatenate([step[key] for step in steps]) for key in steps[0]}
-        order = np.argsort(joined["seed"], kind="stable")
-        ends = episode_ends(joined["episode_start"][order])
-        order = order[: ends[min(int(np.searchsorted(ends, samples - collected)), len(ends) - 1)]]
+            joined = _run_round(world, seeds, act)
+        if ranks > 1:
+            shares = [
+                share for share in Parallel.exchange({key: value.cpu() for key, value in joined.items()}) if share
+            ]
+            joined = {key: torch.cat([share[key] for share in shares]).to(world.device) for key in shares[0]}
+        order = joined["seed"].argsort(stable=True)
+        ends = episode_ends(joined["episode_start"][order].cpu().numpy())
+        order = order[: ends[min(int(ends.searchsorted(samples - collected)), len(ends) - 1)]]
         yield {key: value[order] for key, value in joined.items()}
         collected += len(order)
         begun += episodes
 
 
-def _run_round(world: World, seeds: np.ndarray, act: Act) -> list[Arrays]:
-    """Return the samples of one episode for each seed, step by step."""
-    extra: dict[str, torch.Tensor] = {}
+def _run_round(world: World, seeds: torch.Tensor, act: Act) -> Fields:
+    """Return the samples of one episode for each seed int [E], step after step; nothing if there are no seeds."""
+    extra: Fields = {}
 
     def watched(obs: Observation, first: torch.Tensor) -> torch.Tensor:
         nonlocal extra
         action, extra = act(obs, first)
         return action
 
-    steps: list[Arrays] = []
+    steps: list[Fields] = []
     for step in run_episodes(world, seeds.tolist(), watched):
-        fields = {"action": step.action, "reward": step.reward}
+        fields = {"seed": seeds[step.running], "action": step.action, "reward": step.reward}
         fields |= {field(key): value for key, value in step.obs.items()}
-        fields |= {key: value.cpu()[step.environments] for key, value in extra.items()}
-        fields |= {"episode_start": step.first, "terminated": step.terminated}
-        sample = {"seed": seeds[step.running.numpy()]}
-        steps.append(sample | {name: value.cpu().numpy() for name, value in fields.items()})
-    return steps
+        fields |= {key: value.to(world.device)[step.environments] for key, value in extra.items()}
+        steps.append(fields | {"episode_start": step.first, "terminated": step.terminated})
+    return {key: torch.cat([step[key] for step in steps]) for key in steps[0]} if steps else {}
 
 
-def label(teacher: Gaussian) -> dict[str, torch.Tensor]:
+def label(teacher: Gaussian) -> Fields:
     """Return the fields of samples that describe the teacher's policy."""
     return {"mean": teacher.mean, "log_std": teacher.log_std}
 
@@ -126,7 +126,7 @@ def collect_dataset(
     actions = CorrelatedNoise(noise.teacher_noise, noise.noise_correlation)
 
     @torch.no_grad()
-    def act(obs: Observation, first: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def act(obs: Observation, first: torch.Tensor) -> tuple[torch.Tensor, Fields]:
         policy = teacher.distribution(teacher.to_tensors(obs))
         return policy.action(actions.sample(policy)), label(policy)
 
@@ -138,7 +138,7 @@ def collect_dataset(
     disable = quiet or not sys.stderr.isatty()
     with tqdm(total=samples, initial=done[0], unit="sample", desc=folder.name, disable=disable) as bar:
         for part in sample_rounds(world, DATASET_FIRST_SEED, samples, act, done=done):
-            writer.append(part)
+            writer.append(to_arrays(part))
             actions.state = None  # a round depends on no earlier one
             bar.update(len(part["seed"]))
     writer.finish()

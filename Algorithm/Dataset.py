@@ -25,6 +25,11 @@ def field(key: str) -> str:
     return {"Frame": "frame", "State": "state", "PartialState": "proprioception"}.get(key, f"frame_{key}")
 
 
+def to_arrays(samples: Mapping[str, torch.Tensor]) -> Arrays:
+    """Return the fields of samples as they are written."""
+    return {name: values.cpu().numpy() for name, values in samples.items()}
+
+
 def episode_ends(episode_start: np.ndarray) -> np.ndarray:
     """Return where each episode ends, one past its last sample, from bool [N]."""
     return np.append(np.flatnonzero(episode_start)[1:], len(episode_start))

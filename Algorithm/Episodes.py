@@ -11,7 +11,7 @@ from Models.Memory import Observation
 
 @dataclass(frozen=True)
 class EpisodeStep:
-    """One step of the L episodes that are running.
+    """One step of the L episodes that are running, on the world's device.
 
     Attributes:
         running: int [L], their numbers among the seeds.
@@ -51,13 +51,13 @@ def run_episodes(
     Yields:
         An `EpisodeStep` for each step, until the last episode has ended.
     """
-    obs = world.start(seeds)
-    number = torch.arange(world.num_envs)  # of the episode in each environment
+    obs, device = world.start(seeds), world.device
+    number = torch.arange(world.num_envs, device=device)  # of the episode in each environment
     number[len(seeds) :] = -1
     started = min(world.num_envs, len(seeds))
-    first = torch.ones(world.num_envs, dtype=torch.bool)
+    first = torch.ones(world.num_envs, dtype=torch.bool, device=device)
     while (live := (number >= 0).nonzero().flatten()).numel():
-        action = act(obs, first).to(world.device)
+        action = act(obs, first).to(device)
         before = {key: value[live] for key, value in obs.items()}  # the world writes the next ones in the same place
         step = world.step(action)
         done = step.done.clone()
@@ -67,6 +67,7 @@ def run_episodes(
         outcome = step.reward[live], step.terminated[live], done[live]
         yield EpisodeStep(number[live], live, first[live], before, action[live], *outcome, last_obs, info)
         number[ended] = -1
-        number[ended[: len(seeds) - started]] = torch.arange(started, min(started + len(ended), len(seeds)))
-        started = min(started + len(ended), len(seeds))
+        following = torch.arange(started, min(started + len(ended), len(seeds)), device=device)
+        number[ended[: len(following)]] = following
+        started += len(following)
         obs, first = step.obs, done

@@ -25,7 +25,8 @@ class PPO(Trainer, Generic[Batch]):
     A method that learns from rollouts overrides `loss`, which the `Learner` may replay as a CUDA graph.
 
     Each of several ranks has a share of the environments, and takes its share of every minibatch from them. Advantages are
-    normalized over the whole minibatch, rewards by the returns of all environments.
+    normalized over the whole minibatch, rewards by the returns of all environments. Rewards, ends and returns stay on the
+    world's device while a rollout is collected; the student's device gets them at its end.
 
     Args:
         student: the network, on the device it is trained on.
@@ -43,8 +44,9 @@ class PPO(Trainer, Generic[Batch]):
         self.rollout = Rollout(student, world, config.rollout_steps, also)
         self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss, self.unused)
         self._outputs = graphed(student, self.device, self.outputs)
-        self.normalizer = ReturnNormalizer(world.num_envs, config.gamma)
-        self._returns = np.full(world.num_envs, np.nan)  # so far; the first episodes, which are staggered, do not count
+        self.normalizer = ReturnNormalizer(world.num_envs, config.gamma, world.device)
+        # So far; the first episodes, which are staggered, do not count.
+        self._returns = torch.full((world.num_envs,), torch.nan, dtype=torch.float64, device=world.device)
         self._last_return = float("nan")
 
     def start(self) -> None:
@@ -70,7 +72,10 @@ class PPO(Trainer, Generic[Batch]):
     def collect_rollout(self) -> dict[str, float]:
         """Step the environments; returns the mean return of the episodes that ended last."""
         rollout, ended_returns = self.rollout, []
-        rewards, terminated, done = (np.empty(rollout.reward.shape, kind) for kind in (float, bool, bool))
+        kinds = torch.float64, torch.bool, torch.bool
+        rewards, terminated, done = (
+            torch.empty(rollout.reward.shape, dtype=kind, device=self.world.device) for kind in kinds
+        )
         for t in range(rollout.steps):
             outputs = self._outputs(**rollout.observation(t))
             policy = self.student.gaussian(outputs["mean"], outputs["log_std"])
@@ -78,23 +83,25 @@ class PPO(Trainer, Generic[Batch]):
             rollout.u[t] = self.drive(t, policy)
             rollout.log_prob[t] = policy.log_prob(rollout.u[t])
             step = self.world.step(policy.action(rollout.u[t]).to(self.world.device))
-            rewards[t], terminated[t], done[t] = step.reward.cpu(), step.terminated.cpu(), step.done.cpu()
-            rollout.write_observation(t + 1, step.obs, step.done)
+            rewards[t], terminated[t], done[t] = step.reward, step.terminated, step.done
+            rollout.write_observation(t + 1, step.obs, done[t])
             self._returns += rewards[t]
-            if done[t].any():
-                ended = np.flatnonzero(done[t])
-                last_obs = rollout.final_observation(t, step.last_obs, torch.from_numpy(ended))
-                rollout.next_value[t, ended] = self.student.value(last_obs)
-                ended_returns += self._returns[ended][np.isfinite(self._returns[ended])].tolist()
+            ended = done[t].nonzero().flatten()  # the one number of a step that a GPU has to be waited for
+            if len(ended):
+                last_obs = rollout.final_observation(t, step.last_obs, ended)
+                rollout.next_value[t, ended.to(self.device)] = self.student.value(last_obs)
+                ended_returns.append(self._returns[ended])
                 self._returns[ended] = 0
-        rollout.terminated[:], rollout.done[:] = torch.from_numpy(terminated), torch.from_numpy(done)
+        rollout.terminated[:], rollout.done[:] = terminated, done
         last_value = self.student.value(rollout.observation(rollout.steps))
         following = torch.cat([rollout.value[1:], last_value[None]])
         rollout.next_value[:] = torch.where(rollout.done, rollout.next_value, following)
-        rollout.reward[:] = torch.from_numpy(self.normalizer(rewards, done))
-        self.samples_collected += rewards.size * Parallel.count()
+        rollout.reward[:] = self.normalizer(rewards, done)
+        self.samples_collected += rewards.numel() * Parallel.count()
         if ended_returns:
-            self._last_return = float(np.mean(ended_returns))
+            returns = torch.cat(ended_returns).cpu().numpy()
+            if np.isfinite(returns).any():
+                self._last_return = float(np.mean(returns[np.isfinite(returns)]))
         return {"training/episode_return": self._last_return}
 
     def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -115,7 +122,10 @@ class PPO(Trainer, Generic[Batch]):
         rollout.returns[:] = rollout.advantage + rollout.value
 
     def learn(self, budget: int) -> dict[str, float]:
-        """Make `epochs` passes over the rollout, at most `budget` updates; returns their mean scalars."""
+        """Make `epochs` passes over the rollout, at most `budget` updates; returns their mean scalars.
+
+        A pass ends with a smaller minibatch if `minibatch_size` does not divide the rollout. On CUDA that is a second graph.
+        """
         updates: list[dict[str, torch.Tensor]] = []
         samples, size = self.rollout.steps * self.world.num_envs, self.config.minibatch_size // Parallel.count()
         for _ in range(self.config.epochs):
@@ -170,7 +180,7 @@ class PPO(Trainer, Generic[Batch]):
         self.rollout.load_state_dict(state["rollout"])
         self.normalizer.load_state_dict(state["normalizer"])
         self.world.restore(state["environments"])
-        self._returns, self._last_return = np.array(state["returns"]), state["last_return"]
+        self._returns[:], self._last_return = torch.tensor(state["returns"], dtype=torch.float64), state["last_return"]
 
 
 class GuidedPPO(PPO[GuidedMinibatch]):

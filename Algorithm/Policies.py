@@ -107,7 +107,7 @@ def play(world: World, policy: Policy, seeds: Sequence[int]) -> tuple[np.ndarray
     states, returns = [], np.zeros(len(seeds))
     for step in run_episodes(world, seeds, lambda obs, _: torch.from_numpy(policy.act(obs))):
         states.append(step.obs["State"].cpu().numpy())
-        returns[step.running.numpy()] += step.reward.cpu().numpy()
+        returns[step.running.cpu().numpy()] += step.reward.cpu().numpy()
     return returns, np.concatenate(states)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from Algorithm.Test_model import Baseline, Evaluation, evaluate, figures
 from Enviroment.Renderer import Quality
 from Enviroment.Task import Task
-from Enviroment.Utils import make_world
+from Enviroment.Utils import make_vector_env
 from Enviroment.Vector_env import WorkerWorld
 from Enviroment.Views import STRENGTHS, VIEWS, Views
 from Models.Base_Model import ActorCritic, Policy
@@ -146,9 +146,10 @@ def robustness(
     if set(student.inputs) == set(student.images):
         changes.pop("proprioception_blanked", None)
     total = 1 + len(SIZES) * len(kinds) + len(changes)
-    places = min(len(seeds), 20), num_workers, bool(student.images), render_quality
+    varied = replace(task, views=VIEWS["large"], edge=True)
+    how: Any = {"frames": bool(student.images), "render_quality": render_quality}
     with (
-        closing(make_world(replace(task, views=VIEWS["large"], edge=True), *places)) as world,
+        closing(make_vector_env(varied, min(len(seeds), 20), num_workers, **how).world) as world,
         tqdm(total=total, desc="robustness", leave=False, disable=quiet or not sys.stderr.isatty()) as bar,
     ):
         examine = _Examination(teacher, world, task, seeds, bar)

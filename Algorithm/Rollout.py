@@ -171,24 +171,28 @@ class ReturnNormalizer:
     Without it the value loss of an unscaled return would dominate the backbone that actor and critic share.
     """
 
-    def __init__(self, num_envs: int, gamma: float):
-        self._gamma, self._running = gamma, np.zeros(num_envs)
+    def __init__(self, num_envs: int, gamma: float, device: torch.device | str = "cpu"):
+        self._gamma, self._running = gamma, torch.zeros(num_envs, dtype=torch.float64, device=device)
         self._count, self._mean, self._m2 = 0.0, 0.0, 0.0
 
-    def __call__(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Add rewards [T, N] in order (done bool [T, N] ends an episode after its reward); return them scaled."""
-        discounted = np.empty_like(rewards)
+    def __call__(self, rewards: torch.Tensor, done: torch.Tensor) -> torch.Tensor:
+        """Add rewards float64 [T, N] in order (done bool [T, N] ends an episode after its reward); return them scaled.
+
+        Both lie on the normalizer's device.
+        """
+        discounted = torch.empty_like(rewards)
         for t in range(len(rewards)):
             discounted[t] = self._gamma * self._running + rewards[t]
             self._running = discounted[t] * ~done[t]
         # Chan et al. 1979: the moments of two sets joined.
-        own = discounted.size, discounted.mean(), discounted.var() * discounted.size
+        values = discounted.cpu().numpy()
+        own = values.size, values.mean(), values.var() * values.size
         for count, mean, m2 in Parallel.exchange(own):
             delta, total = mean - self._mean, self._count + count
             self._m2 += m2 + delta**2 * self._count * count / total
             self._mean += delta * count / total
             self._count = total
-        return rewards / np.sqrt(self._m2 / self._count + 1e-8)
+        return rewards / float(np.sqrt(self._m2 / self._count + 1e-8))
 
     def state_dict(self) -> dict:
         """Return everything as plain values."""
@@ -196,5 +200,5 @@ class ReturnNormalizer:
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from `state_dict`."""
-        self._running = np.array(state["running"])
+        self._running = torch.tensor(state["running"], dtype=torch.float64, device=self._running.device)
         self._count, self._mean, self._m2 = state["moments"]

@@ -147,7 +147,7 @@ class _Scores:
             if recording is not None and recorded:
                 recording.actions.append(action)
                 if policy.images:
-                    recording.stacks.append({image: given[image].numpy() for image in policy.images})
+                    recording.stacks.append({image: given[image].cpu().numpy() for image in policy.images})
             return torch.from_numpy(action)
 
         for step in run_episodes(self._world, self.seeds, act):
@@ -155,8 +155,8 @@ class _Scores:
             recorded -= int((step.ended & (step.running < self._world.num_envs)).sum())
 
     def _add(self, step: EpisodeStep) -> None:
-        rows, environments, ended = step.running.numpy(), step.environments.numpy(), step.ended.numpy()
-        self._returns[rows] += step.reward.numpy()
+        rows, environments, ended = (x.cpu().numpy() for x in (step.running, step.environments, step.ended))
+        self._returns[rows] += step.reward.cpu().numpy()
         self._lengths[rows] += 1
         if len(self._entropy):
             self._entropies[rows] += self._entropy[environments]
@@ -164,8 +164,8 @@ class _Scores:
             wanted = self._teacher.act(step.obs)
             self._squares[rows] += (((self._scored[environments] - wanted) / self._half_range) ** 2).mean(-1)
         if ended.any():
-            info = {key: value.numpy() for key, value in step.info.items()}
-            for name, value in self._task.measured(step.last_obs["State"].double().numpy(), info).items():
+            info = {key: value.cpu().numpy() for key, value in step.info.items()}
+            for name, value in self._task.measured(step.last_obs["State"].double().cpu().numpy(), info).items():
                 self._measured.setdefault(name, np.full(len(self.seeds), np.nan))[rows[ended]] = value
 
     def result(self, entropy: bool) -> Evaluation:

@@ -1,7 +1,7 @@
 """The samples to imitate on a device, and their priorities."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,12 @@ class Samples:
         self._age[: self.old] = episode_ages(data["episode_start"])
         self.names = (*self._parts, "episode_start", "seed")
 
-    def add(self, data: Arrays) -> None:
-        """Add whole episodes."""
+    def add(self, data: Mapping[str, torch.Tensor]) -> None:
+        """Add whole episodes, which lie on any device."""
         start, end = self.size, self.size + len(data["seed"])
         for name, (_, grown) in self._parts.items():
-            grown[start - self.old : end - self.old] = torch.from_numpy(data[name])
-        self._age[start:end] = episode_ages(data["episode_start"])
+            grown[start - self.old : end - self.old] = data[name]
+        self._age[start:end] = episode_ages(data["episode_start"].cpu().numpy())
         self.size = end
 
     def _rows(self, name: str, index: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from Algorithm.CollectDataset import collect_dataset
 from Algorithm.Config import TeacherNoiseConfig
@@ -18,11 +19,15 @@ from Common.Settings import differences
 from Distillation.Settings import DATASET_SIZES
 from Distillation.Utils import CloningExperiment, Collection, DAggerExperiment, Job, dataset_folder
 from Enviroment.Tasks import Task
-from Enviroment.Utils import make_world
+from Enviroment.Utils import find_backend, make_world
 from Models.Base_Model import GaussianPolicy
 
+AnyJob = TypeVar("AnyJob", bound=Job)
 NOISE = vars(TeacherNoiseConfig())  # the default
 VIEW_RANGES = "view_ranges"  # the entry of files that has what varies by how much; they have none where nothing does
+BACKEND = "backend"  # the entry of datasets that Warp simulated; the others have none
+VARYING = (VIEW_RANGES, BACKEND)
+WARP = ("mujoco-warp", "warp-lang")  # packages
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
 
 
@@ -35,9 +40,19 @@ def describe(job: Job, task: Task) -> dict[str, Any]:
             "teacher_sha256": teacher_hash(job.place.teacher, task),
             "render": task.rendering(job.world.render_quality),
             **({VIEW_RANGES: task.views.table()} if task.views.table() else {}),
-            "versions": versions(ROOT),
+            "versions": versions(ROOT)
+            | ({name: version(name) for name in WARP} if job.world.backend == "warp" else {}),
         }
     )
+
+
+def with_backend(job: AnyJob, task: Task) -> AnyJob:
+    """Return a job with its backend, which `auto` leaves open. It clones a dataset that exists, whatever simulated that."""
+    found = job.replace(backend=find_backend(job.world.backend, task, job.place.device))
+    if job.world.backend == "auto" and isinstance(found, CloningExperiment) and _existing(found, task) is None:
+        workers = found.replace(backend="workers")
+        return found if _existing(workers, task) is None else workers
+    return found
 
 
 def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: bool) -> None:
@@ -47,6 +62,7 @@ def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: boo
         BadInput: it exists already, and no export is wanted, or it has other settings.
         BadFile: another process is collecting it, or the existing one is damaged.
     """
+    job = with_backend(job, task)
     wanted = job.collection
     folder = dataset_folder(job, job.noise, wanted.num_data)
     description = describe(job, task)
@@ -55,7 +71,7 @@ def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: boo
             raise BadInput(f"{folder} exists already; --overwrite collects it anew")
         with advice(HOW_TO_REPAIR):
             check_same(
-                open_dataset(folder), description, ("task", "teacher_sha256", "render", VIEW_RANGES, *vars(job.noise))
+                open_dataset(folder), description, ("task", "teacher_sha256", "render", *VARYING, *vars(job.noise))
             )
     if wanted.export_minari is not None:
         from Algorithm.Minari_export import check_minari, export_minari
@@ -71,17 +87,29 @@ def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: boo
 def _collect_anew(
     job: Collection, folder: Path, task: Task, teacher: GaussianPolicy, description: dict[str, Any], overwrite: bool
 ) -> None:
-    wanted, quality = job.collection, job.world.render_quality
-    keys = ("task", "teacher_sha256", "render", VIEW_RANGES, "versions")
+    wanted, world = job.collection, job.world
+    keys = [
+        "task",
+        "teacher_sha256",
+        "render",
+        VIEW_RANGES,
+        "versions",
+        *([BACKEND] if world.backend == "warp" else []),
+    ]
+    places: dict[str, Any] = {
+        "render_quality": world.render_quality,
+        "backend": world.backend,
+        "device": job.place.device,
+    }
     meta = {key: description[key] for key in keys if key in description}
     folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     started = time.monotonic()
     with (
         locked(folder),
-        closing(make_world(task, wanted.num_envs, job.world.num_workers, render_quality=quality)) as world,
+        closing(make_world(task, wanted.num_envs, world.num_workers, **places)) as envs,
         advice(HOW_TO_REPAIR),
     ):
-        collect_dataset(folder, world, teacher, wanted.num_data, job.noise, meta, job.place.quiet, overwrite)
+        collect_dataset(folder, envs, teacher, wanted.num_data, job.noise, meta, job.place.quiet, overwrite)
     seconds, dataset = time.monotonic() - started, open_dataset(folder)
     returns = dataset.fields["reward"].sum() / dataset.fields["episode_start"].sum()
     print(f"{len(dataset)} samples, mean return {returns:.2f}, {seconds:.0f} s\ndataset  {folder}")
@@ -90,10 +118,7 @@ def _collect_anew(
 def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Path:
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
-    wanted = dataset_folder(job, job.noise, samples)
-    views = {VIEW_RANGES: task.views.table() or None}
-    seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
-    folder = find_dataset(wanted, samples, vars(job.noise) | views | seen)
+    wanted, folder = dataset_folder(job, job.noise, samples), _existing(job, task)
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
@@ -102,6 +127,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])
         flags += task.flags + ("" if job.world.views == "none" else f"--views {job.world.views} ")
+        flags += "--backend warp " if job.world.backend == "warp" else ""
         raise BadInput(
             f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
             "--collect does so by itself"
@@ -109,18 +135,26 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     return folder
 
 
+def _existing(job: CloningExperiment | DAggerExperiment, task: Task) -> Path | None:
+    """Return the folder of a run's dataset, or of a larger one, None if there is none."""
+    samples = DATASET_SIZES[job.data.dataset]
+    like = {VIEW_RANGES: task.views.table() or None, BACKEND: "warp" if job.world.backend == "warp" else None}
+    seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
+    return find_dataset(dataset_folder(job, job.noise, samples), samples, vars(job.noise) | like | seen)
+
+
 def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, description: dict[str, Any]) -> Dataset:
     """Open a run's dataset, or the beginning of a larger one; `BadInput` or `BadFile` where it differs or is damaged."""
     with advice(HOW_TO_REPAIR):
         dataset = open_dataset(folder)
     seen = ["render"] if job.student.mode != "State" else []
-    check_same(dataset, description, ("task", "teacher_sha256", VIEW_RANGES, *vars(job.noise), *seen))
+    check_same(dataset, description, ("task", "teacher_sha256", *VARYING, *vars(job.noise), *seen))
     return dataset.prefix(DATASET_SIZES[job.data.dataset])
 
 
 def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
     """Raise `BadInput` where a dataset has other settings than asked for, apart from how its frames are stacked."""
-    found, wanted = dict(dataset.meta), dict(description)
+    found, wanted = {BACKEND: "workers"} | dataset.meta, dict(description)
     for settings in (found, wanted):
         if isinstance(render := settings.get("render"), dict):
             settings["render"] = {key: value for key, value in render.items() if not key.startswith("stack")}

@@ -37,6 +37,7 @@ from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import make_student
 
 ROBUSTNESS = "robustness.png"  # in a run's folder
+OD_WARP = "OD_warp"  # the closing figures of a run that Warp simulated, on the OD seeds in Warp
 EXAMINED_STEPS = 100  # of an episode of the report of robustness; longer ones are fewer
 INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
 
@@ -134,10 +135,10 @@ class Session:
         self.trainer = self.job.trainer(parts)
         self.logger = NullLogger() if Parallel.rank() else self._logger()
 
-    def world(self, num_envs: int) -> World:
+    def world(self, num_envs: int, backend: str = "workers") -> World:
         """Make environments, which are closed when the run ends."""
-        sees = self.job.student.mode != "State"
-        world = make_world(self.task, num_envs, self._workers, sees, self.job.world.render_quality)
+        places = self._workers, self.job.student.mode != "State", self.job.world.render_quality
+        world = make_world(self.task, num_envs, *places, backend, self.job.place.device)
         self._open_things.callback(world.close)
         return world
 
@@ -146,7 +147,7 @@ class Session:
         return self.job.world.num_workers or max(1, cores() // Parallel.local_count())
 
     def _share(self, num_envs: int) -> World:
-        return self.world(-(-num_envs // Parallel.count()))
+        return self.world(-(-num_envs // Parallel.count()), self.job.world.backend)
 
     def _student(self) -> ActorCritic:
         """Return the student that DAgger begins with, or a new one."""
@@ -225,8 +226,11 @@ class Session:
         assert isinstance(self.logger, RunLogger)
         self.logger.end_bar()
         folder, recording = self.plan.folder, Recording()
-        test = StudentTest(self.test_world, self.task, self.teacher, seed_sets(self.job.test, closing=True))
-        report = test.report(self.student, recording)
+        seeds = seed_sets(self.job.test, closing=True)
+        report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
+        if self.job.world.backend == "warp":
+            world = self.world(len(seeds["OD"]), "warp")
+            report |= StudentTest(world, self.task, self.teacher, {OD_WARP: seeds["OD"]}).report(self.student)
         self.film(recording, self.trainer.optimization_steps)
         summary: dict[str, Any] = {
             "optimization_steps": self.trainer.optimization_steps,
@@ -247,6 +251,8 @@ class Session:
         print(
             f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}"
         )
+        if OD_WARP in report:
+            print(in_warp(report[OD_WARP]))
         print(f"\n{digest(summary['robustness'])}\n" if "robustness" in summary else "")
 
     def examine(self) -> dict[str, Any]:
@@ -291,16 +297,27 @@ def heading(plan: Plan, teacher: Path) -> str:
     """Return the lines that a run prints first: the method, the updates, the device and the folder."""
     job = plan.job
     ranks = f", {Parallel.count()} ranks" if Parallel.count() > 1 else ""
+    warp = ", simulated by MuJoCo Warp" if job.world.backend == "warp" else ""
     tests = f"tested every {job.test.test_every} on {job.test.episodes} ID and OD episodes"
     return columns(
         {
             job.flag: f"{job.title.partition(':')[0]} of {teacher.name} into {job.student.mode}",
             "updates": f"{job.method.optimization_steps}, {tests}",
-            "on": f"{job.place.device} in {job.student.precision}{ranks}",
+            "on": f"{job.place.device} in {job.student.precision}{ranks}{warp}",
             "run": f"{plan.folder}{' (resumed)' if plan.resumes else ''}",
             "resuming": "exact" if plan.description["exact_resume"] else INEXACT,
         }
     )
+
+
+def in_warp(found: dict[str, dict[str, float]]) -> str:
+    """Return a line on the closing figures in Warp, `[student or teacher][figure]`."""
+    names = {"return": "return {:.2f}", "normalized_return": "normalized {:.3f}", "success": "success {:.2f}"}
+    student, teacher = (
+        ", ".join(text.format(found[who][name]) for name, text in names.items() if name in found[who])
+        for who in ("student", "teacher")
+    )
+    return f"the same episodes in Warp: {student}; teacher: {teacher}"
 
 
 def columns(lines: dict[str, Any]) -> str:

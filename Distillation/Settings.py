@@ -25,7 +25,18 @@ class WorldSettings(Settings):
     frames: str = setting(
         "own", "what all of them show; own: each camera's own", choices=("own", *KINDS), sees=True, inherited=True
     )
-    num_workers: int = setting(0, "processes of environments; 0: one for each core", at_least=0, role="machine")
+    backend: str = setting(
+        "auto",
+        "what simulates and renders: worker processes, or MuJoCo Warp on the device; auto: warp on a GPU where it can",
+        choices=("auto", "workers", "warp"),
+        inherited=True,
+    )
+    num_workers: int = setting(
+        0,
+        "processes of environments, with backend warp of tests alone; 0: one for each core",
+        at_least=0,
+        role="machine",
+    )
     render_quality: Literal["fast", "full"] = setting(
         "fast", "full draws shadows, reflections and multisampling", choices=("fast", "full"), inherited=True
     )

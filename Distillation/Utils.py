@@ -289,9 +289,9 @@ def task_of(job: Job) -> Task:
 
 
 def world_suffix(job: Job) -> str:
-    """Return what names of folders say of a job's cameras and views, where they are not the default."""
+    """Return what names of folders say of a job's cameras, views and backend, where they are not the usual ones."""
     views = "" if job.world.views == "none" else f"_{views_name(job.world.views)}"
-    return task_of(job).selection + views
+    return task_of(job).selection + views + ("_warp" if job.world.backend == "warp" else "")
 
 
 def task_folder(job: Job) -> Path:
@@ -300,7 +300,7 @@ def task_folder(job: Job) -> Path:
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
-    """Return the folder of a dataset; the teacher's noise, cameras and views are part of its name unless they are the default."""
+    """Return the folder of a dataset; the teacher's noise and `world_suffix` are part of its name."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
     suffix = "" if noise == TeacherNoiseConfig() else f"_noise{noise.teacher_noise:g}_{noise.noise_correlation:g}"
     return task_folder(job) / "Teacher" / f"dataset_{size}{suffix}{world_suffix(job)}"

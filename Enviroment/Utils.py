@@ -1,15 +1,19 @@
-"""The doors to this room: `make_env`, `make_vector_env`, `make_world` and `resumes_exactly`."""
+"""The doors to this room: `make_env`, `make_vector_env`, `find_backend`, `make_world` and `resumes_exactly`."""
+
+from importlib.util import find_spec
 
 import gymnasium as gym
 import numpy as np
+import torch
 
-from Common.Errors import BadInput, brief
+from Common.Errors import BadInput, BadSetting, brief
 from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.Renderer import Quality
 from Enviroment.Snapshot import first_step, restores_exactly
 from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
+from Enviroment.World import World
 
 
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
@@ -49,16 +53,54 @@ def make_vector_env(
         ValueError: `num_envs` or `num_workers` is too small.
         BadInput: the task does not fit, or cannot be sent to the workers.
     """
-    return WorkerVectorEnv(make_world(task, num_envs, num_workers, frames, render_quality), seed)
+    if frames:
+        choose_gl_backend()
+    return WorkerVectorEnv(WorkerWorld(task, num_envs, num_workers, frames, render_quality), seed)
+
+
+def find_backend(name: str, task: Task, device: torch.device | str) -> str:
+    """Return the backend of a name: `workers`, `warp` (MuJoCo Warp), or the one of these that `auto` stands for.
+
+    `auto` is Warp on a GPU where Warp is installed and can simulate the task. Raises `BadSetting` for `warp` where it is not
+    installed or cannot simulate the task.
+    """
+    if name == "workers" or (name == "auto" and torch.device(device).type != "cuda"):
+        return "workers"
+    reason: str | None = "mujoco-warp is not installed (pip install -e .[warp])"
+    if find_spec("mujoco_warp") is not None:
+        from Enviroment.Warp_world import why_not
+
+        reason = why_not(task)
+    if reason is None:
+        return "warp"
+    if name == "auto":
+        return "workers"
+    raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
 
 
 def make_world(
-    task: Task, num_envs: int, num_workers: int = 0, frames: bool = True, render_quality: Quality = "fast"
-) -> WorkerWorld:
-    """Make a world of `num_envs` environments. Arguments, values and errors are those of `make_vector_env`."""
-    if frames:
-        choose_gl_backend()
-    return WorkerWorld(task, num_envs, num_workers, frames, render_quality)
+    task: Task,
+    num_envs: int,
+    num_workers: int = 0,
+    frames: bool = True,
+    render_quality: Quality = "fast",
+    backend: str = "workers",
+    device: torch.device | str = "cpu",
+) -> World:
+    """Make a world of `num_envs` environments.
+
+    Args:
+        backend: `workers` steps Gymnasium's environments in worker processes; the other arguments, values and errors are
+            those of `make_vector_env`. `warp` simulates and renders on the `device` (see `WarpWorld`).
+        device: of the tensors of `warp`; those of `workers` lie on the CPU.
+    """
+    if backend not in ("workers", "warp"):
+        raise ValueError(f"{backend=}: workers or warp is needed")
+    if backend == "warp":
+        from Enviroment.Warp_world import WarpWorld  # loads Warp, which takes a while
+
+        return WarpWorld(task, num_envs, frames, torch.device(device))
+    return make_vector_env(task, num_envs, num_workers, frames=frames, render_quality=render_quality).world
 
 
 def resumes_exactly(task: Task) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import torch
@@ -58,11 +58,14 @@ class World(Protocol):
         Raises `ValueError` for another shape, and `NonFinite` for an action, a reward or a state that is not finite.
         """
 
-    def state(self) -> list[str]:
-        """Return one snapshot for each environment, from which `restore` continues bit for bit."""
+    def state(self) -> list[Any]:
+        """Return snapshots from which `restore` continues: texts, or dictionaries of tensors on the CPU and plain values.
 
-    def restore(self, state: Sequence[str]) -> None:
-        """Put every environment back where `state` found it; raises `ValueError` unless there are N snapshots.
+        Worker processes continue bit for bit.
+        """
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Put every environment back where `state` found it; raises `ValueError` for a state of another number of them.
 
         The next call has to be `step`: no observation is made.
         """

@@ -58,27 +58,30 @@ class FrameStack:
 
 
 class FrameStacks:
-    """The frame stacks of N environments: a ring of the newest frames, `uint8` [history + 1, N, ...] for each image."""
+    """The frame stacks of N environments: a ring of the newest frames, `uint8` [history + 1, N, ...] for each image.
+
+    They lie where the observations do.
+    """
 
     def __init__(self, stack: FrameStack, images: Iterable[str], num_envs: int):
         self._stack, self._images = stack, tuple(images)
         self._rings: dict[str, torch.Tensor] = {}
         self._age = torch.zeros(num_envs, dtype=torch.int64)
-        self._environments = torch.arange(num_envs)
         self._newest = -1
 
     def see(self, obs: Observation, first: torch.Tensor) -> Observation:
         """Return the observations with each image [N, ...] replaced by its stack [N, length, ...], oldest first."""
         length = self._stack.history + 1
         if not self._rings:
-            self._rings = {key: torch.zeros((length, *obs[key].shape), dtype=torch.uint8) for key in self._images}
+            self._rings = {key: obs[key].new_zeros((length, *obs[key].shape)) for key in self._images}
         self._newest = (self._newest + 1) % length
-        self._age = torch.where(first, 0, self._age + 1)
+        self._age = torch.where(first, 0, self._age.to(first.device) + 1)
         rows = (self._newest - self._stack.steps_back(self._age)) % length
+        environments = torch.arange(len(first), device=first.device)[:, None]
         stacked = dict(obs)
         for key, ring in self._rings.items():
             ring[self._newest] = obs[key]
-            stacked[key] = ring[rows, self._environments[:, None]]
+            stacked[key] = ring[rows, environments]
         return stacked
 
     def state(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from Algorithm.Checkpoint import Checkpoint
 from Distillation import Experiment
 from Distillation.Utils import JOBS
+from Enviroment.World import Step
 from Models.Distributions import SquashedGaussian
 from Models.Model_Pusher import Teacher, make_student
 from tests import warm
@@ -43,6 +44,44 @@ def gaussian(seed, batch=5, low=-2.5, high=-0.5):
     generator = torch.Generator().manual_seed(seed)
     mean = torch.randn(batch, 7, generator=generator)
     return SquashedGaussian(mean, low + (high - low) * torch.rand(batch, 7, generator=generator), SCALE, SHIFT)
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that NumPy cannot read before `cpu()`, like one on a GPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.numpy, torch.Tensor.__array__):
+            raise TypeError("can't convert a tensor on a device to numpy")
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        return result.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else result
+
+
+class DeviceWorld:
+    """A world of worker processes whose tensors lie on a device, which "cpu" plays by `OnDevice`."""
+
+    def __init__(self, world, device="cpu"):
+        self._world, self.device = world, torch.device(device)
+
+    def __getattr__(self, name):
+        return getattr(self._world, name)
+
+    def _moved(self, tensors):
+        moved = {key: value.to(self.device, copy=True) for key, value in tensors.items()}
+        return {key: value if value.is_cuda else value.as_subclass(OnDevice) for key, value in moved.items()}
+
+    def reset(self, seeds):
+        return self._moved(self._world.reset(seeds))
+
+    def start(self, seeds):
+        return self._moved(self._world.start(seeds))
+
+    def step(self, actions):
+        assert actions.device == self.device
+        step = self._world.step(actions.cpu())
+        outcome = {key: getattr(step, key) for key in ("reward", "terminated", "truncated")}
+        dictionaries = {key: self._moved(getattr(step, key)) for key in ("obs", "last_obs", "info")}
+        return Step(**self._moved(outcome), **dictionaries)
 
 
 def small_teacher():

@@ -54,19 +54,19 @@ def missing_calls(runs: Sequence[StudyRun]) -> list[Call]:
 
 
 def _source(job: CloningExperiment | DAggerExperiment) -> tuple[Any, ...]:
-    """Return the source of a run's dataset: the task, the views and the teacher's noise."""
-    return job.world.task, job.world.views, job.noise
+    """Return the source of a run's dataset: the task, the views, the backend and the teacher's noise."""
+    return job.world.task, job.world.views, job.world.backend, job.noise
 
 
 def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
-    """Return for each task, views and noise the collection of the largest dataset that runs learn from, unless it exists."""
+    """Return for each of these the collection of the largest dataset that runs learn from, unless it exists."""
     learning = [run.job for run in runs if isinstance(run.job, CloningExperiment | DAggerExperiment)]
     calls = {}
     for job in sorted(learning, key=lambda job: DATASET_SIZES[job.data.dataset]):
         samples = DATASET_SIZES[job.data.dataset]
         sizes = (size for size in DATASET_SIZES.values() if size >= samples)
         if not any(dataset_folder(job, job.noise, size).exists() for size in sizes):
-            keys = ("task", "device", "render_quality", "views", "teacher", "results_dir", *vars(job.noise))
+            keys = ("task", "device", "render_quality", "views", "backend", "teacher", "results_dir", *vars(job.noise))
             flags = {key: value for key, value in job.flat().items() if key in keys} | {"num_data": samples}
             name = dataset_folder(job, job.noise, samples).name
             calls[_source(job)] = Call(name, ["--C_data", *as_flags(flags)], [])

@@ -13,7 +13,8 @@ from Algorithm.Losses import distillation_kl
 from Algorithm.Utils import (
     Priorities,
 )
-from tests.helpers import student_for
+from tests.Algorithm.trainers import on_devices
+from tests.helpers import DeviceWorld, student_for
 
 
 def test_a_schedule_of_the_whole_phase_reaches_its_ends(envs, task, statistics, dataset):
@@ -139,6 +140,24 @@ def test_dagger_labels_are_the_teachers_own_output_on_the_students_states(
     trainer.step(100)
     seeds = np.load(tmp_path / "aggregated" / "seed.npy")
     assert sorted(set(seeds.tolist())) == [800_000, 800_001, 800_002, 800_003]
+
+
+@on_devices
+def test_dagger_in_a_world_on_a_device_adds_the_same_samples(
+    envs, task, statistics, teacher, dataset, tmp_path, device
+):
+    here = dagger(envs, task, statistics, teacher, dataset, tmp_path / "here")
+    there = dagger(DeviceWorld(envs, device), task, statistics, teacher, dataset, tmp_path / "there")
+    for trainer in (here, there):
+        trainer.start()
+        trainer.aggregate()
+    added = np.arange(500, 700)
+    (obs, labels), (same, same_labels) = here.samples.gather(added), there.samples.gather(added)
+    assert all(torch.equal(obs[key], same[key]) for key in obs)
+    assert torch.equal(labels.mean, same_labels.mean)
+    np.testing.assert_array_equal(here.priorities.error, there.priorities.error)
+    for file in (tmp_path / "here").glob("*.npy"):
+        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
 
 
 def test_dagger_lets_the_teacher_act_as_often_as_beta_mix_says(envs, task, statistics, teacher, dataset, tmp_path):

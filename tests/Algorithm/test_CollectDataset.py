@@ -12,7 +12,8 @@ from Algorithm.Config import TeacherNoiseConfig
 from Algorithm.Dataset import SampleWriter, open_dataset, read_samples
 from Common.Errors import BadFile
 from Enviroment.Utils import make_vector_env
-from tests.Algorithm.trainers import META, NOISE
+from tests.Algorithm.trainers import META, NOISE, on_devices
+from tests.helpers import DeviceWorld
 
 
 def test_a_dataset_holds_what_the_environment_showed_and_the_teacher_said(envs, task, teacher, dataset, tmp_path):
@@ -38,6 +39,14 @@ def test_a_dataset_holds_what_the_environment_showed_and_the_teacher_said(envs, 
     assert (np.abs(noise) < 0.6745).mean() == pytest.approx(0.5, abs=0.03)  # a normal distribution's quartiles
     episodes = noise.reshape(5, 100, -1)
     assert np.corrcoef(episodes[:, 1:].ravel(), episodes[:, :-1].ravel())[0, 1] == pytest.approx(0.5, abs=0.08)
+
+
+@on_devices
+def test_a_world_on_a_device_gives_the_same_files(envs, teacher, dataset, tmp_path, device):
+    folder = tmp_path / "again"
+    collect_dataset(folder, DeviceWorld(envs, device), teacher, 500, NOISE, META)
+    for file in dataset.folder.glob("*.npy"):
+        assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
 class Cut(Exception):

@@ -1,10 +1,15 @@
 """PPO's updates."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from Algorithm.Config import PPOConfig
-from tests.Algorithm.trainers import build
+from tests.Algorithm.trainers import build, needs_cuda
+from tests.helpers import DeviceWorld
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.02)])
@@ -35,3 +40,43 @@ def test_the_budget_of_updates_is_kept(env, task, statistics):
     assert trainer.samples_seen == 12
     trainer.step(budget=100)
     assert trainer.optimization_steps == 3 + 16
+
+
+class ReadBacks(TorchDispatchMode):
+    """Counts the operations for which the CPU waits for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += function in (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default)
+        return function(*arguments, **(named or {}))
+
+
+def test_a_world_on_a_device_gives_the_same_numbers_and_is_waited_for_once_in_a_step(env, task, statistics):
+    config = PPOConfig(num_envs=2, rollout_steps=60, minibatch_size=60, epochs=1)
+    here = build(env, task, statistics, mode="State", config=config)
+    expected = [here.step(10) for _ in range(3)]
+    there = build(DeviceWorld(env), task, statistics, mode="State", config=config)
+    with ReadBacks() as read_backs:
+        scalars = there.collect_rollout()
+    assert read_backs.count == 60
+    there.compute_targets()
+    scalars |= there.learn(10)
+    there.rollout.carry_over()
+    assert str([scalars, *(there.step(10) for _ in range(2))]) == str(expected)
+    returns = [scalars["training/episode_return"] for scalars in expected]
+    assert np.isnan(returns[:2]).all()  # the first episodes were staggered
+    assert returns[2] < -20
+    assert str(there.own_state()) == str(here.own_state())
+
+
+@needs_cuda
+def test_a_world_on_a_gpu_is_trained_in_and_resumed(env, task, statistics):
+    trainer = build(env, task, statistics)
+    trainer = type(trainer)(trainer.student.cuda(), DeviceWorld(env, "cuda"), trainer.config, 0)
+    trainer.start()
+    trainer.step(budget=4)
+    state = copy.deepcopy(trainer.state_dict())
+    after = trainer.step(budget=4)
+    trainer.load_state_dict(state)
+    assert trainer.step(budget=4)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)

@@ -3,13 +3,12 @@
 import copy
 
 import numpy as np
-import pytest
 import torch
 
 from Algorithm.Config import PPOConfig
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import ReturnNormalizer
-from tests.Algorithm.trainers import SMALL_PPD, build, needs_cuda
+from tests.Algorithm.trainers import SMALL_PPD, build, on_devices
 
 
 def test_a_rollouts_stacks_are_those_of_a_naive_stack_over_several_rollouts(env, task, statistics, monkeypatch):
@@ -70,7 +69,8 @@ def test_the_return_normalizer_scales_by_the_discounted_returns_spread():
     done = np.zeros((400, 5), bool)
     done[99::100] = True
     normalizer = ReturnNormalizer(5, gamma=0.9)
-    parts = [normalizer(rewards[i : i + 100], done[i : i + 100]) for i in range(0, 400, 100)]
+    whole = torch.from_numpy(rewards), torch.from_numpy(done)
+    parts = [normalizer(*(values[i : i + 100] for values in whole)) for i in range(0, 400, 100)]
     returns, running = [], np.zeros(5)
     for reward, end in zip(rewards, done):
         running = 0.9 * running + reward
@@ -79,7 +79,7 @@ def test_the_return_normalizer_scales_by_the_discounted_returns_spread():
     np.testing.assert_allclose(parts[-1], rewards[300:] / np.std(returns), rtol=1e-6)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@on_devices
 def test_a_rollout_written_on_another_device_gives_the_same_stacks_and_gradients(
     env, task, statistics, teacher, device
 ):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from Algorithm.Policies import play
 from Algorithm.Test_model import Baseline, Recording, evaluate, normalized_return, parse_seeds
 from Models.Memory import NoMemory
-from tests.Algorithm.trainers import build
+from tests.Algorithm.trainers import build, on_devices
+from tests.helpers import DeviceWorld
 
 
 class RandomPolicy:
@@ -53,6 +55,21 @@ def test_a_recording_holds_what_a_policy_that_sees_was_shown(env, task, statisti
         recording.stacks[0]["Frame"][0] == recording.stacks[0]["Frame"][0, -1]
     ).all()  # the first frame fills the stack
     assert (recording.stacks[6]["Frame"][0, 0] == recording.stacks[0]["Frame"][0, -1]).all()
+
+
+@on_devices
+def test_a_world_on_a_device_gives_the_same_scores_and_recording(env, task, statistics, teacher, device):
+    student = build(env, task, statistics).student
+    recordings = Recording(), Recording()
+    here, there = (
+        evaluate(student, world, task, [1900, 1901, 1902], teacher=teacher, recording=recording)
+        for world, recording in zip((env, DeviceWorld(env, device)), recordings)
+    )
+    assert str(here) == str(there)
+    np.testing.assert_equal(vars(recordings[0]), vars(recordings[1]))
+    returns, states = play(DeviceWorld(env, device), teacher, [1900, 1901])
+    np.testing.assert_array_equal(returns, evaluate(teacher, env, task, [1900, 1901]).returns)
+    assert states.shape == (200, 23)
 
 
 def test_an_evaluation_leaves_the_random_numbers_alone(env, task, teacher):

@@ -18,6 +18,7 @@ def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, 
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 
 NOISE = TeacherNoiseConfig(teacher_noise=1.0, noise_correlation=0.5)
 META = {"task": "Pusher", "teacher_sha256": "0", "render": {"quality": "fast"}}

@@ -16,7 +16,7 @@ CLONING = {"method": "BC_phase", "mode": "State", "dataset": "10k"}
 def config(method="PPD", **settings):
     """A whole config.json, as a run writes it."""
     defaults = plain(EXPERIMENTS[method].of({}).flat()) if method in EXPERIMENTS else {}
-    return defaults | {"method": method, "mode": "State", "precision": "bf16"} | settings
+    return defaults | {"method": method, "mode": "State", "precision": "bf16", "backend": "workers"} | settings
 
 
 @pytest.mark.parametrize(
