@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +48,13 @@ class _Look:
     seed: Any
 
 
+def _bytes(held: Any) -> int:
+    """Return the bytes of the Warp arrays that an object holds."""
+    if isinstance(held, wp.array):
+        return held.capacity
+    return sum(_bytes(getattr(held, field.name)) for field in fields(held)) if is_dataclass(held) else 0
+
+
 class WarpWorld:
     """A `World` whose N simulations, frames, rewards and ends are on one device.
 
@@ -74,7 +81,8 @@ class WarpWorld:
         task.check()
         if reason := why_not(task):
             raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
-        self.task, self.num_envs, self.device = task, num_envs, torch.device(device)
+        self.task, self.num_envs = task, num_envs
+        self.device = torch.zeros(0, device=device).device  # with its number
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
         wp.config.log_level = wp.LOG_ERROR
         wp.init()
@@ -127,9 +135,8 @@ class WarpWorld:
         shapes = {key: space.shape or () for key, space in self.spaces.items()}
         pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
-        sizes = [value.capacity for field in fields(one) if isinstance(value := getattr(one, field.name), wp.array)]
         frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
-        each = sum(sizes) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
+        each = _bytes(one) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
         free = torch.cuda.mem_get_info(self.device)[0]
         if self.num_envs * each > MEMORY * free:
             fit = int(MEMORY * free / each)
