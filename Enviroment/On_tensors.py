@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from Enviroment.Snapshot import simulation
 from Enviroment.Task import Task
 
 
@@ -32,7 +33,7 @@ class OnTensors:
 
     The functions are given one environment, unwrapped, and read its constants: weights, ranges, its model's bodies. They never
     read a tensor's value, and make tensors on the fields' device only, so that they can be recorded into a CUDA graph. What
-    they return is in the fields' dtype and shares no memory with them.
+    they return is in the fields' dtype, which the action has to have too, and shares no memory with them.
 
     A step leaves fields such as `xpos` as they were before its last integration, and Gymnasium's environments observe them so.
     DeepMind Control's are `renewed`: `mj_step1` follows the last `mj_step`.
@@ -48,9 +49,13 @@ class OnTensors:
 def _outcome(terms: dict[str, torch.Tensor], terminated: torch.Tensor | None = None, **info: torch.Tensor) -> Outcome:
     """Return the outcome whose reward is the sum of its `terms` [N], which `info` holds too."""
     reward = torch.stack(list(terms.values())).sum(0)
-    return Outcome(
-        reward, torch.zeros_like(reward, dtype=torch.bool) if terminated is None else terminated, terms | info
-    )
+    if terminated is None:
+        terminated = torch.zeros_like(reward, dtype=torch.bool)
+    return Outcome(reward, terminated, terms | info)
+
+
+def _surviving(env: Any, healthy: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {"reward_survive": env._healthy_reward * healthy.to(dtype)}
 
 
 def _position(env: Any, data: Fields, body: str | int) -> torch.Tensor:
@@ -101,14 +106,11 @@ def _double_pendulum(env: Any, data: Fields, before: None, action: torch.Tensor)
     x, _, height = data.site_xpos[:, 0].unbind(-1)  # of the tip
     _, speed, speed_2 = data.qvel.unbind(-1)
     fallen = height <= 1
-    return _outcome(
-        {
-            "reward_survive": env._healthy_reward * (~fallen).to(height.dtype),
-            "distance_penalty": -(0.01 * x.square() + (height - 2).square()),
-            "velocity_penalty": -(0.001 * speed.square() + 0.005 * speed_2.square()),
-        },
-        fallen,
-    )
+    penalties = {
+        "distance_penalty": -(0.01 * x.square() + (height - 2).square()),
+        "velocity_penalty": -(0.001 * speed.square() + 0.005 * speed_2.square()),
+    }
+    return _outcome(_surviving(env, ~fallen, x.dtype) | penalties, fallen)
 
 
 def _observe_joints(env: Any, data: Fields, fastest: float | None = None) -> torch.Tensor:
@@ -123,10 +125,6 @@ def _running(env: Any, speed: torch.Tensor, action: torch.Tensor) -> dict[str, t
         "reward_forward": env._forward_reward_weight * speed,
         "reward_ctrl": -env._ctrl_cost_weight * action.square().sum(-1),
     }
-
-
-def _surviving(env: Any, healthy: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    return {"reward_survive": env._healthy_reward * healthy.to(dtype)}
 
 
 def _x(env: Any, data: Fields) -> torch.Tensor:
@@ -219,8 +217,76 @@ def _ant(env: Any, data: Fields, before: torch.Tensor, action: torch.Tensor) -> 
     )
 
 
+def _alone(reward: torch.Tensor) -> Outcome:
+    """Return the outcome of a task of DeepMind Control's, which never terminates and tells nothing in `info`."""
+    return Outcome(reward, torch.zeros_like(reward, dtype=torch.bool), {})
+
+
+def _speed_of_mass(env: Any, data: Fields) -> torch.Tensor:
+    """Return the velocity along x of a robot's centre of mass, [N]."""
+    model, _ = simulation(env)  # type: ignore[misc]
+    return data.sensordata[:, int(model.sensor("torso_subtreelinvel").adr[0])]
+
+
+def _turns(data: Fields) -> torch.Tensor:
+    return data.xmat.reshape(*data.xmat.shape[:2], 3, 3)  # which C has as 9 numbers
+
+
+def _observe_planar_walker(env: Any, data: Fields) -> torch.Tensor:
+    # The first body is the world, the second the torso.
+    orientations = torch.stack([_turns(data)[:, 1:, 0, 0], _turns(data)[:, 1:, 0, 2]], -1)
+    return torch.cat([data.xpos[:, 1, 2:], orientations.flatten(1), data.qvel], -1)
+
+
+# DeepMind's rewards are products of factors that are 1 within bounds, and at a margin beyond them 0.1 by a Gaussian or a
+# given value by a line. The bounds and margins here are those of `dm_control.suite`: 1.2 m of height, 10 m/s, -15 rad/s.
+
+
+def _planar_walker(env: Any, data: Fields, before: None, action: torch.Tensor) -> Outcome:
+    standing = 0.1 ** ((1.2 - data.xpos[:, 1, 2]).clamp(min=0) / 0.6) ** 2
+    upright = (1 + _turns(data)[:, 1, 2, 2]) / 2
+    moving = (_speed_of_mass(env, data) / env.task._move_speed).clamp(0, 1)
+    return _alone((3 * standing + upright) / 4 * (5 * moving + 1) / 6)
+
+
+def _cheetah(env: Any, data: Fields, before: None, action: torch.Tensor) -> Outcome:
+    return _alone((_speed_of_mass(env, data) / 10).clamp(0, 1))
+
+
+def _observe_cheetah(env: Any, data: Fields) -> torch.Tensor:
+    return torch.cat([data.qpos[:, 1:], data.qvel], -1)
+
+
+def _observe_finger(env: Any, data: Fields) -> torch.Tensor:
+    # From the joints, which are never behind, where the environment has sensors. The touch sensors are of the last `mj_step`.
+    model, _ = simulation(env)  # type: ignore[misc]
+    first, spinner = int(model.sensor("touchtop").adr[0]), data.qpos[:, 2:]
+    tip = float(model.site("tip").pos[2]) * torch.cat([-spinner.sin(), spinner.cos()], -1)
+    return torch.cat([data.qpos[:, :2], tip, data.sensordata[:, first : first + 2].log1p(), data.qvel], -1)
+
+
+def _finger(env: Any, data: Fields, before: None, action: torch.Tensor) -> Outcome:
+    return _alone((data.qvel[:, 2] <= -15).to(data.qvel.dtype))
+
+
+def _observe_cartpole(env: Any, data: Fields) -> torch.Tensor:
+    cart, pole = data.qpos[:, :1], data.qpos[:, 1:]
+    return torch.cat([cart, pole.cos(), pole.sin(), data.qvel], -1)
+
+
+def _cartpole(env: Any, data: Fields, before: None, action: torch.Tensor) -> Outcome:
+    cart, pole = data.qpos.unbind(-1)
+    upright = (pole.cos() + 1) / 2
+    centred = (1 + 0.1 ** (cart / 2) ** 2) / 2
+    gentle = (4 + (1 - action[:, 0].square()).clamp(min=0)) / 5
+    slow = (1 + 0.1 ** (data.qvel[:, 1] / 5) ** 2) / 2
+    return _alone(upright * gentle * slow * centred)
+
+
 _JOINTS = "qpos", "qvel"
 _observe_clipped = partial(_observe_joints, fastest=10.0)
+
+_PLANAR_WALKER = OnTensors(("qvel", "xpos", "xmat", "sensordata"), _observe_planar_walker, _planar_walker, renewed=True)
 
 # By the id of the environment, without the module that registers it. The source of each is the environment's own code, in
 # `gymnasium.envs.mujoco` and `dm_control.suite`.
@@ -235,6 +301,11 @@ _ON_TENSORS = {
     "Walker2d-v5": OnTensors(_JOINTS, _observe_clipped, partial(_walker, _upright), _x),
     "Ant-v5": OnTensors((*_JOINTS, "xpos", "cfrc_ext"), _observe_ant, _ant, _torso),
     "Swimmer-v5": OnTensors(_JOINTS, _observe_joints, _swimmer, _xy),
+    "dm_control/walker-walk-v0": _PLANAR_WALKER,
+    "dm_control/walker-run-v0": _PLANAR_WALKER,
+    "dm_control/cheetah-run-v0": OnTensors((*_JOINTS, "sensordata"), _observe_cheetah, _cheetah, renewed=True),
+    "dm_control/finger-spin-v0": OnTensors((*_JOINTS, "sensordata"), _observe_finger, _finger),
+    "dm_control/cartpole-swingup-v0": OnTensors(_JOINTS, _observe_cartpole, _cartpole),
 }
 
 

@@ -56,13 +56,14 @@ class Starts:
         if isinstance(self.wrapped, Viewed) and len(self._cameras) < len(task.seen):
             raise BadSetting("backend warp: views of a camera of the model's own are for --backend workers")
         self.env: Any = self.wrapped.unwrapped
+        model, _ = simulation(self.wrapped)  # type: ignore[misc]
         views = task.views
         picture = ("light", "light_colour", "light_direction", "colour")
         shifted = [*picture, "mass", "friction", "damping"]
         wanted = set(VARIED) if any(getattr(views, name) for name in shifted) else set()
         if not any(getattr(views, name) for name in shifted[4:]):
             wanted &= set(VARIED[:6])
-        self.varied = tuple(name for name in VARIED if name in wanted and getattr(self.env.model, name).size)
+        self.varied = tuple(name for name in VARIED if name in wanted and getattr(model, name).size)
         self.first: dict[str, torch.Tensor] = {}
         self.looks: dict[str, torch.Tensor] = {}
         self.eyes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -76,7 +77,7 @@ class Starts:
 
         self.first = {key: stacked(key) for key in (*SIMULATED, "State", *self.varied)}
         if self._on.before is not None:
-            data = SimpleNamespace(**{name: stacked(name) for name in self._on.fields})
+            data: Any = SimpleNamespace(**{name: stacked(name) for name in self._on.fields})
             self.first["before"] = self._on.before(self.env, data)
         self.looks = {key: stacked(key) for key in ("gain", "offset", "noise")}
         self.eyes = {name: (stacked(name), stacked(name + " axes")) for name in self._cameras}

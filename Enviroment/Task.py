@@ -18,6 +18,8 @@ from Enviroment.Views import VIEWS, Views
 if TYPE_CHECKING:
     import gymnasium as gym  # late elsewhere: a command line that only looks for a task starts without it
 
+    from Enviroment.On_tensors import OnTensors
+
 
 @contextlib.contextmanager
 def _no_deprecations(module: str) -> Iterator[None]:
@@ -119,7 +121,7 @@ class Task:
     training: Mapping[str, Any] = field(default_factory=dict)  # the recipe: settings of `Mujoco_main.py` by name
     views: Views = VIEWS["none"]  # what may differ from episode to episode
     edge: bool = False  # whether every shift of `views` has its full size
-    on_tensors: Any = None  # `Enviroment.On_tensors.OnTensors` of an environment that file does not know
+    on_tensors: "OnTensors | None" = None  # of an environment that `Enviroment/On_tensors.py` does not know
     reference: str = ""  # from which `find_task` finds it in any folder; empty for a task that was built by hand
     chosen: tuple[str, ...] = ()  # the cameras that students see, if not the first; `seen_by` sets it
     frames: str = "own"  # the kind of their frames, if not each camera's own; `seen_by` sets it

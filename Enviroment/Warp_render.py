@@ -11,6 +11,7 @@ import warp as wp
 
 from Enviroment.Renderer import floor_period
 from Enviroment.Task import Camera
+from Enviroment.Warp_kernels import depth_frames, gray_frames, rgb_frames
 
 HEADLIGHT = "the headlight"  # the light and the cameras that `with_cameras` adds to a model
 _EYE = "the camera "
@@ -58,61 +59,6 @@ def rays(camera: Camera, fovy: float) -> np.ndarray:
     return through / np.linalg.norm(through, axis=1, keepdims=True)
 
 
-@wp.kernel
-def _gray(
-    packed: wp.array2d[wp.uint32],
-    gain: wp.array[float],
-    offset: wp.array[float],
-    noise: wp.array[float],
-    seed: wp.array[int],
-    out: wp.array3d[wp.uint8],
-):
-    world, pixel = wp.tid()
-    value = packed[world, pixel]
-    red, green = int((value >> wp.uint32(16)) & wp.uint32(255)), int((value >> wp.uint32(8)) & wp.uint32(255))
-    blue = int(value & wp.uint32(255))
-    luma = (red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14  # ITU-R BT.601, as OpenCV rounds it
-    random = wp.rand_init(seed[world], pixel)
-    level = wp.rint(float(luma) * gain[world] + offset[world] + noise[world] * wp.randn(random))
-    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
-
-
-@wp.kernel
-def _rgb(
-    packed: wp.array2d[wp.uint32],
-    gain: wp.array[float],
-    offset: wp.array[float],
-    noise: wp.array[float],
-    seed: wp.array[int],
-    out: wp.array4d[wp.uint8],
-):
-    world, pixel = wp.tid()
-    value = packed[world, pixel]
-    random = wp.rand_init(seed[world], pixel)
-    for channel in range(3):
-        colour = int((value >> wp.uint32(16 - 8 * channel)) & wp.uint32(255))
-        level = wp.rint(float(colour) * gain[world] + offset[world] + noise[world] * wp.randn(random))
-        out[world, channel, pixel // out.shape[3], pixel % out.shape[3]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
-
-
-@wp.kernel
-def _depth(
-    depths: wp.array2d[float],
-    near: float,
-    far: float,
-    noise: wp.array[float],
-    seed: wp.array[int],
-    out: wp.array3d[wp.uint8],
-):
-    world, pixel = wp.tid()
-    level = float(255.0)  # where the ray meets nothing
-    if depths[world, pixel] > 0.0:
-        level = wp.clamp((depths[world, pixel] - near) * 255.0 / (far - near), 0.0, 255.0)
-    random = wp.rand_init(seed[world], pixel)
-    level = wp.rint(wp.rint(level) + noise[world] * wp.randn(random))
-    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
-
-
 class WarpRenderer:
     """Renders one camera in all worlds.
 
@@ -145,7 +91,7 @@ class WarpRenderer:
         self._lights, self._bodies = wp.to_torch(data.light_xdir), wp.to_torch(data.xpos)
         self._headlight = model.light(HEADLIGHT).id
         self._followed = model.body(camera.follow).id if camera.follow else 0
-        self._floors = _Floors(model, data, self._followed) if self._followed else None
+        self._floors = _Floors(model, data, self._followed)
 
     def aim(self) -> None:
         """Put camera, headlight and floors where they belong, as PyTorch operations."""
@@ -155,8 +101,7 @@ class WarpRenderer:
                 self._places[:, self._number, :2] += self._bodies[:, self._followed, :2]
             self._turns[:, self._number] = self.axes
         self._lights[:, self._headlight] = -self._turns[:, self._number, :, 2]
-        if self._floors:
-            self._floors.extend()
+        self._floors.put()
 
     def draw(self, look: Any) -> None:
         """Cast the rays and write `frames`, as Warp's launches; `look` has Warp arrays [N]: gain, offset, noise, seed."""
@@ -166,30 +111,29 @@ class WarpRenderer:
         out = wp.from_torch(self.frames)
         if self._camera.frames == "depth":
             inputs = [self._context.depth_data, *self._camera.depths, look.noise, look.seed]
-            wp.launch(_depth, (self._data.nworld, pixels), inputs, [out])
+            wp.launch(depth_frames, (self._data.nworld, pixels), inputs, [out])
         else:
             inputs = [self._context.rgb_data, look.gain, look.offset, look.noise, look.seed]
-            wp.launch(_gray if self._camera.frames == "gray" else _rgb, (self._data.nworld, pixels), inputs, [out])
+            wp.launch(
+                gray_frames if self._camera.frames == "gray" else rgb_frames, (self._data.nworld, pixels), inputs, [out]
+            )
 
 
 class _Floors:
-    """Moves level planes below a body by whole periods of their texture, as `Renderer` does."""
+    """Level planes, moved below the body that a camera follows by whole periods of their texture, as `Renderer` does."""
 
-    def __init__(self, model: mujoco.MjModel, data: Any, body: int):
-        planes, own, periods = [], [], []
-        for geom in range(model.ngeom):
-            period = floor_period(model, geom)
-            if period is not None:
-                planes.append(geom)
-                own.append(model.geom_pos[geom, :2])
-                periods.append(period)
+    def __init__(self, model: mujoco.MjModel, data: Any, followed: int):
+        found = {geom: floor_period(model, geom) for geom in range(model.ngeom)}
+        periods = {geom: period for geom, period in found.items() if period is not None}
+        planes = list(periods)
         device = wp.device_to_torch(data.qpos.device)
         self._planes = torch.tensor(planes, dtype=torch.int64, device=device)
-        self._own, self._periods = (
-            torch.tensor(np.array(part).reshape(-1, 2), dtype=torch.float32, device=device) for part in (own, periods)
-        )
-        self._places, self._body = wp.to_torch(data.geom_xpos), wp.to_torch(data.xpos)[:, body]
+        parts = np.array(model.geom_pos[planes, :2]), np.array(list(periods.values())).reshape(-1, 2)
+        self._own, self._periods = (torch.from_numpy(part).to(device, torch.float32) for part in parts)
+        self._places = wp.to_torch(data.geom_xpos)
+        self._body = wp.to_torch(data.xpos)[:, followed, None, :2] if followed else self._own
 
-    def extend(self) -> None:
-        steps = ((self._body[:, None, :2] - self._own) / self._periods).round()
+    def put(self) -> None:
+        """Put them there, or where they are in the model: another camera may have moved them."""
+        steps = ((self._body - self._own) / self._periods).round()
         self._places[:, self._planes, :2] = self._own + steps * self._periods

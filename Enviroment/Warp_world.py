@@ -1,8 +1,10 @@
 """`WarpWorld`: N environments of a task on one device, stepped and rendered by MuJoCo Warp."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,10 @@ import torch
 import warp as wp
 from gymnasium.envs.mujoco import MujocoEnv
 
-from Common.Errors import BadSetting, NonFinite
+from Common.Errors import BadSetting, NonFinite, RunError
 from Enviroment.My_wrapper import observation_space
 from Enviroment.On_tensors import OnTensors, on_tensors
-from Enviroment.Snapshot import simulation, time_limit
+from Enviroment.Snapshot import time_limit
 from Enviroment.Starts import SIMULATED, Starts
 from Enviroment.Task import Task
 from Enviroment.Warp_render import WarpRenderer, with_cameras
@@ -24,21 +26,16 @@ from Enviroment.World import Step
 STARTS = 8192  # episodes of an endless world that begin differently, on a GPU
 CONTACTS = 4  # times as many contacts as the most that were seen at first states have room, and at least
 LEAST_CONTACTS = 24
+_LOST_CONTACTS = int(mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE)
 MEMORY = 0.9  # of a GPU's free memory that a world may take
 
 
 def why_not(task: Task) -> str | None:
     """Return why a task cannot be simulated by Warp, in a few words; None if it can."""
-    env = task.make()
-    try:
-        if on_tensors(task) is None:
-            return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
-        if not isinstance(env.unwrapped, MujocoEnv):
-            return f"{task.env_id} is not one of Gymnasium's MujocoEnv"
-        model, _ = simulation(env)  # type: ignore[misc]
-        return "its model has mocap bodies" if model.nmocap else None
-    finally:
-        env.close()
+    if on_tensors(task) is None:
+        return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
+    with contextlib.closing(task.make()) as env:
+        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
 
 
 @dataclass
@@ -66,6 +63,9 @@ class WarpWorld:
 
     Raises:
         BadSetting: the task cannot be simulated by Warp, or N worlds do not fit into the GPU's free memory.
+
+    Attributes:
+        resting: bool [N], the environments for which there is no seed left.
     """
 
     def __init__(self, task: Task, num_envs: int, frames: bool, device: torch.device, starts: int | None = None):
@@ -76,7 +76,7 @@ class WarpWorld:
             raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
         self.task, self.num_envs, self.device = task, num_envs, torch.device(device)
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
-        wp.config.quiet = True
+        wp.config.log_level = wp.LOG_ERROR
         wp.init()
         self._wp_device = wp.device_from_torch(self.device)
         self._starts = Starts(task, self._on, self.device)
@@ -85,7 +85,8 @@ class WarpWorld:
         self.spaces = observation_space(task, env.observation_space.shape[0], frames)
         self.action_space = env.action_space
         self._table_size = max(num_envs, starts or (STARTS if self.device.type == "cuda" else 2 * num_envs))
-        self._rendering, self._graphs = True, {}
+        self._rendering = True
+        self._graphs: dict[str, Any] = {}
         self._allocate(task, frames)
         self.closed = False
 
@@ -96,22 +97,24 @@ class WarpWorld:
         contacts = max(LEAST_CONTACTS, CONTACTS * self._starts.contacts())
         with wp.ScopedDevice(self._wp_device):
             self._model = mjw.put_model(model, batch_sizes={name: n for name in self._starts.varied})
-            self._model.opt.deterministic = True
+            self._model.opt.deterministic = mjw.DeterminismType.ALL
             self._model.opt.warn_overflow = False
             self._check_memory(model, contacts)
-            self._data = mjw.make_data(model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
+            self._data = mjw.make_data(
+                model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt
+            )
             seen = task.seen.items() if frames else ()
             self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
         names = {*SIMULATED, *self._on.fields}
-        self._fields = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
+        self._fields: Any = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
         self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
-        self._ctrl = wp.to_torch(self._data.ctrl)
+        self._ctrl, self._overflow = wp.to_torch(self._data.ctrl), wp.to_torch(self._data.overflow)
         self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
         self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
-        self._warp_look = _Look(*map(wp.from_torch, self._look.values()), wp.from_torch(self._noise_seed))
+        self._warp_look = _Look(*map(wp.from_torch, (*self._look.values(), self._noise_seed)))
         self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
-        self._resting = torch.zeros(n, dtype=torch.bool, device=device)
+        self.resting = torch.zeros(n, dtype=torch.bool, device=device)
         self._before: torch.Tensor | None = None
         self._first_frames: dict[str, torch.Tensor] = {}
         self._seeds: list[int] = []
@@ -121,18 +124,17 @@ class WarpWorld:
         """Raise `BadSetting` unless N worlds fit into the GPU's free memory."""
         if self.device.type != "cuda":
             return
-        pixels = sum(space.shape[-1] * space.shape[-2] for space in map(self.spaces.get, self.task.seen) if space)
+        shapes = {key: space.shape or () for key, space in self.spaces.items()}
+        pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
         sizes = [value.capacity for field in fields(one) if isinstance(value := getattr(one, field.name), wp.array)]
-        each = sum(sizes) + 24 * pixels
-        each += sum(int(np.prod(space.shape)) for space in self.spaces.values()) * self._table_size / self.num_envs
+        frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
+        each = sum(sizes) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
         free = torch.cuda.mem_get_info(self.device)[0]
         if self.num_envs * each > MEMORY * free:
             fit = int(MEMORY * free / each)
             message = f"num_envs {self.num_envs}: {self.num_envs * each / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB"
             raise BadSetting(f"{message} of the GPU's memory are free; {fit} fit")
-
-    # ------------------------------------------------------------------ episodes
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start endless episodes in every environment."""
@@ -161,7 +163,7 @@ class WarpWorld:
         for first in range(0, rows, self.num_envs) if self._cameras and self._rendering else ():
             index = torch.arange(first, first + self.num_envs, device=self.device).clamp(max=rows - 1)
             self._elapsed.zero_()
-            self._place(torch.ones_like(self._resting), index)
+            self._place(torch.ones_like(self.resting), index)
             self._kinematics()
             self._draw()
             for name, camera in self._cameras.items():
@@ -173,9 +175,9 @@ class WarpWorld:
         self._endless = endless
         index = torch.arange(n, device=self.device)
         self._next.fill_(min(n, rows))
-        self._resting[:] = index >= rows
+        self.resting[:] = index >= rows
         self._elapsed.zero_()
-        self._place(torch.ones_like(self._resting), index.clamp(max=max(rows - 1, 0)))
+        self._place(torch.ones_like(self.resting), index.clamp(max=max(rows - 1, 0)))
         return self._first_observations()
 
     def _first_observations(self) -> dict[str, torch.Tensor]:
@@ -205,8 +207,6 @@ class WarpWorld:
             before = starts.first["before"][rows]
             self._before = before if self._before is None else torch.where(where[:, None], before, self._before)
 
-    # ------------------------------------------------------------------ steps
-
     def step(self, actions: torch.Tensor) -> Step:
         """Step every environment with its action."""
         if actions.shape != self._ctrl.shape:
@@ -218,7 +218,7 @@ class WarpWorld:
         outcome = self._on.outcome(self._env, self._fields, self._before, actions)
         if self._on.before is not None:
             self._before = self._on.before(self._env, self._fields)
-        running = ~self._resting
+        running = ~self.resting
         self._check_finite(action=actions, reward=outcome.reward, State=state, running=running)
         self._elapsed += 1
         terminated = outcome.terminated & running
@@ -236,7 +236,7 @@ class WarpWorld:
         """Start the next episodes where some are `done`; returns all observations."""
         order = self._next + done.cumsum(0) - 1  # of the episodes that begin, in the order of their environments
         begins = done if self._endless else done & (order < len(self._seeds))
-        self._resting |= done & ~begins
+        self.resting |= done & ~begins
         self._next += begins.sum()
         self._elapsed.masked_fill_(begins, 0)
         self._place(begins, torch.where(begins, order % max(len(self._seeds), 1), self._row))
@@ -251,12 +251,15 @@ class WarpWorld:
         return {"State": state, "PartialState": state[:, self._proprioception], **frames}
 
     def _check_finite(self, running: torch.Tensor, **values: torch.Tensor) -> None:
+        crowded = (self._overflow & _LOST_CONTACTS) != 0
         odd = torch.stack([~value.isfinite().reshape(self.num_envs, -1).all(1) & running for value in values.values()])
-        if odd.any():
+        if (odd.any() | crowded.any()).item():  # the only time in a step that the CPU waits
+            if crowded.any():
+                raise RunError(
+                    f"environment {int(crowded.nonzero()[0])} has more contacts than Warp was given room for"
+                )
             what, n = (int(index[0]) for index in odd.nonzero(as_tuple=True))
             raise NonFinite(f"{list(values)[what]} of environment {n} is not finite")
-
-    # ------------------------------------------------------------------ Warp's launches
 
     def _physics(self) -> None:
         for _ in range(self._env.frame_skip):
@@ -274,7 +277,7 @@ class WarpWorld:
         self._noise_seed.copy_((self._row * 7919 + self._elapsed) % 2**31)
         for name, camera in self._cameras.items():
             camera.aim()
-            self._launch(name, lambda camera=camera: camera.draw(self._warp_look))
+            self._launch(name, partial(camera.draw, self._warp_look))
 
     def _stream(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which Warp launches in PyTorch's order."""
@@ -295,8 +298,6 @@ class WarpWorld:
             with self._stream():
                 function()
             self._graphs[name] = None
-
-    # ------------------------------------------------------------------ the rest of the protocol
 
     def state(self) -> list[Any]:
         """Return one snapshot of all environments, as tensors on the CPU and plain values."""
@@ -320,7 +321,7 @@ class WarpWorld:
         self._tabulate(saved["seeds"])
         self._begin(endless=True)
         own = {name: value.to(self.device) for name, value in saved["warp"].items()}
-        self._place(torch.ones_like(self._resting), own.pop("row"))
+        self._place(torch.ones_like(self.resting), own.pop("row"))
         self._elapsed.copy_(own.pop("elapsed"))
         self._next.copy_(own.pop("next"))
         self._before = own.pop("before", None)

@@ -1,8 +1,10 @@
 """Tasks on tensors beside Gymnasium's own environments."""
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -43,30 +45,55 @@ CHANGED = {
         "include_cfrc_ext_in_observation": False,
     },
     "Swimmer": {"forward_reward_weight": 0.3, "ctrl_cost_weight": 0.7, "frame_skip": 2},
+    **{name: {} for name in ("walker-walk", "walker-run", "cheetah-run", "finger-spin", "cartpole-swingup")},
+}
+# Positions and velocities from which random actions reach every part of a task's observation and reward.
+STARTS = {
+    "InvertedDoublePendulum": ((0.995, 0.0, 0.0), (2.0, 15.0, -15.0)),  # fast, and against the end of the rail
+    "walker-walk": ((0.0,) * 9, (0.0, 0.8, *(0.0,) * 7)),
+    "walker-run": ((0.0,) * 9, (0.0, 0.8, *(0.0,) * 7)),
+    "cheetah-run": ((0.0,) * 9, (6.0, *(0.0,) * 8)),
+    "finger-spin": ((0.0, 0.0, 2.0), (0.0, 0.0, -40.0)),
+    "cartpole-swingup": ((0.5, 0.3), (0.0, 0.0)),
 }
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-9}
 
 
-def fields(on, env, dtype=torch.float64):
-    """The fields that a task's functions may read of an environment's simulation, [1, ...], as copies."""
-    data = simulation(env)[1]
+def fields(on, data, dtype=torch.float64):
+    """The fields that a task's functions may read of a simulation, [1, ...], as copies."""
     return SimpleNamespace(**{name: torch.tensor(getattr(data, name), dtype=dtype)[None] for name in on.fields})
 
 
+def stepped(on, model, data, action, substeps):
+    """The simulation after a step of the environment, made as the functions ask for it: in a copy."""
+    data = copy.copy(data)
+    data.ctrl[:] = action
+    mujoco.mj_step(model, data, nstep=substeps)
+    if on.renewed:
+        mujoco.mj_step1(model, data)
+    if "cfrc_ext" in on.fields:
+        mujoco.mj_rnePostConstraint(model, data)
+    return data
+
+
 def course(task, steps=30):
-    """What an environment yields for random actions, and the fields it was made of; it is reset when it has terminated."""
+    """What an environment yields for random actions, and the fields that give it; it is reset when it has terminated."""
     env, on = task.make(), on_tensors(task)
+    model, data = simulation(env)
     env.action_space.seed(0)
     state, _ = env.reset(seed=0)
-    assert np.allclose(on.observe(env.unwrapped, fields(on, env))[0], state, **FLOAT64)
+    assert np.allclose(on.observe(env.unwrapped, fields(on, data))[0], state, **FLOAT64)
+    if task.name in STARTS:
+        data.qpos[:], data.qvel[:] = STARTS[task.name]
+        mujoco.mj_forward(model, data)
     for _ in range(steps):
-        before = fields(on, env)
+        before = fields(on, data)
         action = env.action_space.sample().astype(np.float64)
+        after = fields(on, stepped(on, model, data, action, round(env.unwrapped.dt / model.opt.timestep)))
         state, reward, terminated, _, info = env.step(action)
-        yield env.unwrapped, before, torch.tensor(action)[None], fields(on, env), (state, reward, terminated, info)
+        yield env.unwrapped, before, torch.tensor(action)[None], after, (state, reward, terminated, info)
         if terminated:
             env.reset()
-    env.close()
 
 
 def outcome(on, env, before, action, after):
@@ -94,7 +121,7 @@ def test_the_same_fields_give_gymnasiums_numbers(name, keywords):
             found, result = on.observe(env, end), outcome(on, env, start, action.to(dtype), end)
             assert np.allclose(found[0], state, **tolerance)
             assert np.allclose(result.reward[0], reward, **tolerance)
-            assert result.terminated.tolist() == [terminated]
+            assert torch.equal(result.terminated, torch.tensor([terminated]))
             assert result.info.keys() == numbers(info).keys()
             for key, value in result.info.items():
                 assert np.allclose(value[0], info[key], **tolerance), key
@@ -118,6 +145,14 @@ def test_a_batch_gives_what_its_states_give_one_by_one(name):
         assert torch.equal(together.reward[i : i + 1], alone.reward)
         assert torch.equal(together.terminated[i : i + 1], alone.terminated)
         assert all(torch.equal(together.info[key][i : i + 1], alone.info[key]) for key in alone.info)
+
+
+def test_an_ant_that_is_not_finite_has_ended():
+    ((env, before, action, after, _),) = course(TASKS["Ant"], 1)
+    on = on_tensors(TASKS["Ant"])
+    assert not outcome(on, env, before, action, after).terminated
+    after.qvel[0, 5] = torch.inf
+    assert outcome(on, env, before, action, after).terminated
 
 
 class NoOtherDevice(TorchDispatchMode):
