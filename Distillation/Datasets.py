@@ -40,8 +40,7 @@ def describe(job: Job, task: Task) -> dict[str, Any]:
             "teacher_sha256": teacher_hash(job.place.teacher, task),
             "render": task.rendering(job.world.render_quality),
             **({VIEW_RANGES: task.views.table()} if task.views.table() else {}),
-            "versions": versions(ROOT)
-            | ({name: version(name) for name in WARP} if job.world.backend == "warp" else {}),
+            "versions": versions(ROOT) | {name: version(name) for name in WARP if job.world.backend == "warp"},
         }
     )
 
@@ -88,25 +87,15 @@ def _collect_anew(
     job: Collection, folder: Path, task: Task, teacher: GaussianPolicy, description: dict[str, Any], overwrite: bool
 ) -> None:
     wanted, world = job.collection, job.world
-    keys = [
-        "task",
-        "teacher_sha256",
-        "render",
-        VIEW_RANGES,
-        "versions",
-        *([BACKEND] if world.backend == "warp" else []),
-    ]
-    places: dict[str, Any] = {
-        "render_quality": world.render_quality,
-        "backend": world.backend,
-        "device": job.place.device,
-    }
+    keys: tuple[str, ...] = ("task", "teacher_sha256", "render", VIEW_RANGES, "versions")
+    keys += (BACKEND,) if world.backend == "warp" else ()
+    places = world.num_workers, True, world.render_quality, world.backend, job.place.device
     meta = {key: description[key] for key in keys if key in description}
     folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     started = time.monotonic()
     with (
         locked(folder),
-        closing(make_world(task, wanted.num_envs, world.num_workers, **places)) as envs,
+        closing(make_world(task, wanted.num_envs, *places)) as envs,
         advice(HOW_TO_REPAIR),
     ):
         collect_dataset(folder, envs, teacher, wanted.num_data, job.noise, meta, job.place.quiet, overwrite)

@@ -117,7 +117,7 @@ def began(job: Experiment, task: Task) -> Experiment:
     for one in (job.replace(backend=backend) for backend in dict.fromkeys((usual, "workers", "warp"))):
         with contextlib.suppress(BadFile):
             config = read_json(task_folder(one) / one.folder / one.name / "config.json")
-            if complete(config)["backend"] == one.world.backend:
+            if complete(config).get("backend") == one.world.backend:
                 return one
     return job
 

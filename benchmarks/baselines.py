@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import cv2
 import gymnasium as gym
 import numpy as np
 import torch
+from common import untrained_student
 
 from Algorithm.Dataset import episode_ages, open_dataset
 from Algorithm.Losses import distillation_kl
 from Algorithm.PPD import PPD
 from Algorithm.Rollout import Minibatch, Rollout
-from Common.Machine import resolve_precision
 from Distillation.Utils import PPDExperiment
 from Enviroment.My_wrapper import DictObservation, observation_space
 from Enviroment.Tasks import TASKS, Task
@@ -26,22 +26,6 @@ from Enviroment.Utils import make_env
 from Enviroment.World import Step
 from Models.Base_Model import ActorCritic
 from Models.Memory import FrameStack, Observation
-from Models.Model_Pusher import get_Teacher_model, make_student
-
-
-def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCritic:
-    """Return a student on a device, in the precision it trains in there."""
-    with closing(task.make()) as env:
-        state, actions = env.observation_space.shape, env.action_space
-    assert state is not None
-    assert isinstance(actions, gym.spaces.Box)
-    space = observation_space(task, state[0], frames=mode != "State")
-    statistics = get_Teacher_model().statistics
-    student = make_student(
-        mode, space, actions, task.proprioception, statistics, task.stack, stride=task.stack_stride
-    ).to(device)
-    student.precision = resolve_precision("auto", device)
-    return student
 
 
 class DefaultStudent(ActorCritic):

@@ -1,17 +1,27 @@
-"""What the benchmarks share: candidates measured in turn, each in a process of its own, and the machine they ran on."""
+"""What the benchmarks share: candidates measured in turn, each in a process of its own, where their time goes, the student
+that they train, and the machine they ran on."""
 
+import functools
 import multiprocessing as mp
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from Common.Machine import cores, keep_freed_memory
+import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import gymnasium as gym
+import torch
+
+from Common.Machine import cores, keep_freed_memory, resolve_precision
+from Enviroment.My_wrapper import observation_space
+from Enviroment.Tasks import Task
+from Models.Base_Model import ActorCritic
+from Models.Model_Pusher import get_Teacher_model, make_student
 
 
 class Apart:
@@ -74,10 +84,62 @@ def in_turn(candidates: Mapping[str, Callable[[], Any]], repeats: int, calls: in
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+class Profile:
+    """Seconds spent in some methods, until `close`; time within another part counts there alone.
+
+    Args:
+        parts: the class and name of each method, and the name of its part.
+        wait: is called before each reading of the clock, such as to wait for a GPU.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Any, str, str]], wait: Callable[[], object] = lambda: None):
+        self.seconds: dict[str, float] = {}
+        self._wait, self._inner = wait, [0.0]
+        self._before = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
+        for (owner, name, part), (*_, function) in zip(parts, self._before):
+            setattr(owner, name, self._timed(function, part))
+
+    def close(self) -> None:
+        """Leave the methods as they were."""
+        for owner, name, function in self._before:
+            setattr(owner, name, function)
+
+    def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self._wait()
+            self._inner.append(0.0)
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self._wait()
+                seconds = time.perf_counter() - started
+                own = seconds - self._inner.pop()
+                self._inner[-1] += seconds
+                self.seconds[part] = self.seconds.get(part, 0.0) + own
+
+        return timed
+
+
+def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCritic:
+    """Return a student on a device, in the precision it trains in there."""
+    with closing(task.make()) as env:
+        state, actions = env.observation_space.shape, env.action_space
+    assert state is not None
+    assert isinstance(actions, gym.spaces.Box)
+    space = observation_space(task, state[0], frames=mode != "State")
+    statistics = get_Teacher_model().statistics
+    student = make_student(
+        mode, space, actions, task.proprioception, statistics, task.stack, stride=task.stack_stride
+    ).to(device)
+    student.precision = resolve_precision("auto", device)
+    return student
+
+
 def machine() -> dict[str, Any]:
     """Describe the processor, and the versions that matter."""
     import mujoco
-    import torch
 
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []

@@ -13,7 +13,6 @@ a part is the time the CPU spends in it. Prints JSON; run it on an otherwise idl
 """
 
 import argparse
-import functools
 import json
 import sys
 import tempfile
@@ -27,8 +26,8 @@ from unittest.mock import patch
 
 import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import torch
-from baselines import DefaultStudent, StockPPD, StockWorld, dataloader_cloning, sb3_ppo, untrained_student
-from common import Apart, in_turn, machine
+from baselines import DefaultStudent, StockPPD, StockWorld, dataloader_cloning, sb3_ppo
+from common import Apart, Profile, in_turn, machine, untrained_student
 
 from Algorithm.BehaviouralCloning import BehaviouralCloning, DAgger
 from Algorithm.CollectDataset import collect_dataset
@@ -79,31 +78,6 @@ PARTS: list[tuple[Any, str, str]] = [
 ]
 
 
-class Profile:
-    """Seconds spent in each of `PARTS`, without what is spent in a part within it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._inner = [0.0]
-        for owner, name, part in PARTS:
-            setattr(owner, name, self._timed(getattr(owner, name), part))
-
-    def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def timed(*arguments: Any, **named: Any) -> Any:
-            self._inner.append(0.0)
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                seconds = time.perf_counter() - started
-                own = seconds - self._inner.pop()
-                self._inner[-1] += seconds
-                self.seconds[part] = self.seconds.get(part, 0.0) + own
-
-        return timed
-
-
 class Method:
     """A method's trainer, as a run makes it or the stock way.
 
@@ -115,7 +89,7 @@ class Method:
     """
 
     def __init__(self, open_things: ExitStack, experiment: Experiment, data: Path, how: str):
-        self.experiment, self.task, self.profile = experiment, TASKS["Pusher"], Profile()
+        self.experiment, self.task, self.profile = experiment, TASKS["Pusher"], Profile(PARTS)
         self._open_things = open_things
         device = torch.device(experiment.place.device)
         self.teacher = get_Teacher_model(device=device)

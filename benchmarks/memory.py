@@ -17,8 +17,7 @@ from typing import Any
 import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import numpy as np
 import torch
-from baselines import untrained_student
-from common import Apart, machine
+from common import Apart, machine, untrained_student
 
 from Algorithm.BehaviouralCloning import BehaviouralCloning
 from Algorithm.Config import CloningConfig, PPDConfig

@@ -14,8 +14,8 @@ from typing import Any
 
 import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import torch
-from baselines import DefaultStudent, untrained_student
-from common import Apart, in_turn, machine
+from baselines import DefaultStudent
+from common import Apart, in_turn, machine, untrained_student
 from torch.utils.flop_counter import FlopCounterMode
 
 from Common.Machine import resolve_device
