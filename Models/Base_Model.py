@@ -150,6 +150,7 @@ class ActorCritic(GaussianPolicy):
 
     vector_mean: torch.Tensor
     vector_std: torch.Tensor
+    predicted: torch.Tensor
     predicted_mean: torch.Tensor
     predicted_std: torch.Tensor
 
@@ -194,9 +195,9 @@ class ActorCritic(GaussianPolicy):
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
         self.critic = head(features, hidden, 1, gain=1.0)
-        self._predicted = list(predicted)
         self.predictor: nn.Sequential | None = None
         if predicted:
+            self.register_buffer("predicted", torch.tensor(predicted), persistent=False)
             self.register_buffer("predicted_mean", torch.tensor(predicted_mean), persistent=False)
             self.register_buffer("predicted_std", torch.tensor(predicted_std), persistent=False)
             self.predictor = head(features, hidden, len(predicted), gain=0.1)
@@ -262,7 +263,7 @@ class ActorCritic(GaussianPolicy):
         """Return the squared errors [B, H] of the predicted state entries, in units of their standard deviations."""
         if self.predictor is None:
             return None
-        wanted = (obs["State"][:, self._predicted] - self.predicted_mean) / self.predicted_std
+        wanted = (obs["State"][:, self.predicted] - self.predicted_mean) / self.predicted_std
         return (self.predictor(features) - wanted).square()
 
     def distribution(self, obs: Observation) -> Gaussian:
