@@ -92,17 +92,17 @@ def test_a_student_of_states_is_for_views_that_change_states(mine, tmp_path):
     assert task_of(job).views.mass == 0.1
 
 
-def test_runs_from_before_there_were_views_are_resumed_and_continued(results, tmp_path):
+def test_runs_from_before_there_were_views_and_backends_are_resumed_and_continued(results, tmp_path):
     settings = SMALL | {"mode": "State", "dataset": "5k", "results_dir": results, "run_name": "parent"}
     pusher_cut_at(tmp_path, 4, *flags("BC_phase", settings))
     folder = run_folder(results)
     config = json.loads((folder / "config.json").read_text())
     assert "view_ranges" not in config
-    del config["views"]
+    del config["views"], config["backend"]
     (folder / "config.json").write_text(json.dumps(config))
     last = folder / "checkpoints" / "last.pt"
     content = torch.load(last, weights_only=True)
-    del content["settings"]["views"]
+    del content["settings"]["views"], content["settings"]["backend"]
     torch.save(content, last)
     resumed = pusher(*flags("BC_phase", settings), "--resume")
     assert resumed.returncode == 0, resumed.stderr
