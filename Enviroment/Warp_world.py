@@ -92,7 +92,9 @@ class WarpWorld:
         self.max_episode_steps: int = time_limit(self._starts.wrapped)._max_episode_steps  # type: ignore[union-attr]
         self.spaces = observation_space(task, env.observation_space.shape[0], frames)
         self.action_space = env.action_space
-        self._table_size = max(num_envs, starts or (max(STARTS, 2 * num_envs) if self.device.type == "cuda" else 2 * num_envs))
+        self._table_size = max(
+            num_envs, starts or (max(STARTS, 2 * num_envs) if self.device.type == "cuda" else 2 * num_envs)
+        )
         self._rendering = True
         self._graphs: dict[str, Any] = {}
         self._allocate(task, frames)

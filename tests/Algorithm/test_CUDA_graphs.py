@@ -42,3 +42,19 @@ def test_a_captured_update_computes_what_one_launched_kernel_by_kernel_does(env,
         trainer.learner.optimizer.step()
         trainer.rollout.carry_over()
     assert graphed(indices=indices)["training/entropy"] != graphed(indices=indices)["training/entropy"]
+
+
+@needs_cuda
+def test_augmentation_and_the_hidden_state_are_in_the_graph(env, task, statistics, teacher):
+    augment = ("shift=2", "crop=0.1", "brightness=20", "contrast=0.2", "noise=5", "cutout=16")
+    config = PPDConfig(**SIZES, hidden_state=1.0, augment=augment)
+    student = student_for(env, task, statistics, predicts=True).to("cuda")
+    trainer = PPD(student, env, config, 0, teacher=teacher.to("cuda"))
+    trainer.start()
+    trainer.collect_rollout()
+    trainer.compute_targets()
+    indices = torch.arange(16, device="cuda")
+    graphed = GraphedFunction(student, trainer.learner._gradients)
+    first, second = (graphed(indices=indices) for _ in range(2))
+    assert first["training/hidden_state_error"] > 0
+    assert first["training/hidden_state_error"] != second["training/hidden_state_error"]  # other pictures

@@ -142,3 +142,21 @@ def test_bad_actions_are_refused():
             world.step(torch.zeros(2, 6))
         with pytest.raises(NonFinite, match="action of environment 1"):
             world.step(torch.tensor([[0.0] * 7, [float("nan")] * 7]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_simulates_and_renders_what_gymnasium_does():
+    task = replace(SHORT, views=Views(noise=8.0, camera_position=0.02, mass=0.2))
+    first, second = (WarpWorld(task, 4, True, torch.device("cuda"), starts=16) for _ in range(2))
+    with contextlib.closing(first), contextlib.closing(second), contextlib.closing(make_world(task, 4, 1)) as workers:
+        ours, theirs = first.reset([0, 1, 2, 3]), workers.reset([0, 1, 2, 3])
+        assert torch.equal(ours["State"].cpu(), theirs["State"])
+        for action in _actions(5, 5, 4):  # the third step is the first from a recorded graph
+            step, reference = first.step(action.cuda()), workers.step(action)
+            torch.testing.assert_close(step.obs["State"].cpu(), reference.obs["State"], atol=1e-4, rtol=0)
+            assert _difference(step.obs["Frame"].cpu(), reference.obs["Frame"]) < 12
+        second.restore(first.state())
+        for action in _actions(6, 9, 4):
+            one, other = first.step(action.cuda()), second.step(action.cuda())
+            torch.testing.assert_close(one.obs["State"], other.obs["State"], atol=1e-4, rtol=0)
+            assert torch.equal(one.done, other.done)
