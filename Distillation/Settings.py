@@ -26,7 +26,7 @@ class WorldSettings(Settings):
         "own", "what all of them show; own: each camera's own", choices=("own", *KINDS), sees=True, inherited=True
     )
     backend: str = setting(
-        "auto",
+        "workers",
         "what simulates and renders: worker processes, or MuJoCo Warp on the device; auto: warp on a GPU where it can",
         choices=("auto", "workers", "warp"),
         inherited=True,

@@ -20,6 +20,7 @@ import torch
 from Common.Machine import cores, keep_freed_memory, resolve_precision
 from Enviroment.My_wrapper import observation_space
 from Enviroment.Tasks import Task
+from Enviroment.Views import VIEWS
 from Models.Base_Model import ActorCritic
 from Models.Model_Pusher import get_Teacher_model, make_student
 
@@ -123,7 +124,7 @@ class Profile:
 
 
 def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCritic:
-    """Return a student on a device, in the precision it trains in there."""
+    """Return a student on a device, in the precision it trains in there; it subtracts the background where no views differ."""
     with closing(task.make()) as env:
         state, actions = env.observation_space.shape, env.action_space
     assert state is not None
@@ -131,7 +132,14 @@ def untrained_student(task: Task, mode: str, device: torch.device) -> ActorCriti
     space = observation_space(task, state[0], frames=mode != "State")
     statistics = get_Teacher_model().statistics
     student = make_student(
-        mode, space, actions, task.proprioception, statistics, task.stack, stride=task.stack_stride
+        mode,
+        space,
+        actions,
+        task.proprioception,
+        statistics,
+        task.stack,
+        stride=task.stack_stride,
+        background=task.views == VIEWS["none"],
     ).to(device)
     student.precision = resolve_precision("auto", device)
     return student

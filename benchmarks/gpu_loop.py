@@ -10,7 +10,7 @@ In the order of their importance:
   are of other steps, in which every part waits for the GPU.
 - `render`: frames a second of the renderer alone, and steps a second of the physics alone, by the number of worlds.
 - `learning`: a student for each seed, trained for `--seconds` of wall clock from its first rollout on, recordings of CUDA graphs
-  included, and scored on 100 OD seeds in Gymnasium with MuJoCo's own renderer, and in Warp.
+  included, under `--views`, since the two renderers' pictures differ a little, and scored on 100 OD seeds in Gymnasium with MuJoCo's own renderer, and in Warp.
 - `updates`: samples a second through updates alone, by the size of minibatches.
 - `workers`: the loop with the default settings in worker processes.
 
@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ from Common.Files import write_json
 from Common.Machine import keep_freed_memory, resolve_device
 from Distillation.Utils import Parts, PPDExperiment
 from Enviroment.GL import choose_gl_backend
-from Enviroment.Tasks import TASKS
+from Enviroment.Tasks import TASKS, Task
 from Enviroment.Utils import make_world
+from Enviroment.Views import VIEWS
 from Enviroment.Warp_world import WarpWorld
 from Enviroment.World import World
 from Models.Model_Pusher import get_Teacher_model
@@ -86,21 +88,23 @@ class Bench:
         self.device = resolve_device(arguments.device)
         self.teacher = get_Teacher_model(device=self.device)
         names = ("mode", "num_envs", "rollout_steps", "minibatch_size", "epochs", "learning_rate")
-        self.job = PPDExperiment.of({name: getattr(arguments, name) for name in names} | {"device": str(self.device)})
+        places = {"device": str(self.device), "views": arguments.views, "backend": "warp"}
+        self.job = PPDExperiment.of({name: getattr(arguments, name) for name in names} | places)
+        self.task = replace(TASK, views=VIEWS[arguments.views])
         self.least = 0.5 if arguments.smoke else 3.0
-        self.training_world = self.world(self.job.method.num_envs)
+        self.training_world = self.world(self.task, self.job.method.num_envs)
         self.rate = 0.0  # updates a second
 
-    def world(self, num_envs: int, backend: str = "warp") -> World:
+    def world(self, task: Task, num_envs: int, backend: str = "warp") -> World:
         """Make a world with frames, which is closed at the end."""
-        world = make_world(TASK, num_envs, backend=backend, device=self.device)
+        world = make_world(task, num_envs, backend=backend, device=self.device)
         self._open_things.callback(world.close)
         return world
 
     def trainer(self, job: PPDExperiment, world: World) -> Any:
         """Return a trainer of an untrained student that has begun its first episodes."""
         torch.manual_seed(job.seed())
-        student = untrained_student(TASK, job.student.mode, self.device)
+        student = untrained_student(self.task, job.student.mode, self.device)
         trainer = job.trainer(Parts(student, self.teacher, lambda _: world, Path()))
         trainer.start()
         return trainer
@@ -151,7 +155,7 @@ class Bench:
         arguments = self.arguments
         seeds = range(OD_TEST_SEEDS[0], OD_TEST_SEEDS[0] + arguments.episodes)
         tests = {
-            place: StudentTest(self.world(envs, backend), TASK, self.teacher, {"OD": seeds})
+            place: StudentTest(self.world(TASK, envs, backend), TASK, self.teacher, {"OD": seeds})
             for place, envs, backend in (("gymnasium", min(20, len(seeds)), "workers"), ("warp", len(seeds), "warp"))
         }
         updates = max(1, int(0.95 * arguments.seconds * self.rate))
@@ -203,7 +207,7 @@ class Bench:
     def workers(self) -> dict[str, Any]:
         """Measure whole steps of PPD in worker processes, with the default settings."""
         job = PPDExperiment.of({"mode": self.arguments.mode, "device": str(self.device)})
-        return self._rates(self.trainer(job, self.world(job.method.num_envs, "workers")))[1]
+        return self._rates(self.trainer(job, self.world(TASK, job.method.num_envs, "workers")))[1]
 
 
 def measure(bench: Bench, begun: float, result: dict[str, Any]) -> None:
@@ -241,10 +245,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--output", type=Path, default=Path("gpu_loop.json"))
     parser.add_argument("--mode", default="ImpaalaSmall")
-    parser.add_argument("--num_envs", type=int, default=1024)
+    parser.add_argument("--views", default="small", choices=VIEWS)
+    parser.add_argument("--num_envs", type=int, default=2048)
     parser.add_argument("--rollout_steps", type=int, default=16)
     parser.add_argument("--minibatch_size", type=int, default=1024)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--seconds", type=float, default=60.0, help="of training, for each seed")
     parser.add_argument("--runs", type=int, default=5, help="seeds")

@@ -23,13 +23,12 @@ TERMS |= dict.fromkeys(("dataset", "loss_type", "sampling"), "")  # the value sa
 DEFAULT_TASK = WorldSettings().task
 OLDER = {"random_shift": "shift", "frame_noise": "noise"}  # settings of older runs, which are terms of `augment` today
 RESOLVED = {"precision": "bf16"}  # what a default becomes, on hardware that has it
-BEFORE = {"backend": "workers"}  # settings whose default differs from what runs did before there were these
 
 
 @functools.cache
 def _defaults(method: str) -> dict[str, Any]:
     settings = EXPERIMENTS[method].settings() if method in EXPERIMENTS else {}
-    return plain({name: BEFORE.get(name, field.default) for name, field in settings.items()})
+    return plain({name: field.default for name, field in settings.items()})
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -194,8 +194,7 @@ def _run(
 ) -> StudyRun:
     places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
     places |= {"folder_Dagger": parent.folder} if parent else {"run_index": index}
-    usual = {"wandb_mode": "disabled"} | ({} if parent else {"backend": "workers"})  # whatever the machine has
-    command = [f"--{method}", *as_flags(usual | settings | places)]
+    command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
     with contextlib.chdir(ROOT):  # where the run will look for its task
         job, _ = parse(command, _Parser)
         task = task_of(job)
