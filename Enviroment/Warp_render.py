@@ -37,7 +37,16 @@ def with_cameras(path: str, own: mujoco.MjModel, names: Sequence[str]) -> mujoco
     for field in ("timestep", "gravity", "disableflags", "iterations", "tolerance"):
         setattr(model.opt, field, getattr(own.opt, field))
     model.vis.headlight.active = 0
+    # MuJoCo's renderer multiplies a highlight by the texture that it falls on; Warp would add it.
+    model.mat_specular[model.mat_texid[:, mujoco.mjtTextureRole.mjTEXROLE_RGB.value] >= 0] = 0
     return model
+
+
+def samples(model: mujoco.MjModel) -> int:
+    """Return how many rays a pixel has along each axis: 2 where a plane has a texture, which Warp reads without a filter."""
+    materials = model.geom_matid[model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE.value]
+    textures = model.mat_texid[materials[materials >= 0], mujoco.mjtTextureRole.mjTEXROLE_RGB.value]
+    return 2 if (textures >= 0).any() else 1
 
 
 def pose(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -48,14 +57,18 @@ def pose(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     return camera.lookat - camera.distance * forward, np.stack([np.cross(forward, up), up, -forward], axis=1)
 
 
-def rays(camera: Camera, fovy: float) -> np.ndarray:
-    """Return the unit vectors [rows * columns, 3], in the camera's axes, through the pixels of its crop; `fovy` in degrees."""
+def rays(camera: Camera, fovy: float, samples: int = 1) -> np.ndarray:
+    """Return the unit vectors, in the camera's axes, through the pixels of its crop; `fovy` in degrees.
+
+    They are [samples² * rows * columns, 3]: one ray for each pixel after the other, then the next one for each.
+    """
     (top, bottom), (left, right) = camera.rows, camera.columns
     rows, columns = camera.size
     half = np.tan(np.radians(fovy) / 2)
-    y = half * (1 - 2 * (top + (np.arange(rows) + 0.5) * (bottom - top) / rows) / camera.view)
-    x = half * (2 * (left + (np.arange(columns) + 0.5) * (right - left) / columns) / camera.view - 1)
-    through = np.stack(np.broadcast_arrays(x, y[:, None], -1.0), axis=-1).reshape(-1, 3)
+    part = (np.arange(samples) + 0.5) / samples
+    y = half * (1 - 2 * (top + (np.arange(rows) + part[:, None]) * (bottom - top) / rows) / camera.view)
+    x = half * (2 * (left + (np.arange(columns) + part[:, None]) * (right - left) / columns) / camera.view - 1)
+    through = np.stack(np.broadcast_arrays(x[:, None], y[:, None, :, None], -1.0), axis=-1).reshape(-1, 3)
     return through / np.linalg.norm(through, axis=1, keepdims=True)
 
 
@@ -78,10 +91,14 @@ class WarpRenderer:
         fovy = model.cam_fovy[self._number] if camera.name else model.vis.global_.fovy
         rows, columns = camera.size
         depth = camera.frames == "depth"
+        each = 1 if depth else samples(model)
         self._context = mjw.create_render_context(
-            model, n, (columns, rows), not depth, depth, False, cam_active=[self._number], use_fast_math=False
+            *(model, n, (columns, rows), not depth, depth, False),
+            cam_active=[self._number],
+            use_fast_math=False,
+            samples_per_pixel=each,
         )
-        self._context.ray.assign(rays(camera, float(fovy)).astype(np.float32))
+        self._context.ray.assign(rays(camera, float(fovy), each).astype(np.float32))
         self.frames = torch.zeros((n, *camera.shape), dtype=torch.uint8, device=wp.device_to_torch(data.qpos.device))
         self.eye, self.axes = (
             torch.from_numpy(part).to(self.frames.device, torch.float32).expand(n, *part.shape).clone()

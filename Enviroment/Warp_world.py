@@ -20,7 +20,7 @@ from Enviroment.On_tensors import OnTensors, on_tensors
 from Enviroment.Snapshot import time_limit
 from Enviroment.Starts import SIMULATED, Starts
 from Enviroment.Task import Task
-from Enviroment.Warp_render import WarpRenderer, with_cameras
+from Enviroment.Warp_render import WarpRenderer, samples, with_cameras
 from Enviroment.World import Step
 
 STARTS = 4096  # episodes of an endless world that begin differently, on a GPU; at least two for each world
@@ -140,7 +140,7 @@ class WarpWorld:
         pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
         frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
-        each = _bytes(one) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
+        each = _bytes(one) + (24 if samples(model) == 1 else 36) * pixels + frames * (4 + self._table_size / self.num_envs)
         free = torch.cuda.mem_get_info(self.device)[0]
         if self.num_envs * each > MEMORY * free:
             fit = int(MEMORY * free / each)

@@ -56,6 +56,21 @@ def test_colour_and_depth_are_the_renderers(kind):
         assert _difference(ours, theirs) < 2.5
 
 
+@pytest.mark.parametrize(("name", "most"), [("HalfCheetah", 20), ("Swimmer", 35)])
+def test_floors_with_a_pattern_are_smoothed_and_have_no_highlights_on_black(name, most):
+    with _both(TASKS[name], 2) as (warp, workers):
+        assert _difference(warp.reset([1, 2])["Frame"], workers.reset([1, 2])["Frame"]) < most
+
+
+def test_worlds_of_other_seeds_begin_other_episodes():  # as those of several ranks do
+    with contextlib.closing(WarpWorld(SHORT, 2, False, CPU)) as world:
+        seeds = []
+        for first in (600_000, 600_002):
+            world.reset([first, first + 1])
+            seeds += world.state()[0]["seeds"]
+        assert len(set(seeds)) == len(seeds) == 8
+
+
 def test_views_are_the_workers():
     pictures = replace(VIEWS["large"], noise=0.0, light_direction=20.0, light_colour=0.2, contrast=0.2)
     physics = Views(mass=0.4, friction=0.4, damping=0.4)
