@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -36,16 +36,6 @@ def why_not(task: Task) -> str | None:
         return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
     with contextlib.closing(task.make()) as env:
         return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
-
-
-@dataclass
-class _Look:
-    """How the frames of each world are altered, as Warp arrays [N]."""
-
-    gain: Any
-    offset: Any
-    noise: Any
-    seed: Any
 
 
 def _bytes(held: Any) -> int:
@@ -124,7 +114,8 @@ class WarpWorld:
         self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
         self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
-        self._warp_look = _Look(*map(wp.from_torch, (*self._look.values(), self._noise_seed)))
+        looks = self._look | {"seed": self._noise_seed}
+        self._warp_look = SimpleNamespace(**{key: wp.from_torch(value) for key, value in looks.items()})
         self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
         self.resting = torch.zeros(n, dtype=torch.bool, device=device)
         self._before: torch.Tensor | None = None
