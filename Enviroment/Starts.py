@@ -43,6 +43,7 @@ class Starts:
         varied: the arrays of the model that differ from row to row.
         first: float32 [R, ...] by name: fields of the simulation, `State`, `before` if the task's outcome needs something of
             the state before a step, and for each of `varied` an array of the model.
+        seeds: int64 [R].
         looks: float32 [R] by name: how frames are altered.
         eyes: the place [R, 3] and axes [R, 3, 3] of each free camera, by its name.
     """
@@ -64,6 +65,7 @@ class Starts:
         if not any(getattr(views, name) for name in shifted[4:]):
             wanted &= set(VARIED[:6])
         self.varied = tuple(name for name in VARIED if name in wanted and getattr(model, name).size)
+        self.seeds = torch.zeros(0, dtype=torch.int64, device=device)
         self.first: dict[str, torch.Tensor] = {}
         self.looks: dict[str, torch.Tensor] = {}
         self.eyes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -71,6 +73,7 @@ class Starts:
     def draw(self, seeds: Sequence[int]) -> None:
         """Make the rows of some seeds."""
         rows = [self._row(int(seed)) for seed in seeds]
+        self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self._device)
 
         def stacked(key: str) -> torch.Tensor:
             return torch.from_numpy(np.stack([row[key] for row in rows])).to(self._device, torch.float32)

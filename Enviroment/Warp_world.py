@@ -276,7 +276,7 @@ class WarpWorld:
 
     def _draw(self) -> None:
         """Write every camera's frames."""
-        self._noise_seed.copy_((self._row * 7919 + self._elapsed) % 2**31)
+        self._noise_seed.copy_((self._starts.seeds[self._row] * 7919 + self._elapsed) % 2**31)
         for name, camera in self._cameras.items():
             camera.aim()
             self._launch(name, partial(camera.draw, self._warp_look))
@@ -307,12 +307,8 @@ class WarpWorld:
         tensors |= {"row": self._row, "elapsed": self._elapsed, "next": self._next}
         if self._before is not None:
             tensors["before"] = self._before
-        return [
-            {
-                "warp": {name: value.to("cpu", copy=True) for name, value in tensors.items()},
-                "seeds": list(self._seeds),
-            }
-        ]
+        saved = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
+        return [{"warp": saved, "seeds": list(self._seeds)}]
 
     def restore(self, state: Sequence[Any]) -> None:
         """Put every environment back where `state` found it."""
