@@ -27,7 +27,8 @@ STARTS = 4096  # episodes of an endless world that begin differently, on a GPU; 
 CONTACTS = 4  # times as many contacts as the most that were seen at first states have room, and at least
 LEAST_CONTACTS = 24
 _LOST_CONTACTS = int(mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE)
-MEMORY = 0.9  # of a GPU's free memory that a world may take
+MEMORY = 0.9  # of a GPU's free memory that all worlds may take
+RENDERED = 24  # bytes of a pixel: its ray's result, and the boxes around what rays may meet
 
 
 def why_not(task: Task) -> str | None:
@@ -43,6 +44,13 @@ def _bytes(held: Any) -> int:
     if isinstance(held, wp.array):
         return held.capacity
     return sum(_bytes(getattr(held, field.name)) for field in fields(held)) if is_dataclass(held) else 0
+
+
+def check_memory(num_envs: int, each: float, free: int) -> None:
+    """Raise `BadSetting` unless so many worlds of `each` so many bytes fit into a GPU's free bytes."""
+    if num_envs * each > MEMORY * free:
+        needed = f"num_envs {num_envs}: {num_envs * each / 2**30:.1f} GiB of the GPU's memory are needed"
+        raise BadSetting(f"{needed} and {free / 2**30:.1f} GiB are free; {int(MEMORY * free / each)} fit")
 
 
 class WarpWorld:
@@ -85,12 +93,12 @@ class WarpWorld:
         self._table_size = max(
             num_envs, starts or (max(STARTS, 2 * num_envs) if self.device.type == "cuda" else 2 * num_envs)
         )
-        self._rendering = True
+        self._rendering, self.closed = True, False
         self._graphs: dict[str, Any] = {}
-        self._allocate(task, frames)
-        self.closed = False
+        self._seen = task.seen if frames else {}
+        self._allocate(task)
 
-    def _allocate(self, task: Task, frames: bool) -> None:
+    def _allocate(self, task: Task) -> None:
         """Put N copies of the model onto the device, and what is kept of each."""
         n, device = self.num_envs, self.device
         model = with_cameras(self._env.fullpath, self._env.model, tuple(task.seen))
@@ -101,12 +109,15 @@ class WarpWorld:
             deterministic = mjw.DeterminismType.ALL if self.device.type == "cpu" else mjw.DeterminismType.NONE
             self._model.opt.deterministic = deterministic
             self._model.opt.warn_overflow = False
-            self._check_memory(model, contacts)
+            if self.device.type == "cuda":
+                free = torch.cuda.mem_get_info(self.device)[0]
+                check_memory(n, self._bytes_of_a_world(model, contacts), free)
             self._data = mjw.make_data(
                 model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt
             )
-            seen = task.seen.items() if frames else ()
-            self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
+            self._cameras = {
+                name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in self._seen.items()
+            }
         names = {*SIMULATED, *self._on.fields}
         self._fields: Any = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
         self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
@@ -123,20 +134,13 @@ class WarpWorld:
         self._seeds: list[int] = []
         self._next, self._endless = torch.zeros((), dtype=torch.int64, device=device), True
 
-    def _check_memory(self, model: Any, contacts: int) -> None:
-        """Raise `BadSetting` unless N worlds fit into the GPU's free memory."""
-        if self.device.type != "cuda":
-            return
-        shapes = {key: space.shape or () for key, space in self.spaces.items()}
-        pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
+    def _bytes_of_a_world(self, model: Any, contacts: int) -> float:
+        """Return what one of the N worlds takes of the device's memory, its share of the first frames among it."""
+        shapes = {key: self.spaces[key].shape or () for key in self._seen}
+        pixels = sum(shape[-1] * shape[-2] for shape in shapes.values())
+        frames = sum(map(math.prod, shapes.values()))
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
-        frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
-        each = _bytes(one) + 24 * pixels + frames * (4 + self._table_size / self.num_envs)
-        free = torch.cuda.mem_get_info(self.device)[0]
-        if self.num_envs * each > MEMORY * free:
-            fit = int(MEMORY * free / each)
-            message = f"num_envs {self.num_envs}: {self.num_envs * each / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB"
-            raise BadSetting(f"{message} of the GPU's memory are free; {fit} fit")
+        return _bytes(one) + RENDERED * pixels + frames * (4 + self._table_size / self.num_envs)
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start endless episodes in every environment."""
@@ -173,8 +177,7 @@ class WarpWorld:
 
     def _begin(self, endless: bool) -> dict[str, torch.Tensor]:
         """Start the table's first episodes; returns their observations."""
-        n, rows = self.num_envs, len(self._seeds)
-        self._endless = endless
+        n, rows, self._endless = self.num_envs, len(self._seeds), endless
         index = torch.arange(n, device=self.device)
         self._next.fill_(min(n, rows))
         self.resting[:] = index >= rows
