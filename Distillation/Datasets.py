@@ -47,7 +47,8 @@ def describe(job: Job, task: Task) -> dict[str, Any]:
 
 def with_backend(job: AnyJob, task: Task) -> AnyJob:
     """Return a job with its backend, which `auto` leaves open."""
-    return job.replace(backend=find_backend(job.world.backend, task, job.place.device))
+    world = job.world
+    return job.replace(backend=find_backend(world.backend, task, job.place.device, world.render_quality))
 
 
 def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: bool) -> None:

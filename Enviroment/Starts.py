@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from Common.Errors import BadSetting
 from Enviroment.On_tensors import OnTensors
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Camera, Task
@@ -22,7 +21,6 @@ VARIED = (
     *("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0"),
     *("geom_friction", "dof_damping", "dof_dampingpoly"),
 )
-_ON_WORKERS_ALONE = ("texture", "dropped_frames", "delayed_frames", "delayed_actions")
 
 
 class Starts:
@@ -35,9 +33,6 @@ class Starts:
         on_tensors: its observation on tensors.
         device: of the rows.
 
-    Raises:
-        BadSetting: its views have shifts that only workers show.
-
     Attributes:
         wrapped: the environment that is reset, and `env` the same unwrapped.
         varied: the arrays of the model that differ from row to row.
@@ -49,13 +44,9 @@ class Starts:
     """
 
     def __init__(self, task: Task, on_tensors: OnTensors, device: torch.device):
-        if alone := [name for name in _ON_WORKERS_ALONE if task.views.table().get(name)]:
-            raise BadSetting(f"backend warp: views with {alone[0]} are for --backend workers")
         self.wrapped: Any = task.make()
         self._on, self._device = on_tensors, device
         self._cameras = {name: camera for name, camera in task.seen.items() if not camera.name}
-        if isinstance(self.wrapped, Viewed) and len(self._cameras) < len(task.seen):
-            raise BadSetting("backend warp: views of a camera of the model's own are for --backend workers")
         self.env: Any = self.wrapped.unwrapped
         model, _ = simulation(self.wrapped)  # type: ignore[misc]
         views = task.views

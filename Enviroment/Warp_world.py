@@ -12,7 +12,6 @@ import mujoco_warp as mjw
 import numpy as np
 import torch
 import warp as wp
-from gymnasium.envs.mujoco import MujocoEnv
 
 from Common.Errors import BadSetting, NonFinite, RunError
 from Enviroment.My_wrapper import observation_space
@@ -29,14 +28,6 @@ LEAST_CONTACTS = 24
 _LOST_CONTACTS = int(mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE)
 MEMORY = 0.9  # of a GPU's free memory that all worlds may take
 RENDERED = 24  # bytes of a pixel: its ray's result, and the boxes around what rays may meet
-
-
-def why_not(task: Task) -> str | None:
-    """Return why a task cannot be simulated by Warp, in a few words; None if it can."""
-    if on_tensors(task) is None:
-        return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
-    with contextlib.closing(task.make()) as env:
-        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
 
 
 def _bytes(held: Any) -> int:
@@ -60,14 +51,14 @@ class WarpWorld:
     it has come to its end. All frames of a table's rows are drawn once. `World` describes the methods.
 
     Args:
-        task: has to have its observation and reward on tensors.
+        task: one that Warp can simulate, which `find_backend` tells.
         num_envs: N.
         frames: whether to render.
         device: a GPU, or the CPU, on which it is slow.
         starts: how many rows an endless world's table has; at least N.
 
     Raises:
-        BadSetting: the task cannot be simulated by Warp, or N worlds do not fit into the GPU's free memory.
+        BadSetting: N worlds do not fit into the GPU's free memory.
 
     Attributes:
         resting: bool [N], the environments for which there is no seed left.
@@ -77,8 +68,6 @@ class WarpWorld:
         if num_envs < 1:
             raise ValueError(f"{num_envs=}: at least 1 environment")
         task.check()
-        if reason := why_not(task):
-            raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
         self.task, self.num_envs = task, num_envs
         self.device = torch.zeros(0, device=device).device  # with its number
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]

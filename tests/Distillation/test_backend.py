@@ -67,6 +67,9 @@ def test_auto_is_warp_on_a_gpu_where_it_is_installed_and_can(monkeypatch):
     assert find_backend("auto", unfit, "cuda") == "workers"
     with pytest.raises(BadSetting, match=r"Humanoid-v5 .*--backend workers"):
         find_backend("warp", unfit, "cpu")
+    assert find_backend("auto", pusher_task, "cuda", "full") == "workers"
+    with pytest.raises(BadSetting, match="shadows"):
+        find_backend("warp", pusher_task, "cpu", "full")
     monkeypatch.setattr(Utils, "find_spec", lambda name: None)
     assert find_backend("auto", pusher_task, "cuda") == "workers"
     with pytest.raises(BadSetting, match="not installed"):

@@ -130,10 +130,13 @@ def test_it_continues_exactly():
 
 
 def test_what_it_cannot_simulate_is_refused():
-    with pytest.raises(BadSetting, match="on tensors"):
-        WarpWorld(TASKS["FetchReach"], 1, False, CPU)
-    with pytest.raises(BadSetting, match="texture"):
-        WarpWorld(replace(SHORT, views=Views(texture=0.2)), 1, True, CPU)
+    for task, reason in [
+        (TASKS["FetchReach"], "on tensors"),
+        (TASKS["cartpole-swingup"], "MujocoEnv"),
+        (replace(SHORT, views=Views(texture=0.2)), "texture"),
+    ]:
+        with pytest.raises(BadSetting, match=f"{reason}.*--backend workers"):
+            make_world(task, 1, backend="warp")
 
 
 def test_worlds_that_do_not_fit_are_refused_with_the_number_that_does():
