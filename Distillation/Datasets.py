@@ -46,12 +46,9 @@ def describe(job: Job, task: Task) -> dict[str, Any]:
 
 
 def with_backend(job: AnyJob, task: Task) -> AnyJob:
-    """Return a job with its backend, which `auto` leaves open. It clones a dataset that exists, whatever simulated that."""
-    found = job.replace(backend=find_backend(job.world.backend, task, job.place.device))
-    if job.world.backend == "auto" and isinstance(found, CloningExperiment) and _existing(found, task) is None:
-        workers = found.replace(backend="workers")
-        return found if _existing(workers, task) is None else workers
-    return found
+    """Return a job with its backend, which `auto` leaves open."""
+    world = job.world
+    return job.replace(backend=find_backend(world.backend, task, job.place.device, world.render_quality))
 
 
 def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: bool) -> None:
@@ -107,7 +104,10 @@ def _collect_anew(
 def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Path:
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
-    wanted, folder = dataset_folder(job, job.noise, samples), _existing(job, task)
+    wanted = dataset_folder(job, job.noise, samples)
+    like = {VIEW_RANGES: task.views.table() or None, BACKEND: "warp" if job.world.backend == "warp" else None}
+    seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
+    folder = find_dataset(wanted, samples, vars(job.noise) | like | seen)
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
@@ -122,14 +122,6 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
             "--collect does so by itself"
         )
     return folder
-
-
-def _existing(job: CloningExperiment | DAggerExperiment, task: Task) -> Path | None:
-    """Return the folder of a run's dataset, or of a larger one, None if there is none."""
-    samples = DATASET_SIZES[job.data.dataset]
-    like = {VIEW_RANGES: task.views.table() or None, BACKEND: "warp" if job.world.backend == "warp" else None}
-    seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
-    return find_dataset(dataset_folder(job, job.noise, samples), samples, vars(job.noise) | like | seen)
 
 
 def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, description: dict[str, Any]) -> Dataset:

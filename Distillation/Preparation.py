@@ -1,6 +1,5 @@
 """Validates a run's inputs and creates or resumes its folder; everything is checked before anything is written."""
 
-import contextlib
 import shutil
 import sys
 from collections.abc import Set
@@ -24,7 +23,7 @@ from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_m
 from Distillation.Reports.Labels import complete, label
 from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder, task_of
 from Enviroment.Tasks import Task
-from Enviroment.Utils import find_backend, resumes_exactly
+from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
 
 SUMMARY = "summary.json"
@@ -91,7 +90,7 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
     task = task_of(job)
-    job = with_backend(began(job, task) if resume else job, task)
+    job = with_backend(job, task)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
@@ -107,19 +106,6 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
         data = find_or_collect(job, task)
     return Plan(job, description, folder, resumes, start, data, scores)
-
-
-def began(job: Experiment, task: Task) -> Experiment:
-    """Return a run that is resumed with the backend that it began with, if `auto` is asked for and there is such a run."""
-    if job.world.backend != "auto":
-        return job
-    usual = find_backend("auto", task, job.place.device)
-    for one in (job.replace(backend=backend) for backend in dict.fromkeys((usual, "workers", "warp"))):
-        with contextlib.suppress(BadFile):
-            config = read_json(task_folder(one) / one.folder / one.name / "config.json")
-            if complete(config).get("backend") == one.world.backend:
-                return one
-    return job
 
 
 def load(plan: Plan) -> Inputs:

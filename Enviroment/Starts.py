@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from Common.Errors import BadSetting
 from Enviroment.On_tensors import OnTensors
 from Enviroment.Snapshot import simulation
 from Enviroment.Task import Camera, Task
@@ -22,7 +21,6 @@ VARIED = (
     *("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0"),
     *("geom_friction", "dof_damping", "dof_dampingpoly"),
 )
-_ON_WORKERS_ALONE = ("texture", "dropped_frames", "delayed_frames", "delayed_actions")
 
 
 class Starts:
@@ -35,26 +33,20 @@ class Starts:
         on_tensors: its observation on tensors.
         device: of the rows.
 
-    Raises:
-        BadSetting: its views have shifts that only workers show.
-
     Attributes:
         wrapped: the environment that is reset, and `env` the same unwrapped.
         varied: the arrays of the model that differ from row to row.
         first: float32 [R, ...] by name: fields of the simulation, `State`, `before` if the task's outcome needs something of
             the state before a step, and for each of `varied` an array of the model.
+        seeds: int64 [R].
         looks: float32 [R] by name: how frames are altered.
         eyes: the place [R, 3] and axes [R, 3, 3] of each free camera, by its name.
     """
 
     def __init__(self, task: Task, on_tensors: OnTensors, device: torch.device):
-        if alone := [name for name in _ON_WORKERS_ALONE if task.views.table().get(name)]:
-            raise BadSetting(f"backend warp: views with {alone[0]} are for --backend workers")
         self.wrapped: Any = task.make()
         self._on, self._device = on_tensors, device
         self._cameras = {name: camera for name, camera in task.seen.items() if not camera.name}
-        if isinstance(self.wrapped, Viewed) and len(self._cameras) < len(task.seen):
-            raise BadSetting("backend warp: views of a camera of the model's own are for --backend workers")
         self.env: Any = self.wrapped.unwrapped
         model, _ = simulation(self.wrapped)  # type: ignore[misc]
         views = task.views
@@ -64,6 +56,7 @@ class Starts:
         if not any(getattr(views, name) for name in shifted[4:]):
             wanted &= set(VARIED[:6])
         self.varied = tuple(name for name in VARIED if name in wanted and getattr(model, name).size)
+        self.seeds = torch.zeros(0, dtype=torch.int64, device=device)
         self.first: dict[str, torch.Tensor] = {}
         self.looks: dict[str, torch.Tensor] = {}
         self.eyes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -71,6 +64,7 @@ class Starts:
     def draw(self, seeds: Sequence[int]) -> None:
         """Make the rows of some seeds."""
         rows = [self._row(int(seed)) for seed in seeds]
+        self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self._device)
 
         def stacked(key: str) -> torch.Tensor:
             return torch.from_numpy(np.stack([row[key] for row in rows])).to(self._device, torch.float32)

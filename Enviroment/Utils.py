@@ -1,19 +1,24 @@
 """The doors to this room: `make_env`, `make_vector_env`, `find_backend`, `make_world` and `resumes_exactly`."""
 
+from contextlib import closing
 from importlib.util import find_spec
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.mujoco import MujocoEnv
 
 from Common.Errors import BadInput, BadSetting, brief
 from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
+from Enviroment.On_tensors import on_tensors
 from Enviroment.Renderer import Quality
 from Enviroment.Snapshot import first_step, restores_exactly
 from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 from Enviroment.World import World
+
+_BY_WORKERS = ("texture", "dropped_frames", "delayed_frames", "delayed_actions")  # views that Warp does not show
 
 
 def make_env(task: Task, frames: bool = True, render_quality: Quality = "fast") -> gym.Env:
@@ -58,7 +63,7 @@ def make_vector_env(
     return WorkerVectorEnv(WorkerWorld(task, num_envs, num_workers, frames, render_quality), seed)
 
 
-def find_backend(name: str, task: Task, device: torch.device | str) -> str:
+def find_backend(name: str, task: Task, device: torch.device | str, render_quality: Quality = "fast") -> str:
     """Return the backend of a name: `workers`, `warp` (MuJoCo Warp), or the one of these that `auto` stands for.
 
     `auto` is Warp on a GPU where Warp is installed and can simulate the task. Raises `BadSetting` for `warp` where it is not
@@ -67,15 +72,28 @@ def find_backend(name: str, task: Task, device: torch.device | str) -> str:
     if name == "workers" or (name == "auto" and torch.device(device).type != "cuda"):
         return "workers"
     reason: str | None = "mujoco-warp is not installed (pip install -e .[warp])"
-    if find_spec("mujoco_warp") is not None:
-        from Enviroment.Warp_world import why_not
-
-        reason = why_not(task)
+    if render_quality == "full":
+        reason = "it draws no shadows and reflections, which render_quality full asks for"
+    elif find_spec("mujoco_warp") is not None:
+        reason = _unfit_for_warp(task)
     if reason is None:
         return "warp"
     if name == "auto":
         return "workers"
     raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
+
+
+def _unfit_for_warp(task: Task) -> str | None:
+    """Return why a task cannot be simulated by Warp, None if it can."""
+    if on_tensors(task) is None:
+        return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
+    varied = task.views.table()
+    if alone := [name for name in _BY_WORKERS if name in varied]:
+        return f"it does not show views with {alone[0]}"
+    if varied and (named := [name for name, camera in task.seen.items() if camera.name]):
+        return f"it does not show views of {named[0]}, a camera of the model's own"
+    with closing(task.make()) as env:
+        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
 
 
 def make_world(
@@ -91,12 +109,13 @@ def make_world(
 
     Args:
         backend: `workers` steps Gymnasium's environments in worker processes; the other arguments, values and errors are
-            those of `make_vector_env`. `warp` simulates and renders on the `device` (see `WarpWorld`).
+            those of `make_vector_env`. `warp` simulates and renders on the `device` (see `WarpWorld`), what `find_backend` allows.
         device: of the tensors of `warp`; those of `workers` lie on the CPU.
     """
     if backend not in ("workers", "warp"):
         raise ValueError(f"{backend=}: workers or warp is needed")
     if backend == "warp":
+        find_backend(backend, task, device, render_quality)
         from Enviroment.Warp_world import WarpWorld  # loads Warp, which takes a while
 
         return WarpWorld(task, num_envs, frames, torch.device(device))

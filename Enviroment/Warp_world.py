@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,6 @@ import mujoco_warp as mjw
 import numpy as np
 import torch
 import warp as wp
-from gymnasium.envs.mujoco import MujocoEnv
 
 from Common.Errors import BadSetting, NonFinite, RunError
 from Enviroment.My_wrapper import observation_space
@@ -27,25 +26,9 @@ STARTS = 4096  # episodes of an endless world that begin differently, on a GPU; 
 CONTACTS = 4  # times as many contacts as the most that were seen at first states have room, and at least
 LEAST_CONTACTS = 24
 _LOST_CONTACTS = int(mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE)
-MEMORY = 0.9  # of a GPU's free memory that a world may take
-
-
-def why_not(task: Task) -> str | None:
-    """Return why a task cannot be simulated by Warp, in a few words; None if it can."""
-    if on_tensors(task) is None:
-        return f"{task.env_id} has no observation and reward on tensors (Enviroment/On_tensors.py)"
-    with contextlib.closing(task.make()) as env:
-        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
-
-
-@dataclass
-class _Look:
-    """How the frames of each world are altered, as Warp arrays [N]."""
-
-    gain: Any
-    offset: Any
-    noise: Any
-    seed: Any
+MEMORY = 0.9  # of a GPU's free memory that all worlds may take
+RENDERED = 24  # bytes of a pixel: its ray's result, and the boxes around what rays may meet
+SUMMED = 12  # and where it has several rays, the sum of their colours
 
 
 def _bytes(held: Any) -> int:
@@ -55,6 +38,13 @@ def _bytes(held: Any) -> int:
     return sum(_bytes(getattr(held, field.name)) for field in fields(held)) if is_dataclass(held) else 0
 
 
+def check_memory(num_envs: int, each: float, free: int) -> None:
+    """Raise `BadSetting` unless so many worlds of `each` so many bytes fit into a GPU's free bytes."""
+    if num_envs * each > MEMORY * free:
+        needed = f"num_envs {num_envs}: {num_envs * each / 2**30:.1f} GiB of the GPU's memory are needed"
+        raise BadSetting(f"{needed} and {free / 2**30:.1f} GiB are free; {int(MEMORY * free / each)} fit")
+
+
 class WarpWorld:
     """A `World` whose N simulations, frames, rewards and ends are on one device.
 
@@ -62,14 +52,14 @@ class WarpWorld:
     it has come to its end. All frames of a table's rows are drawn once. `World` describes the methods.
 
     Args:
-        task: has to have its observation and reward on tensors.
+        task: one that Warp can simulate, which `find_backend` tells.
         num_envs: N.
         frames: whether to render.
         device: a GPU, or the CPU, on which it is slow.
         starts: how many rows an endless world's table has; at least N.
 
     Raises:
-        BadSetting: the task cannot be simulated by Warp, or N worlds do not fit into the GPU's free memory.
+        BadSetting: N worlds do not fit into the GPU's free memory.
 
     Attributes:
         resting: bool [N], the environments for which there is no seed left.
@@ -79,8 +69,6 @@ class WarpWorld:
         if num_envs < 1:
             raise ValueError(f"{num_envs=}: at least 1 environment")
         task.check()
-        if reason := why_not(task):
-            raise BadSetting(f"backend warp: {reason}; --backend workers simulates any task")
         self.task, self.num_envs = task, num_envs
         self.device = torch.zeros(0, device=device).device  # with its number
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
@@ -95,12 +83,12 @@ class WarpWorld:
         self._table_size = max(
             num_envs, starts or (max(STARTS, 2 * num_envs) if self.device.type == "cuda" else 2 * num_envs)
         )
-        self._rendering = True
+        self._rendering, self.closed = True, False
         self._graphs: dict[str, Any] = {}
-        self._allocate(task, frames)
-        self.closed = False
+        self._seen = task.seen if frames else {}
+        self._allocate(task)
 
-    def _allocate(self, task: Task, frames: bool) -> None:
+    def _allocate(self, task: Task) -> None:
         """Put N copies of the model onto the device, and what is kept of each."""
         n, device = self.num_envs, self.device
         model = with_cameras(self._env.fullpath, self._env.model, tuple(task.seen))
@@ -111,12 +99,15 @@ class WarpWorld:
             deterministic = mjw.DeterminismType.ALL if self.device.type == "cpu" else mjw.DeterminismType.NONE
             self._model.opt.deterministic = deterministic
             self._model.opt.warn_overflow = False
-            self._check_memory(model, contacts)
+            if self.device.type == "cuda":
+                free = torch.cuda.mem_get_info(self.device)[0]
+                check_memory(n, self._bytes_of_a_world(model, contacts), free)
             self._data = mjw.make_data(
                 model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt
             )
-            seen = task.seen.items() if frames else ()
-            self._cameras = {name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in seen}
+            self._cameras = {
+                name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in self._seen.items()
+            }
         names = {*SIMULATED, *self._on.fields}
         self._fields: Any = SimpleNamespace(**{name: wp.to_torch(getattr(self._data, name)) for name in names})
         self._varied = {name: wp.to_torch(getattr(self._model, name)) for name in self._starts.varied}
@@ -124,7 +115,8 @@ class WarpWorld:
         self._proprioception = torch.tensor(task.proprioception, dtype=torch.int64, device=device)
         self._look = {key: torch.zeros(n, device=device) for key in ("gain", "offset", "noise")}
         self._noise_seed = torch.zeros(n, dtype=torch.int32, device=device)
-        self._warp_look = _Look(*map(wp.from_torch, (*self._look.values(), self._noise_seed)))
+        looks = self._look | {"seed": self._noise_seed}
+        self._warp_look = SimpleNamespace(**{key: wp.from_torch(value) for key, value in looks.items()})
         self._row, self._elapsed = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
         self.resting = torch.zeros(n, dtype=torch.bool, device=device)
         self._before: torch.Tensor | None = None
@@ -132,20 +124,14 @@ class WarpWorld:
         self._seeds: list[int] = []
         self._next, self._endless = torch.zeros((), dtype=torch.int64, device=device), True
 
-    def _check_memory(self, model: Any, contacts: int) -> None:
-        """Raise `BadSetting` unless N worlds fit into the GPU's free memory."""
-        if self.device.type != "cuda":
-            return
-        shapes = {key: space.shape or () for key, space in self.spaces.items()}
-        pixels = sum(shape[-1] * shape[-2] for key, shape in shapes.items() if key in self.task.seen)
+    def _bytes_of_a_world(self, model: Any, contacts: int) -> float:
+        """Return what one of the N worlds takes of the device's memory, its share of the first frames among it."""
+        shapes = {key: self.spaces[key].shape or () for key in self._seen}
+        pixels = sum(shape[-1] * shape[-2] for shape in shapes.values())
+        frames = sum(map(math.prod, shapes.values()))
         one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
-        frames = sum(math.prod(shapes[key]) for key in self.task.seen if key in shapes)
-        each = _bytes(one) + (24 if samples(model) == 1 else 36) * pixels + frames * (4 + self._table_size / self.num_envs)
-        free = torch.cuda.mem_get_info(self.device)[0]
-        if self.num_envs * each > MEMORY * free:
-            fit = int(MEMORY * free / each)
-            message = f"num_envs {self.num_envs}: {self.num_envs * each / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB"
-            raise BadSetting(f"{message} of the GPU's memory are free; {fit} fit")
+        rendered = RENDERED + (SUMMED if samples(model) > 1 else 0)
+        return _bytes(one) + rendered * pixels + frames * (4 + self._table_size / self.num_envs)
 
     def reset(self, seeds: Sequence[int | None]) -> dict[str, torch.Tensor]:
         """Start endless episodes in every environment."""
@@ -182,8 +168,7 @@ class WarpWorld:
 
     def _begin(self, endless: bool) -> dict[str, torch.Tensor]:
         """Start the table's first episodes; returns their observations."""
-        n, rows = self.num_envs, len(self._seeds)
-        self._endless = endless
+        n, rows, self._endless = self.num_envs, len(self._seeds), endless
         index = torch.arange(n, device=self.device)
         self._next.fill_(min(n, rows))
         self.resting[:] = index >= rows
@@ -285,7 +270,7 @@ class WarpWorld:
 
     def _draw(self) -> None:
         """Write every camera's frames."""
-        self._noise_seed.copy_((self._row * 7919 + self._elapsed) % 2**31)
+        self._noise_seed.copy_((self._starts.seeds[self._row] * 7919 + self._elapsed) % 2**31)
         for name, camera in self._cameras.items():
             camera.aim()
             self._launch(name, partial(camera.draw, self._warp_look))
@@ -316,12 +301,8 @@ class WarpWorld:
         tensors |= {"row": self._row, "elapsed": self._elapsed, "next": self._next}
         if self._before is not None:
             tensors["before"] = self._before
-        return [
-            {
-                "warp": {name: value.to("cpu", copy=True) for name, value in tensors.items()},
-                "seeds": list(self._seeds),
-            }
-        ]
+        saved = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
+        return [{"warp": saved, "seeds": list(self._seeds)}]
 
     def restore(self, state: Sequence[Any]) -> None:
         """Put every environment back where `state` found it."""

@@ -71,7 +71,10 @@ def course(task: Task, num_envs: int, steps: int, device: torch.device) -> Cours
                 step, reference = warp.step(actions), workers.step(actions)
             running &= ~(step.done.cpu() | reference.done)
             if number in (1, steps):
-                pairs = {"State": (step.obs["State"], reference.obs["State"]), "reward": (step.reward, reference.reward)}
+                pairs = {
+                    "State": (step.obs["State"], reference.obs["State"]),
+                    "reward": (step.reward, reference.reward),
+                }
                 result.errors[number] = {
                     name: (own.cpu().double() - other.double()).abs()[running].numpy()
                     for name, (own, other) in pairs.items()
@@ -116,7 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--num_envs", type=int, default=32, help="episodes whose states, rewards and frames are compared")
+    parser.add_argument(
+        "--num_envs", type=int, default=32, help="episodes whose states, rewards and frames are compared"
+    )
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--episodes", type=int, default=100, help="held-out seeds that teachers play, from 1900 up")
     parser.add_argument("--picture", type=Path, help="a PNG of first frames side by side")
@@ -135,7 +140,9 @@ def main() -> None:
     rows = [[name, *found.row()] for name, found in courses.items()]
     print(table(["mean, largest error", *ends, "frames, gray levels: mean", "95 %"], rows))
     if taught:
-        print("\n" + table(["teacher", "return, success in Gymnasium", "in Warp", "returns apart: mean, largest"], taught))
+        print(
+            "\n" + table(["teacher", "return, success in Gymnasium", "in Warp", "returns apart: mean, largest"], taught)
+        )
     if arguments.picture:
         cv2.imwrite(str(arguments.picture), side_by_side(list(courses.values())))
 

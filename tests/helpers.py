@@ -61,7 +61,7 @@ class DeviceWorld:
     """A world of worker processes whose tensors lie on a device, which "cpu" plays by `OnDevice`."""
 
     def __init__(self, world, device="cpu"):
-        self._world, self.device = world, torch.device(device)
+        self._world, self.device = world, torch.zeros(0, device=device).device  # with its number
 
     def __getattr__(self, name):
         return getattr(self._world, name)

@@ -8,11 +8,6 @@ import pytest
 
 from Algorithm.Dataset import open_dataset
 from Common.Errors import BadSetting
-from Common.Files import write_json
-from Distillation import Datasets, Preparation
-from Distillation.Datasets import with_backend
-from Distillation.Preparation import began
-from Distillation.Utils import CloningExperiment, PPDExperiment, dataset_folder, task_of
 from Enviroment import Utils
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import find_backend, make_world
@@ -31,7 +26,7 @@ def reacher(tmp_path):
 def test_a_run_in_warp_is_resumed_in_warp_and_also_scored_in_gymnasium(reacher, tmp_path):
     arguments = flags("PPD", ONLINE | reacher)
     pusher_cut_at(tmp_path, 2, *arguments, "--backend", "warp")
-    run = pusher(*arguments, "--resume")  # auto, which is workers here
+    run = pusher(*arguments, "--resume", "--backend", "warp")
     assert run.returncode == 0, run.stderr
     folder = run_folder(tmp_path / "results")
     assert folder.name == "lambda5_ImpaalaSmall_run0_warp"
@@ -72,31 +67,12 @@ def test_auto_is_warp_on_a_gpu_where_it_is_installed_and_can(monkeypatch):
     assert find_backend("auto", unfit, "cuda") == "workers"
     with pytest.raises(BadSetting, match=r"Humanoid-v5 .*--backend workers"):
         find_backend("warp", unfit, "cpu")
+    assert find_backend("auto", pusher_task, "cuda", "full") == "workers"
+    with pytest.raises(BadSetting, match="shadows"):
+        find_backend("warp", pusher_task, "cpu", "full")
     monkeypatch.setattr(Utils, "find_spec", lambda name: None)
     assert find_backend("auto", pusher_task, "cuda") == "workers"
     with pytest.raises(BadSetting, match="not installed"):
         find_backend("warp", pusher_task, "cuda")
     with pytest.raises(ValueError, match="workers or warp"):
         make_world(pusher_task, 1, backend="auto")
-
-
-def test_on_a_gpu_auto_keeps_to_runs_and_datasets_that_there_are(tmp_path, monkeypatch):
-    for module in (Datasets, Preparation):
-        monkeypatch.setattr(module, "find_backend", lambda name, *_: "warp" if name == "auto" else name)
-    job = PPDExperiment.of({"results_dir": str(tmp_path)})
-    task = task_of(job)
-    assert began(job, task).world.backend == "auto"
-    older = {"method": "PPD", "mode": "State"}  # from before there were backends
-    folder = tmp_path / "Pusher" / "PPD"
-    (folder / job.name).mkdir(parents=True)
-    write_json(folder / job.name / "config.json", older)
-    assert began(job, task).world.backend == "workers"
-    (folder / f"{job.name}_warp").mkdir()
-    write_json(folder / f"{job.name}_warp" / "config.json", older | {"backend": "warp"})
-    assert began(job, task).name == f"{job.name}_warp"
-
-    cloning = CloningExperiment.of({"results_dir": str(tmp_path), "dataset": "5k"})
-    assert with_backend(cloning, task).world.backend == "warp"
-    dataset_folder(cloning, cloning.noise, 5000).mkdir(parents=True)
-    assert with_backend(cloning, task).world.backend == "workers"
-    assert with_backend(cloning.replace(backend="warp"), task).world.backend == "warp"

@@ -12,7 +12,8 @@ from Common.Errors import BadSetting, NonFinite
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_world
 from Enviroment.Views import VIEWS, Views
-from Enviroment.Warp_world import WarpWorld
+from Enviroment.Warp_render import with_cameras
+from Enviroment.Warp_world import WarpWorld, check_memory
 
 SHORT = replace(TASKS["Pusher"], max_episode_steps=6)
 CPU = torch.device("cpu")
@@ -144,10 +145,22 @@ def test_it_continues_exactly():
 
 
 def test_what_it_cannot_simulate_is_refused():
-    with pytest.raises(BadSetting, match="on tensors"):
-        WarpWorld(TASKS["FetchReach"], 1, False, CPU)
-    with pytest.raises(BadSetting, match="texture"):
-        WarpWorld(replace(SHORT, views=Views(texture=0.2)), 1, True, CPU)
+    for task, reason in [
+        (TASKS["FetchReach"], "on tensors"),
+        (TASKS["cartpole-swingup"], "MujocoEnv"),
+        (replace(SHORT, views=Views(texture=0.2)), "texture"),
+    ]:
+        with pytest.raises(BadSetting, match=f"{reason}.*--backend workers"):
+            make_world(task, 1, backend="warp")
+
+
+def test_worlds_that_do_not_fit_are_refused_with_the_number_that_does():
+    check_memory(900, 1e6, free=1_000_000_000)
+    with pytest.raises(BadSetting, match=r"num_envs 901: 0.8 GiB .* 0.9 GiB are free; 900 fit"):
+        check_memory(901, 1e6, free=1_000_000_000)
+    with contextlib.closing(WarpWorld(SHORT, 2, True, CPU)) as world:
+        each = world._bytes_of_a_world(with_cameras(world._env.fullpath, world._env.model, ["Frame"]), 24)
+        assert 64 * 128 * 24 < each < 10**6
 
 
 def test_bad_actions_are_refused():
