@@ -1,6 +1,6 @@
 """How far the states, rewards and frames of MuJoCo Warp are from those of Gymnasium and of MuJoCo's own renderer.
 
-    python benchmarks/warp_parity.py                                          # about ten minutes on two cores
+    python benchmarks/warp_parity.py                                          # three minutes on two busy cores
     python benchmarks/warp_parity.py --tasks Pusher --picture frames.png      # one task, and its frames side by side
 
 Both backends begin with the same seeds and are given the same actions, uniform within the bounds. Errors are absolute
@@ -48,8 +48,7 @@ class Course:
             cells.append(str(left))
             for error in found.values():
                 cells.append(f"{error.mean():.1e}, {error.max():.1e}" if left else "")
-        own, other = (frames.astype(float) for frames in self.frames)
-        difference = np.abs(own - other)
+        difference = np.abs(np.subtract(*self.frames, dtype=float))
         return [*cells[1:], f"{difference.mean():.1f}", f"{np.percentile(difference, 95):.0f}"]
 
 
