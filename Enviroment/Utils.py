@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from importlib.util import find_spec
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +14,7 @@ from Enviroment.GL import choose_gl_backend
 from Enviroment.My_wrapper import DictObservation, FrameObservation
 from Enviroment.On_tensors import on_tensors
 from Enviroment.Renderer import Quality
-from Enviroment.Snapshot import first_step, restores_exactly
+from Enviroment.Snapshot import arrays, first_step, restores_exactly
 from Enviroment.Task import Task
 from Enviroment.Vector_env import WorkerVectorEnv, WorkerWorld
 from Enviroment.World import World
@@ -93,7 +94,15 @@ def _unfit_for_warp(task: Task) -> str | None:
     if varied and (named := [name for name, camera in task.seen.items() if camera.name]):
         return f"it does not show views of {named[0]}, a camera of the model's own"
     with closing(task.make()) as env:
-        return None if isinstance(env.unwrapped, MujocoEnv) else f"{task.env_id} is not one of Gymnasium's MujocoEnv"
+        inner: Any = env.unwrapped
+        if not isinstance(inner, MujocoEnv):
+            return f"{task.env_id} is not one of Gymnasium's MujocoEnv"
+        before = {name: value.copy() for name, value in arrays(inner.model).items()}
+        inner.reset(seed=0)
+        changed = [name for name, value in arrays(inner.model).items() if not np.array_equal(value, before[name])]
+        if changed or inner.model.nmocap:
+            return f"{task.env_id} sets {changed[0] if changed else 'mocap bodies'} when it is reset, and not its state alone"
+    return None
 
 
 def make_world(

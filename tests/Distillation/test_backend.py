@@ -9,6 +9,7 @@ import pytest
 from Algorithm.Dataset import open_dataset
 from Common.Errors import BadSetting
 from Enviroment import Utils
+from Enviroment.On_tensors import on_tensors
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import find_backend, make_world
 from tests.helpers import ONLINE, flags, pusher, pusher_cut_at, run_folder
@@ -67,6 +68,8 @@ def test_auto_is_warp_on_a_gpu_where_it_is_installed_and_can(monkeypatch):
     assert find_backend("auto", unfit, "cuda") == "workers"
     with pytest.raises(BadSetting, match=r"Humanoid-v5 .*--backend workers"):
         find_backend("warp", unfit, "cpu")
+    fetch = dataclasses.replace(TASKS["FetchReach"], on_tensors=on_tensors(pusher_task))
+    assert find_backend("auto", fetch, "cuda") == "workers"
     assert find_backend("auto", pusher_task, "cuda", "full") == "workers"
     with pytest.raises(BadSetting, match="shadows"):
         find_backend("warp", pusher_task, "cpu", "full")
