@@ -1,5 +1,7 @@
 """Renders the cameras of a task in N worlds at once, by MuJoCo Warp's ray caster, as frames on the device."""
 
+import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,18 @@ from Enviroment.Warp_kernels import depth_frames, gray_frames, rgb_frames
 
 HEADLIGHT = "the headlight"  # the light and the cameras that `with_cameras` adds to a model
 _EYE = "the camera "
+
+
+def initialize() -> None:
+    """Initialize Warp without its words: on a machine without a GPU its library writes a warning."""
+    wp.config.log_level = wp.LOG_ERROR
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+        if not torch.cuda.is_available():
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            os.dup2(nowhere.fileno(), 2)
+        wp.init()
 
 
 def with_cameras(path: str, own: mujoco.MjModel, names: Sequence[str]) -> mujoco.MjModel:

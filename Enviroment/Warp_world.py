@@ -19,7 +19,7 @@ from Enviroment.On_tensors import OnTensors, on_tensors
 from Enviroment.Snapshot import time_limit
 from Enviroment.Starts import SIMULATED, Starts
 from Enviroment.Task import Task
-from Enviroment.Warp_render import WarpRenderer, samples, with_cameras
+from Enviroment.Warp_render import WarpRenderer, initialize, samples, with_cameras
 from Enviroment.World import Step
 
 STARTS = 4096  # episodes of an endless world that begin differently, on a GPU; at least two for each world
@@ -72,8 +72,7 @@ class WarpWorld:
         self.task, self.num_envs = task, num_envs
         self.device = torch.zeros(0, device=device).device  # with its number
         self._on: OnTensors = on_tensors(task)  # type: ignore[assignment]
-        wp.config.log_level = wp.LOG_ERROR
-        wp.init()
+        initialize()
         self._wp_device = wp.device_from_torch(self.device)
         self._starts = Starts(task, self._on, self.device)
         env = self._env = self._starts.env

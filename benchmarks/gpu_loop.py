@@ -19,6 +19,7 @@ The file `--output` is written anew after every measurement.
 
 import argparse
 import functools
+import json
 import statistics
 import sys
 import time
@@ -222,7 +223,7 @@ def measure(bench: Bench, begun: float, result: dict[str, Any]) -> None:
         result[name] = found
         result["seconds"] = round(time.monotonic() - begun, 1)
         write_json(arguments.output, result)
-        print(f"{name}: {found}", file=sys.stderr, flush=True)
+        print(f"{name}: written to {arguments.output}", file=sys.stderr, flush=True)
 
     for name, need in needs.items():
         if left() < need:
@@ -271,7 +272,9 @@ def main() -> None:
     keep_freed_memory()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     with ExitStack() as open_things:
-        measure(Bench(arguments, open_things), begun, {"settings": settings, "machine": machine()})
+        result = {"settings": settings, "machine": machine()}
+        measure(Bench(arguments, open_things), begun, result)
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_the_parts_of_a_step_make_up_the_whole_and_are_measured_in_it_alone(gpu_
     assert list(found["of_that"]) == ["store", "render", "physics", "policy", "targets", "updates", "other"]
     assert sum(found["of_that"].values()) == pytest.approx(found["seconds_of_a_step_that_waits"], rel=0.01)
     assert found["env_steps_per_s"] == pytest.approx(16 / found["seconds_of_a_step"], rel=0.01)
-    assert found["samples_per_s"] == pytest.approx(2 * found["env_steps_per_s"], rel=0.01)
+    assert found["samples_per_s"] == pytest.approx(found["env_steps_per_s"], rel=0.01)  # one epoch
     assert [getattr(owner, name) for owner, name, _ in gpu_loop.PARTS] == methods
 
 
