@@ -57,10 +57,9 @@ def test_colour_and_depth_are_the_renderers(kind):
         assert _difference(ours, theirs) < 2.5
 
 
-@pytest.mark.parametrize(("name", "most"), [("HalfCheetah", 20), ("Swimmer", 35)])
-def test_floors_with_a_pattern_are_smoothed_and_have_no_highlights_on_black(name, most):
-    with _both(TASKS[name], 2) as (warp, workers):
-        assert _difference(warp.reset([1, 2])["Frame"], workers.reset([1, 2])["Frame"]) < most
+def test_floors_with_a_pattern_are_smoothed_and_have_no_highlights_on_black():
+    with _both(TASKS["Swimmer"], 2) as (warp, workers):
+        assert _difference(warp.reset([1, 2])["Frame"], workers.reset([1, 2])["Frame"]) < 35
 
 
 def test_worlds_of_other_seeds_begin_other_episodes():  # as those of several ranks do
