@@ -86,7 +86,7 @@ class PPO(Trainer, Generic[Batch]):
             rewards[t], terminated[t], done[t] = step.reward, step.terminated, step.done
             rollout.write_observation(t + 1, step.obs, done[t])
             self._returns += rewards[t]
-            ended = done[t].nonzero().flatten()  # the one number of a step that a GPU has to be waited for
+            ended = done[t].nonzero().flatten()  # how many they are, a GPU has to be waited for
             if len(ended):
                 last_obs = rollout.final_observation(t, step.last_obs, ended)
                 rollout.next_value[t, ended.to(self.device)] = self.student.value(last_obs)

@@ -3,6 +3,11 @@
 import warp as wp
 
 
+@wp.func
+def _written(level: float) -> wp.uint8:
+    return wp.uint8(int(wp.clamp(wp.rint(level), 0.0, 255.0)))
+
+
 @wp.kernel
 def gray_frames(
     packed: wp.array2d[wp.uint32],
@@ -19,8 +24,8 @@ def gray_frames(
     blue = int(value & wp.uint32(255))
     luma = (red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14  # ITU-R BT.601, as OpenCV rounds it
     random = wp.rand_init(seed[world], pixel)
-    level = wp.rint(float(luma) * gain[world] + offset[world] + noise[world] * wp.randn(random))
-    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+    level = float(luma) * gain[world] + offset[world] + noise[world] * wp.randn(random)
+    out[world, pixel // out.shape[2], pixel % out.shape[2]] = _written(level)
 
 
 @wp.kernel
@@ -38,8 +43,8 @@ def rgb_frames(
     random = wp.rand_init(seed[world], pixel)
     for channel in range(3):
         colour = int((value >> wp.uint32(16 - 8 * channel)) & wp.uint32(255))
-        level = wp.rint(float(colour) * gain[world] + offset[world] + noise[world] * wp.randn(random))
-        out[world, channel, pixel // out.shape[3], pixel % out.shape[3]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+        level = float(colour) * gain[world] + offset[world] + noise[world] * wp.randn(random)
+        out[world, channel, pixel // out.shape[3], pixel % out.shape[3]] = _written(level)
 
 
 @wp.kernel
@@ -57,5 +62,4 @@ def depth_frames(
     if depths[world, pixel] > 0.0:
         level = wp.clamp((depths[world, pixel] - near) * 255.0 / (far - near), 0.0, 255.0)
     random = wp.rand_init(seed[world], pixel)
-    level = wp.rint(wp.rint(level) + noise[world] * wp.randn(random))
-    out[world, pixel // out.shape[2], pixel % out.shape[2]] = wp.uint8(int(wp.clamp(level, 0.0, 255.0)))
+    out[world, pixel // out.shape[2], pixel % out.shape[2]] = _written(wp.rint(level) + noise[world] * wp.randn(random))

@@ -92,6 +92,7 @@ class WarpWorld:
         n, device = self.num_envs, self.device
         model = with_cameras(self._env.fullpath, self._env.model, tuple(task.seen))
         contacts = max(LEAST_CONTACTS, CONTACTS * self._starts.contacts())
+        room = {"nconmax": contacts, "njmax": 4 * contacts + model.nv + 2 * model.njnt}
         with wp.ScopedDevice(self._wp_device):
             self._model = mjw.put_model(model, batch_sizes={name: n for name in self._starts.varied})
             # On a GPU it costs 17 times the physics, and nothing else in training is the same in every bit there.
@@ -100,10 +101,8 @@ class WarpWorld:
             self._model.opt.warn_overflow = False
             if self.device.type == "cuda":
                 free = torch.cuda.mem_get_info(self.device)[0]
-                check_memory(n, self._bytes_of_a_world(model, contacts), free)
-            self._data = mjw.make_data(
-                model, nworld=n, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt
-            )
+                check_memory(n, self._bytes_of_a_world(model, room), free)
+            self._data = mjw.make_data(model, nworld=n, **room)
             self._cameras = {
                 name: WarpRenderer(name, camera, model, self._model, self._data) for name, camera in self._seen.items()
             }
@@ -123,12 +122,12 @@ class WarpWorld:
         self._seeds: list[int] = []
         self._next, self._endless = torch.zeros((), dtype=torch.int64, device=device), True
 
-    def _bytes_of_a_world(self, model: Any, contacts: int) -> float:
+    def _bytes_of_a_world(self, model: Any, room: dict[str, int]) -> float:
         """Return what one of the N worlds takes of the device's memory, its share of the first frames among it."""
         shapes = {key: self.spaces[key].shape or () for key in self._seen}
         pixels = sum(shape[-1] * shape[-2] for shape in shapes.values())
         frames = sum(map(math.prod, shapes.values()))
-        one = mjw.make_data(model, nworld=1, nconmax=contacts, njmax=4 * contacts + model.nv + 2 * model.njnt)
+        one = mjw.make_data(model, nworld=1, **room)
         rendered = RENDERED + (SUMMED if samples(model) > 1 else 0)
         return _bytes(one) + rendered * pixels + frames * (4 + self._table_size / self.num_envs)
 
@@ -248,7 +247,7 @@ class WarpWorld:
     def _check_finite(self, running: torch.Tensor, **values: torch.Tensor) -> None:
         crowded = (self._overflow & _LOST_CONTACTS) != 0
         odd = torch.stack([~value.isfinite().reshape(self.num_envs, -1).all(1) & running for value in values.values()])
-        if (odd.any() | crowded.any()).item():  # the only time in a step that the CPU waits
+        if (odd.any() | crowded.any()).item():  # the CPU waits for the device
             if crowded.any():
                 raise RunError(
                     f"environment {int(crowded.nonzero()[0])} has more contacts than Warp was given room for"
@@ -261,6 +260,8 @@ class WarpWorld:
             mjw.step(self._model, self._data)
         if "cfrc_ext" in self._on.fields:
             mjw.rne_postconstraint(self._model, self._data)
+        if self._on.renewed:
+            mjw.step1(self._model, self._data)
 
     def _kinematics(self) -> None:
         for function in (mjw.kinematics, mjw.com_pos, mjw.camlight):

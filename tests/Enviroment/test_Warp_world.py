@@ -2,13 +2,16 @@
 
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
+import mujoco
 import pytest
 import torch
 
 pytest.importorskip("mujoco_warp")
 
 from Common.Errors import BadSetting, NonFinite
+from Enviroment.On_tensors import on_tensors
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_world
 from Enviroment.Views import VIEWS, Views
@@ -69,6 +72,23 @@ def test_worlds_of_other_seeds_begin_other_episodes():  # as those of several ra
             world.reset([first, first + 1])
             seeds += world.state()[0]["seeds"]
         assert len(set(seeds)) == len(seeds) == 8
+
+
+def test_a_step_that_is_renewed_observes_where_it_has_come_to():
+    own = on_tensors(SHORT)
+    task = replace(SHORT, on_tensors=replace(own, renewed=True))
+    with contextlib.closing(WarpWorld(task, 1, False, CPU)) as world, contextlib.closing(SHORT.make()) as env:
+        world.reset([3])
+        env.reset(seed=3)
+        for action in _actions(7, 5, 1):
+            state = world.step(action).obs["State"]
+            env.step(action[0].numpy())
+            inner = env.unwrapped
+            lagging = torch.from_numpy(inner.data.xpos.copy())
+            mujoco.mj_step1(inner.model, inner.data)
+            fields = {name: torch.from_numpy(getattr(inner.data, name).copy())[None] for name in own.fields}
+            torch.testing.assert_close(state, own.observe(inner, SimpleNamespace(**fields)).float(), atol=1e-5, rtol=0)
+        assert (lagging - fields["xpos"][0]).abs().max() > 1e-4
 
 
 def test_views_are_the_workers():
@@ -158,7 +178,9 @@ def test_worlds_that_do_not_fit_are_refused_with_the_number_that_does():
     with pytest.raises(BadSetting, match=r"num_envs 901: 0.8 GiB .* 0.9 GiB are free; 900 fit"):
         check_memory(901, 1e6, free=1_000_000_000)
     with contextlib.closing(WarpWorld(SHORT, 2, True, CPU)) as world:
-        each = world._bytes_of_a_world(with_cameras(world._env.fullpath, world._env.model, ["Frame"]), 24)
+        each = world._bytes_of_a_world(
+            with_cameras(world._env.fullpath, world._env.model, ["Frame"]), {"nconmax": 24, "njmax": 129}
+        )
         assert 64 * 128 * 24 < each < 10**6
 
 
