@@ -64,11 +64,6 @@ class BehaviouralCloning(Trainer):
         self.samples_collected = self.samples.size
         self._draws = torch.Generator()  # of batches; all ranks draw the same
 
-    @property
-    def progress(self) -> float:
-        """How far training is: 0 at the first update, 1 at the last."""
-        return self.optimization_steps / max(self.config.optimization_steps - 1, 1)
-
     def start(self) -> None:
         """Seed every random number, and learn the background of frames."""
         torch.manual_seed(self.seed + Parallel.rank())
@@ -88,7 +83,7 @@ class BehaviouralCloning(Trainer):
     def update(self) -> dict[str, torch.Tensor]:
         """Make one update; returns scalars."""
         config = self.config
-        self.priorities.beta = linear(config.beta, 1.0, self.progress)
+        self.priorities.beta = linear(config.beta, 1.0, self.learner.progress)
         indices, weights = self.priorities.sample(config.minibatch_size, self.balanced, self._draws)
         mine = slice(Parallel.rank(), None, Parallel.count())
         obs, teacher = self.samples.gather(indices[mine])
@@ -216,7 +211,7 @@ class DAgger(BehaviouralCloning):
         teacher = self.teacher.distribution(self.teacher.to_tensors(obs))
         student = self.student.distribution(self.student.to_tensors(obs))
         error = imitation_loss(self.config.loss_type, teacher, student).errors
-        by_teacher = torch.rand(len(error)) < linear(self.config.beta_mix, 0.0, self.progress)
+        by_teacher = torch.rand(len(error)) < self.learner.schedules["beta_mix"](self.learner.progress)
         mean = torch.where(by_teacher.to(error.device)[:, None], teacher.mean, student.mean)
         return student.action(mean), label(teacher) | {"error": error.double()}
 

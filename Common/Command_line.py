@@ -118,10 +118,19 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
     elif options["type"] is tuple:
         numbers = {"type": int, "nargs": len(field.default), "metavar": "N"}
         options = numbers if field.default else {"nargs": "*", "metavar": "TEXT"}
+    elif field.metadata["parse"]:
+        options = {"type": _number_or_text}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
     help_text = (field.metadata["meaning"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
     group.add_argument(*flags, dest=field.name, help=help_text, **options)
+
+
+def _number_or_text(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def _text(default: Any) -> str:

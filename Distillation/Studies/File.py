@@ -18,7 +18,7 @@ from Common.Errors import BadFile, BadInput
 from Common.Files import ROOT, plain, read_json
 from Distillation.Pusher import parse
 from Distillation.Reports.Labels import complete
-from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder, task_of
+from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, in_names, task_folder, task_of
 
 # Settings that the runner chooses, and that a released config.json lacks.
 PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
@@ -176,7 +176,9 @@ def _expand(
         raise BadInput("a list is empty")
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, point))
-        point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
+        point_name = "-".join(
+            [name, *(in_names(v) if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())]
+        )
         for index in indices:
             above = None if parent is None else earlier.get((str(parent), index))
             if parent is not None and not (above and isinstance(above.job, CloningExperiment)):

@@ -54,7 +54,7 @@ def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
     torch.manual_seed(1)
     without = plain.loss(batch).total
     assert with_term.item() == without.item()
-    trainer.config = SMALL_PPD
+    trainer.learner.scheduled["PPD_parameter"].fill_(5)
     assert trainer.loss(batch).total.item() > without.item()
 
 
