@@ -77,6 +77,9 @@ class PPOConfig(TrainingConfig):
     value_coefficient: float = setting(1.0, "weight of the value loss", at_least=0)
     entropy_coefficient: float | str = setting(0.0, "weight of the entropy bonus", at_least=0, parse=schedule)
     epochs: int = setting(4, "passes over a rollout", at_least=1)
+    critic: Literal["same", "state"] = setting(
+        "same", "what the critic is given: what the student sees, or the state", choices=("same", "state"), sees=True
+    )
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""

@@ -166,6 +166,7 @@ class Session:
                 self.teacher.family,
                 settings.background == "on" or (settings.background == "auto" and self.job.world.views == "none"),
                 self.job.method.hidden_state > 0,
+                self.job.flat().get("critic", "same"),
             ).to(self.job.place.device)
         student.precision = settings.precision
         return student
