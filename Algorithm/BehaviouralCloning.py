@@ -49,7 +49,6 @@ class BehaviouralCloning(Trainer):
         growth: how many samples may be added to the dataset.
     """
 
-    continues = False  # whether the student was trained before, and knows the background of frames
     balanced = False  # whether half of a batch are samples that were added
 
     def __init__(self, student: ActorCritic, data: Arrays, config: CloningConfig, seed: int, growth: int = 0):
@@ -69,7 +68,7 @@ class BehaviouralCloning(Trainer):
         torch.manual_seed(self.seed + Parallel.rank())
         self._draws.manual_seed(self.seed)
         first = self._data["episode_start"].nonzero()[0][:100]
-        for image in () if self.continues else self.student.images:
+        for image in self.student.images:
             self.student.learn_background(image, self._data[field(image)][first])
 
     def step(self, budget: int) -> dict[str, float]:
@@ -146,7 +145,6 @@ class DAgger(BehaviouralCloning):
     """
 
     config: DAggerConfig
-    continues = True
 
     def __init__(
         self,

@@ -81,9 +81,13 @@ class PPOConfig(TrainingConfig):
         "same", "what the critic is given: what the student sees, or the state", choices=("same", "state"), sees=True
     )
 
+    critic_warmup: int = setting(0, "updates at the beginning in which the critic alone learns", at_least=0)
+
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
+        if self.critic_warmup >= self.optimization_steps:
+            raise BadSetting(f"critic_warmup {self.critic_warmup}: fewer than optimization_steps is needed")
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
             raise BadSetting(f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample")
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class Learner:
         gather: makes a batch of an update's input tensors, whose images are augmented.
         loss: returns the loss of a batch.
         unused: whether some parameters have no part in the loss.
+        warm_up: so many updates at the beginning change the critic alone.
 
     Attributes:
         updates: how many were made.
@@ -47,6 +49,7 @@ class Learner:
         gather: Callable[..., Any],
         loss: Callable[..., Loss],
         unused: bool = False,
+        warm_up: int = 0,
     ):
         self.student, self.optimizer, self.updates, self.gap = student, optimizer, 0, math.inf
         self._config, self._gather = config, gather
@@ -56,7 +59,9 @@ class Learner:
         self.scheduled = {name: torch.tensor(first, device=student.scale.device) for name, first in numbers.items()}
         self._augment = Augmentation(config.augment, {image: student.background(image) for image in student.images})
         self._loss = Parallel.averaging(student, loss, unused)
-        self._graphed = graphed(student, student.scale.device, self._gradients)
+        self._warm_up, self._frozen = warm_up, student.actor_parameters()
+        functions = {critic: partial(self._gradients, critic_only=critic) for critic in (True, False)}
+        self._graphed = {only: graphed(student, student.scale.device, each) for only, each in functions.items()}
 
     @property
     def progress(self) -> float:
@@ -69,13 +74,13 @@ class Learner:
             group["lr"] = cosine(self._config.learning_rate, self._config.learning_rate_end, self.progress)
         for name in self._changing:
             self.scheduled[name].fill_(self.schedules[name](self.progress, self.gap))
-        results = self._graphed(**inputs)
+        results = self._graphed[self.updates < self._warm_up](**inputs)
         self.optimizer.step()
         self.updates += 1
         return results | {f"training/{name}": self.scheduled[name].clone() for name in self._changing}
 
-    def _gradients(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Leave the clipped gradients of a batch's loss in the student's parameters."""
+    def _gradients(self, critic_only: bool = False, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Leave the clipped gradients of a batch's loss in the student's parameters, or in those of its critic."""
         batch = self._gather(**inputs)
         loss = self._loss(replace(batch, obs=self._augment(batch.obs)))
         total, scalars = loss.total, {**loss.scalars, "loss": loss.scalars.get("loss", loss.total)}
@@ -85,6 +90,8 @@ class Learner:
         self.optimizer.zero_grad()
         with Parallel.communicating():
             total.backward()
+        for parameter in self._frozen if critic_only else ():
+            parameter.grad = None  # neither clipped with the others nor known to the optimizer
         scalars["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
         results = {f"training/{name}": value.detach() for name, value in scalars.items()}
         return results if loss.errors is None else results | {ERRORS: loss.errors}

@@ -43,7 +43,8 @@ class PPO(Trainer, Generic[Batch]):
         self.world, self.config = world, config
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self.rollout = Rollout(student, world, config.rollout_steps, also)
-        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss, self.unused)
+        gather = self.rollout.minibatch
+        self.learner = Learner(student, optimizer, config, gather, self.loss, self.unused, config.critic_warmup)
         self._outputs = graphed(student, self.device, self.outputs)
         self.normalizer = ReturnNormalizer(world.num_envs, config.gamma, world.device)
         # So far; the first episodes, which are staggered, do not count.

@@ -126,6 +126,15 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
     group.add_argument(*flags, dest=field.name, help=help_text, **options)
 
 
+def as_flags(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield the words of a command line."""
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        elif value is not None:
+            yield from (f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value]))
+
+
 def _number_or_text(word: str) -> float | str:
     try:
         return float(word)

@@ -125,6 +125,13 @@ class OnPolicyExperiment(Experiment):
     """A run of a method that learns from rollouts."""
 
     method: Config.PPOConfig
+    start: Settings.StartSettings
+
+    @property
+    def default_name(self) -> str:
+        """Named by its settings and by the student that it begins with."""
+        source = self.start.start_from
+        return super().default_name + (f"_from_{Path(source).name.removesuffix('.pt')}" if source else "")
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""

@@ -189,7 +189,7 @@ class ActorCritic(GaussianPolicy):
         super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
         self.precision: str = "fp32"
-        self._vector, self._subtracts = vector, background
+        self._vector, self._subtracts, self._knows_background = vector, background, False
         self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
         self.register_buffer("vector_std", torch.tensor(vector_std), persistent=False)
 
@@ -242,25 +242,33 @@ class ActorCritic(GaussianPolicy):
         return self.rebuilt(**dict.fromkeys(TRAINED_WITH, ()) | {"critic": critic}).eval()
 
     def rebuilt(self, **changes: Any) -> "ActorCritic":
-        """Return a copy with some other `arguments`; what it has in common with this one has the same weights."""
+        """Return a copy with some other `arguments`; what it has in common with this one has the same weights.
+
+        This one was trained: the copy keeps its background, whatever frames it is shown.
+        """
         copy = ActorCritic(**self.arguments | changes)
         own, others = self.state_dict(), copy.state_dict()
         copy.load_state_dict(others | {name: own[name] for name in own.keys() & others.keys()})
-        copy.precision = self.precision
+        copy.precision, copy._knows_background = self.precision, True
         return copy.to(self.scale.device)
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters but the critic's own; the features are among them."""
+        every = self.named_parameters()
+        return [parameter for name, parameter in every if not name.startswith(("critic.", "state_critic."))]
 
     def background(self, image: str) -> torch.Tensor:
         """Return what is subtracted from an image's frames, float32 of a frame's shape."""
         return self.encoders[self.images.index(image)].background
 
     def learn_background(self, image: str, frames: np.ndarray) -> None:
-        """Take the still parts out of a backbone's input for good, if the student has them; call it once, before training.
+        """Take the still parts out of a backbone's input for good, before training; a trained student knows them already.
 
         Nine tenths of a frame never change. Left in, they are a large constant in every feature, along which one Adam
         step moves the policy further than along anything that tells states apart. The still part of `frames`, uint8
         [N, ...] such as the first of N episodes, is their median pixel by pixel.
         """
-        if self._subtracts:
+        if self._subtracts and not self._knows_background:
             self.background(image).copy_(torch.from_numpy(np.median(frames, axis=0)))
 
     def features(self, obs: Observation) -> torch.Tensor:

@@ -219,6 +219,19 @@ def test_a_critic_of_the_state_needs_nothing_else_and_leaves_the_features_to_the
     assert not acting.arguments["state_mean"]
 
 
+def test_a_rebuilt_student_has_the_weights_that_it_shares_and_the_background_that_it_learned(statistics):
+    first = np.full((3, 64, 128), 7, np.uint8)
+    source = student("ImpaalaSmall", statistics)
+    source.learn_background("Frame", first)
+    copy = source.rebuilt(critic="state", state_mean=[0.0] * 23, state_std=[1.0] * 23)
+    copy.learn_background("Frame", first + 50)
+    assert torch.equal(copy.background("Frame"), torch.full((64, 128), 7.0))
+    np.testing.assert_array_equal(copy.act(observation()), source.act(observation()))
+    assert copy.critic is None
+    again = copy.rebuilt(critic="same", state_mean=[], state_std=[])
+    assert not torch.equal(again.critic[0].weight, source.critic[0].weight)
+
+
 def test_a_student_of_the_state_is_the_same_with_either_critic(statistics):
     students = []
     for critic in ("same", "state"):
