@@ -228,7 +228,7 @@ def _run(
         from Distillation.Fine_tuning import find_source  # late: it loads PyTorch
 
         with contextlib.chdir(ROOT):
-            wanted |= find_source(settings["start_from"])[1]
+            wanted |= find_source(job.flat()["start_from"])[1]
     return StudyRun(entry, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
 
 
