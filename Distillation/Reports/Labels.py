@@ -72,6 +72,9 @@ def _origin(config: Mapping[str, Any], job: type[Experiment]) -> list[str]:
         return []
     if job.inherits:  # the settings that are flags of DAgger, too; it has the others from there
         return [f"parent's {term}" for key, term in _terms(parent).items() if key in job.flags()]
+    known = EXPERIMENTS.get(parent["method"])
+    if known and "optimization_steps" not in parent:  # an older student's card has no settings, not even default ones
+        return [f"from {known.called} {parent['mode']}"]
     same = ("teacher_sha256",) if parent.get("teacher_sha256") == config.get("teacher_sha256") else ()
     return [f"from {label({key: value for key, value in parent.items() if key not in same})}".replace(",", "")]
 

@@ -49,6 +49,7 @@ def test_a_run_that_begins_with_a_student_names_the_run_that_it_is_from():
     assert label(tuned) == "PPD State, λ 5:0:linear, from BC State 10k NLL α 0.6, teacher aaaaaaaa"
     other = config("Sdistillation", teacher_sha256="b" * 64, parent=cloned)
     assert label(other) == "student distillation State, from BC State 10k NLL α 0.6 teacher aaaaaaaa, teacher bbbbbbbb"
+    assert "from BC State, teacher" in label(tuned | {"parent": CLONING})  # whose card says no more
     assert identity(tuned) != identity(tuned | {"parent": cloned | {"alpha": 0.1}})
     assert identity(tuned) == identity(tuned | {"parent": cloned | {"run_index": 4}})
 
