@@ -49,7 +49,6 @@ class BehaviouralCloning(Trainer):
         growth: how many samples may be added to the dataset.
     """
 
-    continues = False  # whether the student was trained before, and knows the background of frames
     balanced = False  # whether half of a batch are samples that were added
 
     def __init__(self, student: ActorCritic, data: Arrays, config: CloningConfig, seed: int, growth: int = 0):
@@ -64,17 +63,12 @@ class BehaviouralCloning(Trainer):
         self.samples_collected = self.samples.size
         self._draws = torch.Generator()  # of batches; all ranks draw the same
 
-    @property
-    def progress(self) -> float:
-        """How far training is: 0 at the first update, 1 at the last."""
-        return self.optimization_steps / max(self.config.optimization_steps - 1, 1)
-
     def start(self) -> None:
         """Seed every random number, and learn the background of frames."""
         torch.manual_seed(self.seed + Parallel.rank())
         self._draws.manual_seed(self.seed)
         first = self._data["episode_start"].nonzero()[0][:100]
-        for image in () if self.continues else self.student.images:
+        for image in self.student.images:
             self.student.learn_background(image, self._data[field(image)][first])
 
     def step(self, budget: int) -> dict[str, float]:
@@ -88,7 +82,7 @@ class BehaviouralCloning(Trainer):
     def update(self) -> dict[str, torch.Tensor]:
         """Make one update; returns scalars."""
         config = self.config
-        self.priorities.beta = linear(config.beta, 1.0, self.progress)
+        self.priorities.beta = linear(config.beta, 1.0, self.learner.progress)
         indices, weights = self.priorities.sample(config.minibatch_size, self.balanced, self._draws)
         mine = slice(Parallel.rank(), None, Parallel.count())
         obs, teacher = self.samples.gather(indices[mine])
@@ -151,7 +145,6 @@ class DAgger(BehaviouralCloning):
     """
 
     config: DAggerConfig
-    continues = True
 
     def __init__(
         self,
@@ -216,7 +209,7 @@ class DAgger(BehaviouralCloning):
         teacher = self.teacher.distribution(self.teacher.to_tensors(obs))
         student = self.student.distribution(self.student.to_tensors(obs))
         error = imitation_loss(self.config.loss_type, teacher, student).errors
-        by_teacher = torch.rand(len(error)) < linear(self.config.beta_mix, 0.0, self.progress)
+        by_teacher = torch.rand(len(error)) < self.learner.schedules["beta_mix"](self.learner.progress)
         mean = torch.where(by_teacher.to(error.device)[:, None], teacher.mean, student.mean)
         return student.action(mean), label(teacher) | {"error": error.double()}
 

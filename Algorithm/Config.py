@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from Algorithm.Schedules import falling, schedule
 from Common.Errors import BadSetting
 from Common.Settings import Settings, changed, setting
 
@@ -74,12 +75,19 @@ class PPOConfig(TrainingConfig):
     gae_lambda: float = setting(0.9, "lambda of the advantage estimate", at_least=0, at_most=1)
     clip: float = setting(0.3, "PPO's clip range, of ratio and value", above=0)
     value_coefficient: float = setting(1.0, "weight of the value loss", at_least=0)
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    entropy_coefficient: float | str = setting(0.0, "weight of the entropy bonus", at_least=0, parse=schedule)
     epochs: int = setting(4, "passes over a rollout", at_least=1)
+    critic: Literal["same", "state"] = setting(
+        "same", "what the critic is given: what the student sees, or the state", choices=("same", "state"), sees=True
+    )
+
+    critic_warmup: int = setting(0, "updates at the beginning in which the critic alone learns", at_least=0)
 
     def check(self) -> None:
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
+        if self.critic_warmup >= self.optimization_steps:
+            raise BadSetting(f"critic_warmup {self.critic_warmup}: fewer than optimization_steps is needed")
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
             raise BadSetting(f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample")
 
@@ -88,7 +96,9 @@ class PPOConfig(TrainingConfig):
 class PPDConfig(PPOConfig):
     """Settings of proximal policy distillation."""
 
-    PPD_parameter: float = setting(5.0, "lambda: what imitation weighs against reward in PPD", at_least=0)
+    PPD_parameter: float | str = setting(
+        5.0, "lambda: what imitation weighs against reward in PPD", at_least=0, parse=schedule
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +113,7 @@ class OnlineDistillationConfig(PPOConfig):
 class StudentDistillationConfig(OnlineDistillationConfig):
     """Settings of student distillation."""
 
-    rl_coef: float = setting(1.0, "weight of the PPO loss beside imitation", at_least=0)
+    rl_coef: float | str = setting(1.0, "weight of the PPO loss beside imitation", at_least=0, parse=schedule)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,8 +166,12 @@ class DAggerConfig(CloningConfig):
     num_envs: int = changed(PPOConfig, "num_envs", 25)
     rollout_samples: int = setting(2_500, "samples of a rollout, in whole episodes", at_least=1)
     rollout_updates: int = setting(5_000, "updates after every rollout", at_least=1)
-    beta_mix: float = setting(
-        0.0, "probability that the teacher acts, falling to 0 over the phase", at_least=0, at_most=1
+    beta_mix: float | str = setting(
+        0.0,
+        "probability that the teacher acts; a number falls to 0 over the phase",
+        at_least=0,
+        at_most=1,
+        parse=falling,
     )
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from Algorithm.Rollout import GuidedMinibatch
 
 
 class PPD(GuidedPPO):
-    """PPO with lambda x E[max(r, 1 - clip) KL(teacher || student)] added to its loss; lambda is `config.PPD_parameter`."""
+    """PPO with lambda x E[max(r, 1 - clip) KL(teacher || student)] added to its loss; lambda is `PPD_parameter`."""
 
     config: PPDConfig
 
@@ -17,5 +17,5 @@ class PPD(GuidedPPO):
         ratio = self.ratio(batch, policy)
         ppo = self.ppo_loss(batch, policy, value, ratio)
         kl = distillation_kl(batch.teacher, policy)
-        total = ppo.total + self.config.PPD_parameter * ppd_term(kl, ratio, self.config.clip)
+        total = ppo.total + self.learner.scheduled["PPD_parameter"] * ppd_term(kl, ratio, self.config.clip)
         return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)

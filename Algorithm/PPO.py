@@ -1,5 +1,6 @@
 """Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347): rollout and update."""
 
+import math
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -42,7 +43,8 @@ class PPO(Trainer, Generic[Batch]):
         self.world, self.config = world, config
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self.rollout = Rollout(student, world, config.rollout_steps, also)
-        self.learner = Learner(student, optimizer, config, self.rollout.minibatch, self.loss, self.unused)
+        gather = self.rollout.minibatch
+        self.learner = Learner(student, optimizer, config, gather, self.loss, self.unused, config.critic_warmup)
         self._outputs = graphed(student, self.device, self.outputs)
         self.normalizer = ReturnNormalizer(world.num_envs, config.gamma, world.device)
         # So far; the first episodes, which are staggered, do not count.
@@ -153,7 +155,11 @@ class PPO(Trainer, Generic[Batch]):
         policy_loss = ppo_policy_loss(ratio, advantage, config.clip)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
-        total = policy_loss + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy
+        total = (
+            policy_loss
+            + config.value_coefficient * critic_loss
+            - self.learner.scheduled["entropy_coefficient"] * entropy
+        )
         with torch.no_grad():
             scalars = {
                 "policy_loss": policy_loss,
@@ -194,6 +200,13 @@ class GuidedPPO(PPO[GuidedMinibatch]):
         """Compute advantages and returns, and the teacher's policy at every state."""
         super().compute_targets()
         self.rollout.ask(self.teacher)
+
+    def learn(self, budget: int) -> dict[str, float]:
+        """Make the updates of `PPO.learn`, and keep the smallest gap to the teacher, which schedules may follow."""
+        scalars = super().learn(budget)
+        gaps = Parallel.exchange(scalars.get("training/distillation_kl", math.inf))
+        self.learner.gap = min(self.learner.gap, sum(gaps) / len(gaps))
+        return scalars
 
     def imitation_scalars(self, batch: GuidedMinibatch, policy: Gaussian, kl: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return how far the student's policy is from its teacher's; `kl` is the distillation term [B]."""

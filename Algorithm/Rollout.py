@@ -52,7 +52,7 @@ class Rollout:
                 return torch.zeros(shape, dtype=dtype, device=self.device)
 
         self.steps, self.num_envs = t, n = steps, world.num_envs
-        self.device, self._stack = student.scale.device, student.stack
+        self.device, self._stack, self._critic_inputs = student.scale.device, student.stack, student.critic_inputs
         self.vectors: dict[str, torch.Tensor] = {}
         self.frames: dict[str, torch.Tensor] = {}
         for key in dict.fromkeys((*student.training_inputs, *also)):
@@ -102,10 +102,13 @@ class Rollout:
         return self.frames[key][self._stack.history + t - self._stack.steps_back(age), n[:, None]]
 
     def final_observation(self, t: int, last_obs: Observation, ended: torch.Tensor) -> Observation:
-        """Return the last observations of the episodes that ended with step t in environments `ended` int [E]."""
+        """Return what the critic needs of the last observations of the episodes that ended with step t, [E, ...].
+
+        `ended`, int [E], are their environments.
+        """
         obs = {key: last_obs[key][ended].to(self.device) for key in self.vectors}
         n = ended.to(self.device)
-        for key in self.frames:
+        for key in self.frames.keys() & self._critic_inputs:
             obs[key] = self._stacks(key, t + 1, n, self.age[t, n] + 1)
             obs[key][:, -1] = last_obs[key][ended].to(self.device)  # its row already holds the next episode's first
         return obs

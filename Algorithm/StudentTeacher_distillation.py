@@ -27,7 +27,7 @@ class StudentDistillation(GuidedPPO):
         policy, value, hidden = self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         ppo = self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
-        total = kl.mean() + self.config.rl_coef * ppo.total
+        total = kl.mean() + self.learner.scheduled["rl_coef"] * ppo.total
         return Loss(total, ppo.scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)
 
 
@@ -61,7 +61,9 @@ class TeacherDistillation(GuidedPPO):
         kl = distillation_kl(batch.teacher, policy)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()
-        total = kl.mean() + config.value_coefficient * critic_loss - config.entropy_coefficient * entropy
+        total = (
+            kl.mean() + config.value_coefficient * critic_loss - self.learner.scheduled["entropy_coefficient"] * entropy
+        )
         scalars = {"value_loss": critic_loss, "entropy": entropy}
         return Loss(total, scalars | self.imitation_scalars(batch, policy, kl), hidden=hidden)
 

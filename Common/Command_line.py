@@ -118,10 +118,28 @@ def add_flag(group: Any, flags: list[str], fields: Mapping[str, dataclasses.Fiel
     elif options["type"] is tuple:
         numbers = {"type": int, "nargs": len(field.default), "metavar": "N"}
         options = numbers if field.default else {"nargs": "*", "metavar": "TEXT"}
+    elif field.metadata["parse"]:
+        options = {"type": _number_or_text}
     elif choices:
         options["metavar"] = f"{{{','.join(map(str, choices))}}}"
     help_text = (field.metadata["meaning"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
     group.add_argument(*flags, dest=field.name, help=help_text, **options)
+
+
+def as_flags(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield the words of a command line."""
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        elif value is not None:
+            yield from (f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value]))
+
+
+def _number_or_text(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def _text(default: Any) -> str:

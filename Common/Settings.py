@@ -6,7 +6,7 @@ A field is a setting, a flag of the command line and an entry of `config.json` a
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, get_type_hints
 
 from Common.Errors import BadSetting
@@ -27,6 +27,7 @@ def setting(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    parse: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a dataclass field. The limits hold for each number of a tuple.
 
@@ -42,9 +43,11 @@ def setting(
         at_least: its smallest value.
         above: a bound it has to exceed.
         at_most: its largest value.
+        parse: lets a text stand in place of a number. It takes either, and returns something that has the `numbers` for which
+            the limits hold, or raises `ValueError` with what is needed.
     """
     purpose = {"meaning": meaning, "role": role, "inherited": inherited, "sees": sees}
-    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most, "parse": parse}
     return dataclasses.field(default=default, metadata=purpose | limits)
 
 
@@ -63,11 +66,17 @@ class Settings:
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata
             shown = f"{field.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-            if not _alike(value, field.default):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if limits["parse"] and isinstance(value, str):
+                try:
+                    numbers = limits["parse"](value).numbers
+                except ValueError as error:
+                    raise BadSetting(f"{shown}: {error}") from None
+            elif not _alike(value, field.default):
                 raise BadSetting(f"{shown}: {_kind(field.default)} is needed")
             if limits["choices"] is not None and value not in limits["choices"]:
                 raise BadSetting(f"{shown}: one of {', '.join(map(str, limits['choices']))} is needed")
-            for number in value if isinstance(value, tuple) else (value,):
+            for number in numbers:
                 if isinstance(number, int | float):
                     _check_number(shown, number, limits)
 

@@ -24,6 +24,7 @@ from Common.Files import write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Check import unchecked
 from Distillation.Datasets import collect
+from Distillation.Fine_tuning import subtracts
 from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
@@ -33,7 +34,7 @@ from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
 from Enviroment.Utils import make_world
 from Enviroment.World import World
-from Models.Base_Model import ActorCritic
+from Models.Base_Model import TRAINED_WITH, ActorCritic
 from Models.Model_Pusher import make_student
 
 ROBUSTNESS = "robustness.png"  # in a run's folder
@@ -96,7 +97,7 @@ def distil(job: Experiment, teacher: AnyTeacher, teacher_path: Path, resume: boo
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
     job = job.replace(precision=precision, wandb_mode=resolve_wandb_mode(job.wandb.wandb_mode))
     with ExitStack() as open_things:
-        prepared = prepare(job, resume, overwrite, open_things)
+        prepared = prepare(job, teacher.family, resume, overwrite, open_things)
         if prepared is None:
             return
         plan, inputs = prepared
@@ -150,25 +151,27 @@ class Session:
         return self.world(-(-num_envs // Parallel.count()), self.job.world.backend)
 
     def _student(self) -> ActorCritic:
-        """Return the student that DAgger begins with, or a new one."""
-        student, settings = self.inputs.student, self.job.student
-        if student is None:
-            torch.manual_seed(self.job.seed())
-            student = make_student(
-                settings.mode,
-                self.test_world.spaces,
-                self.test_world.action_space,
-                None if settings.proprioception == "none" else self.task.proprioception,
-                self.teacher.statistics,
-                settings.stack,
-                settings.grid,
-                self.task.stack_stride,
-                self.teacher.family,
-                settings.background == "on" or (settings.background == "auto" and self.job.world.views == "none"),
-                self.job.method.hidden_state > 0,
-            ).to(self.job.place.device)
+        """Return a new student, or the one that the run begins with, which is trained as a new one would be."""
+        settings = self.job.student
+        torch.manual_seed(self.job.seed())
+        student = make_student(
+            settings.mode,
+            self.test_world.spaces,
+            self.test_world.action_space,
+            None if settings.proprioception == "none" else self.task.proprioception,
+            self.teacher.statistics,
+            settings.stack,
+            settings.grid,
+            self.task.stack_stride,
+            self.teacher.family,
+            subtracts(self.job.flat()),
+            self.job.method.hidden_state > 0,
+            self.job.flat().get("critic", "same"),
+        )
+        if self.inputs.student is not None:
+            student = self.inputs.student.rebuilt(**{name: student.arguments[name] for name in TRAINED_WITH})
         student.precision = settings.precision
-        return student
+        return student.to(self.job.place.device)
 
     def _logger(self) -> RunLogger:
         """Return the first rank's logger, which continues a checkpoint's rows."""

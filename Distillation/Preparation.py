@@ -1,5 +1,6 @@
 """Validates a run's inputs and creates or resumes its folder; everything is checked before anything is written."""
 
+import math
 import shutil
 import sys
 from collections.abc import Set
@@ -20,14 +21,25 @@ from Common.Files import file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
+from Distillation.Fine_tuning import check_source, find_source
 from Distillation.Reports.Labels import complete, label
-from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, Experiment, Job, task_folder, task_of
+from Distillation.Utils import (
+    LAST,
+    CloningExperiment,
+    DAggerExperiment,
+    Experiment,
+    Job,
+    OnPolicyExperiment,
+    task_folder,
+    task_of,
+)
 from Enviroment.Tasks import Task
 from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
 
 SUMMARY = "summary.json"
 PAGE = "page.html"  # written last
+FURTHER = "--PPD --start_from {} trains its student further"
 NOT_COMPARED = (
     "versions",
     "before",
@@ -45,7 +57,7 @@ class Plan:
     description: dict[str, Any]  # the content of `config.json`
     folder: Path  # of the run
     resumes: bool  # whether the run continues from a checkpoint
-    start: Path | None  # the student's file that DAgger begins with
+    start: Path | None  # the file of the student that the run begins with, unless that is new
     data: Path | None  # the folder of the dataset, of cloning and DAgger
     scores: str | None  # the table of a run that has finished already
 
@@ -56,14 +68,17 @@ class Inputs:
 
     checkpoint: Checkpoint | None = None  # of a run that was cut off
     dataset: Dataset | None = None  # of cloning and DAgger
-    student: ActorCritic | None = None  # DAgger begins with it
+    student: ActorCritic | None = None  # the run begins with it
     priorities: dict[str, Any] | None = None  # of the dataset, as cloning left them to DAgger
 
 
-def prepare(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStack) -> tuple[Plan, Inputs] | None:
+def prepare(
+    job: Experiment, family: str, resume: bool, overwrite: bool, open_things: ExitStack
+) -> tuple[Plan, Inputs] | None:
     """Check a run's settings and files, and create and lock its folder; returns None if the run has finished already.
 
-    The first rank decides and writes, the others only load. `open_things` gets the lock.
+    The first rank decides and writes, the others only load. `family` is that of the teacher's distribution. `open_things`
+    gets the lock.
 
     Raises:
         BadInput, BadFile: before anything is written.
@@ -74,10 +89,10 @@ def prepare(job: Experiment, resume: bool, overwrite: bool, open_things: ExitSta
     plan: Plan = Parallel.exchange(own)[0]
     plan = replace(plan, job=plan.job.replace(device=job.place.device))  # each rank has its own
     if plan.scores is not None:
-        print(f"the run in {plan.folder} is finished\n{plan.scores}")
+        print(f"the run in {plan.folder} is finished; {FURTHER.format(plan.folder)}\n{plan.scores}")
         return None
     with Parallel.agreed():
-        inputs = load(plan)
+        inputs = load(plan, family)
         if first:
             begin(plan, overwrite, open_things)
     return plan, inputs
@@ -89,6 +104,8 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     origin: dict[str, Any] = {}
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
+    elif isinstance(job, OnPolicyExperiment) and job.start.start_from is not None:
+        start, origin = find_source(job.start.start_from)
     task = task_of(job)
     job = with_backend(job, task)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
@@ -101,15 +118,15 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     if resumes:
         open_things.enter_context(locked(folder))
         checkpoint = Checkpoint.load(folder / LAST)
-        check_settings(folder, checkpoint.settings, description, job.free())
+        check_settings(folder, checkpoint, description, job.free())
         scores = finished_scores(folder, checkpoint, job.method.optimization_steps, task)
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
         data = find_or_collect(job, task)
     return Plan(job, description, folder, resumes, start, data, scores)
 
 
-def load(plan: Plan) -> Inputs:
-    """Load the files that a run begins or continues with, and compare them with its settings."""
+def load(plan: Plan, family: str) -> Inputs:
+    """Load the files that a run begins or continues with, and compare them with its settings and its teacher's `family`."""
     dataset = student = priorities = None
     job, description = plan.job, plan.description
     checkpoint = Checkpoint.load(plan.folder / LAST) if plan.resumes else None
@@ -124,12 +141,14 @@ def load(plan: Plan) -> Inputs:
             raise BadInput(f"--resume: the run in {plan.folder} began with another dataset than there is now")
     if plan.start is not None:
         student, card = load_policy(plan.start, job.place.device)
+        if isinstance(job, DAggerExperiment):
+            unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render", VIEW_RANGES))
+            if unlike:
+                raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")
+            priorities = Checkpoint.load(plan.start.with_name(LAST.name)).trainer["priorities"]
+        else:
+            check_source(plan.start, student, card, description, family)
         check_fits(plan.start, student, task_of(job))
-        unlike = differences(card, description, ("task", "mode", "teacher_sha256", "render", VIEW_RANGES))
-        if unlike:
-            raise BadFile(f"{plan.start}: not of the run it lies in: {unlike}")
-        student.train()
-        priorities = Checkpoint.load(plan.start.with_name(LAST.name)).trainer["priorities"]
     return Inputs(checkpoint, dataset, student, priorities)
 
 
@@ -167,11 +186,14 @@ def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: in
         raise BadFile(f"{summary}: damaged; --overwrite makes the run anew") from None
 
 
-def check_settings(folder: Path, before: dict[str, Any], now: dict[str, Any], free: set[str]) -> None:
+def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], free: set[str]) -> None:
     """Raise `BadInput` where the settings of a run's checkpoint and of its resumption differ, other than `free` ones."""
-    unlike = differences(complete(before), now, [key for key in now if key not in free and key not in NOT_COMPARED])
+    before = complete(checkpoint.settings)
+    unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
     if unlike:
-        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+        finished = checkpoint.updates >= before.get("optimization_steps", math.inf)
+        further = f"; it is finished, and {FURTHER.format(folder)}" if finished else ""
+        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}{further}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
         print(f"the run began with other versions, and numbers may differ: {versions}", file=sys.stderr)

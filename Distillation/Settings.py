@@ -154,6 +154,17 @@ class ParentSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartSettings(Settings):
+    """The student that a run begins with."""
+
+    start_from: str | None = setting(
+        None,
+        "a student's file or a run's folder, whose student is trained further; a new one unless given",
+        role="place",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CollectionSettings(Settings):
     """A dataset to be collected."""
 

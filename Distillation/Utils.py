@@ -84,7 +84,11 @@ class Experiment(Job):
     @property
     def default_name(self) -> str:
         """The run's folder in there, unless it is given a name."""
-        return self.names.format(**self.flat()) + world_suffix(self)
+        fields = self.settings()
+        values = {
+            name: in_names(value) if fields[name].metadata["parse"] else value for name, value in self.flat().items()
+        }
+        return self.names.format(**values) + world_suffix(self)
 
     @property
     def name(self) -> str:
@@ -121,6 +125,13 @@ class OnPolicyExperiment(Experiment):
     """A run of a method that learns from rollouts."""
 
     method: Config.PPOConfig
+    start: Settings.StartSettings
+
+    @property
+    def default_name(self) -> str:
+        """Named by its settings and by the student that it begins with."""
+        source = self.start.start_from
+        return super().default_name + (f"_from_{Path(source).name.removesuffix('.pt')}" if source else "")
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""
@@ -138,7 +149,7 @@ class PPDExperiment(OnPolicyExperiment):
 
     flag = called = folders = "PPD"
     title = "proximal policy distillation"
-    names = "lambda{PPD_parameter:g}_{mode}_run{run_index}"
+    names = "lambda{PPD_parameter}_{mode}_run{run_index}"
 
     method: Config.PPDConfig
 
@@ -157,7 +168,7 @@ class StudentDistillationExperiment(OnPolicyExperiment):
     title = "student distillation: the student drives"
     called = "student distillation"
     folders = "StudentDistillation"
-    names = "rl{rl_coef:g}_{mode}_run{run_index}"
+    names = "rl{rl_coef}_{mode}_run{run_index}"
 
     method: Config.StudentDistillationConfig
 
@@ -286,6 +297,11 @@ def task_of(job: Job) -> Task:
     """Return a job's task, as its student sees it and in the job's views; raises `BadInput` if one of these does not exist."""
     seen = find_task(job.world.task).seen_by(job.world.cameras, job.world.frames)
     return replace(seen, views=find_views(job.world.views))
+
+
+def in_names(value: Any) -> str:
+    """Return a number, a schedule or another text as names of folders have it."""
+    return f"{value:g}" if isinstance(value, int | float) else value.replace(":", "-").replace("@", "at")
 
 
 def world_suffix(job: Job) -> str:

@@ -18,6 +18,9 @@ from Models.Utils import screen
 # https://arxiv.org/abs/1802.09477).
 CONSTANT_DEVIATION = 0.1
 
+# The arguments of a student that only training needs, and that tell what it is given of the state.
+TRAINED_WITH = ("predicted", "predicted_mean", "predicted_std", "critic", "state_mean", "state_std")
+
 POLICIES: dict[str, type["GaussianPolicy"]] = {}  # by their names in files
 
 
@@ -146,6 +149,10 @@ class ActorCritic(GaussianPolicy):
         family: of its distribution, one of `FAMILIES`: its teacher's, so that the KL between them is exact.
         predicted: indices of the state entries that a head predicts from the features while the student is trained.
         predicted_mean, predicted_std: constants that standardize them.
+        critic: `same`: it values what the actor sees, by the same features; `state`: it values the state, by a network of its
+            own; `none`: this student only acts. A critic of the state needs no frames, and its loss has no part in the
+            features, which then serve the actor alone.
+        state_mean, state_std: constants that standardize a critic's state.
     """
 
     vector_mean: torch.Tensor
@@ -153,6 +160,8 @@ class ActorCritic(GaussianPolicy):
     predicted: torch.Tensor
     predicted_mean: torch.Tensor
     predicted_std: torch.Tensor
+    state_mean: torch.Tensor
+    state_std: torch.Tensor
 
     def __init__(
         self,
@@ -173,11 +182,14 @@ class ActorCritic(GaussianPolicy):
         predicted: Sequence[int] = (),
         predicted_mean: Sequence[float] = (),
         predicted_std: Sequence[float] = (),
+        critic: str = "same",
+        state_mean: Sequence[float] = (),
+        state_std: Sequence[float] = (),
     ):
         super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
         self.precision: str = "fp32"
-        self._vector, self._subtracts = vector, background
+        self._vector, self._subtracts, self._knows_background = vector, background, False
         self.register_buffer("vector_mean", torch.tensor(vector_mean), persistent=False)
         self.register_buffer("vector_std", torch.tensor(vector_std), persistent=False)
 
@@ -194,7 +206,12 @@ class ActorCritic(GaussianPolicy):
             features = seen if vector is None else seen + lift
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
-        self.critic = head(features, hidden, 1, gain=1.0)
+        self.critic: Any = head(features, hidden, 1, gain=1.0) if critic == "same" else None
+        self.state_critic: nn.Sequential | None = None
+        if critic == "state":
+            self.register_buffer("state_mean", torch.tensor(state_mean), persistent=False)
+            self.register_buffer("state_std", torch.tensor(state_std), persistent=False)
+            self.state_critic = head(len(state_mean), hidden, 1, gain=1.0)
         self.predictor: nn.Sequential | None = None
         if predicted:
             self.register_buffer("predicted", torch.tensor(predicted), persistent=False)
@@ -210,8 +227,8 @@ class ActorCritic(GaussianPolicy):
 
     @property
     def critic_inputs(self) -> tuple[str, ...]:
-        """The keys of the critic's observation set, which is the actor's."""
-        return self.inputs
+        """The keys of the critic's observation set."""
+        return self.inputs if self.state_critic is None else ("State",)
 
     @property
     def training_inputs(self) -> tuple[str, ...]:
@@ -220,24 +237,38 @@ class ActorCritic(GaussianPolicy):
         return tuple(dict.fromkeys((*self.inputs, *self.critic_inputs, *state)))
 
     def for_acting(self) -> "ActorCritic":
-        """Return a copy without the head that only training needs."""
-        acting = ActorCritic(**self.arguments | dict.fromkeys(("predicted", "predicted_mean", "predicted_std"), ()))
-        acting.load_state_dict({key: value for key, value in self.state_dict().items() if "predictor." not in key})
-        acting.precision = self.precision
-        return acting.to(self.scale.device).eval()
+        """Return a copy that has nothing of the state: no head that predicts it, and no critic of it."""
+        critic = self.arguments["critic"] if self.state_critic is None else "none"
+        return self.rebuilt(**dict.fromkeys(TRAINED_WITH, ()) | {"critic": critic}).eval()
+
+    def rebuilt(self, **changes: Any) -> "ActorCritic":
+        """Return a copy with some other `arguments`; what it has in common with this one has the same weights.
+
+        This one was trained: the copy keeps its background, whatever frames it is shown.
+        """
+        copy = ActorCritic(**self.arguments | changes)
+        own, others = self.state_dict(), copy.state_dict()
+        copy.load_state_dict(others | {name: own[name] for name in own.keys() & others.keys()})
+        copy.precision, copy._knows_background = self.precision, True
+        return copy.to(self.scale.device)
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters but the critic's own; the features are among them."""
+        every = self.named_parameters()
+        return [parameter for name, parameter in every if not name.startswith(("critic.", "state_critic."))]
 
     def background(self, image: str) -> torch.Tensor:
         """Return what is subtracted from an image's frames, float32 of a frame's shape."""
         return self.encoders[self.images.index(image)].background
 
     def learn_background(self, image: str, frames: np.ndarray) -> None:
-        """Take the still parts out of a backbone's input for good, if the student has them; call it once, before training.
+        """Take the still parts out of a backbone's input for good, before training; a trained student knows them already.
 
         Nine tenths of a frame never change. Left in, they are a large constant in every feature, along which one Adam
         step moves the policy further than along anything that tells states apart. The still part of `frames`, uint8
         [N, ...] such as the first of N episodes, is their median pixel by pixel.
         """
-        if self._subtracts:
+        if self._subtracts and not self._knows_background:
             self.background(image).copy_(torch.from_numpy(np.median(frames, axis=0)))
 
     def features(self, obs: Observation) -> torch.Tensor:
@@ -257,7 +288,8 @@ class ActorCritic(GaussianPolicy):
     def forward(self, obs: Observation) -> tuple[Gaussian, torch.Tensor, torch.Tensor | None]:
         """Return the policy, the value [B], and the errors of the predicted state [B, H] if there is one, from one pass."""
         features = self.features(obs)
-        return self._policy(features), self.critic(features).squeeze(-1), self._prediction_errors(features, obs)
+        value = self.critic(features).squeeze(-1) if self.state_critic is None else self.value(obs)
+        return self._policy(features), value, self._prediction_errors(features, obs)
 
     def _prediction_errors(self, features: torch.Tensor, obs: Observation) -> torch.Tensor | None:
         """Return the squared errors [B, H] of the predicted state entries, in units of their standard deviations."""
@@ -271,5 +303,7 @@ class ActorCritic(GaussianPolicy):
         return self._policy(self.features(obs))
 
     def value(self, obs: Observation) -> torch.Tensor:
-        """Return the value [B] alone."""
-        return self.critic(self.features(obs)).squeeze(-1)
+        """Return the value [B] alone, of observations that have the `critic_inputs`."""
+        if self.state_critic is None:
+            return self.critic(self.features(obs)).squeeze(-1)
+        return self.state_critic((obs["State"] - self.state_mean) / self.state_std).squeeze(-1)

@@ -212,6 +212,7 @@ def make_student(
     family: str = "squashed",
     background: bool = True,
     predicts: bool = False,
+    critic: str = "same",
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
@@ -225,6 +226,7 @@ def make_student(
         family: of the teacher's distribution.
         background: whether it takes what stands still out of its frames.
         predicts: whether a student that sees predicts, while it is trained, the state entries that it is not given.
+        critic: of a student that sees, `same` values what the actor sees, and `state` the state.
     """
     sees = mode != "State"
     entries = list(range(len(statistics.mean)) if not sees else proprioception or ())
@@ -235,7 +237,9 @@ def make_student(
         seen = {"cameras": cameras, "filters": FILTERS[mode], "grid": grid, "stride": stride, "background": background}
         hidden = [entry for entry in range(len(statistics.mean)) if entry not in entries] if predicts else []
         mean, std = statistics.mean[hidden].tolist(), statistics.floored_std[hidden].tolist()
-        seen |= {"predicted": hidden, "predicted_mean": mean, "predicted_std": std}
+        seen |= {"predicted": hidden, "predicted_mean": mean, "predicted_std": std, "critic": critic}
+        if critic == "state":
+            seen |= {"state_mean": statistics.mean.tolist(), "state_std": statistics.floored_std.tolist()}
     return ActorCritic(
         vector="State" if not sees else None if proprioception is None else "PartialState",
         vector_mean=statistics.mean[entries].tolist(),

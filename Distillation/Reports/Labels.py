@@ -7,7 +7,7 @@ from typing import Any
 
 from Common.Files import plain
 from Distillation.Settings import WorldSettings
-from Distillation.Utils import EXPERIMENTS
+from Distillation.Utils import EXPERIMENTS, Experiment
 from Enviroment.Views import views_name
 
 # Entries of config.json that do not make two runs different experiments.
@@ -39,7 +39,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """Return all that makes a run another experiment, settings of DAgger's parent included, as one comparable text."""
+    """Return all that makes a run another experiment, settings of the run whose student it continues included, as one comparable text."""
     return json.dumps(_deciding(config), sort_keys=True)
 
 
@@ -60,11 +60,23 @@ def label(config: Mapping[str, Any]) -> str:
     terms = _terms(config)
     own_task = "" if task == DEFAULT_TASK else task.rpartition(":")[2]
     head = [own_task, job.called, config["mode"], terms.pop("dataset", "")]
-    parents = _terms(config["parent"]) if "parent" in config else {}
-    own = job.flags().keys()  # DAgger inherits the others
-    more = [f"parent's {term}" for key, term in parents.items() if key in own]
+    more = _origin(config, job)
     more += [f"teacher {config['teacher_sha256'][:8]}"] if "teacher_sha256" in config else []
     return ", ".join([" ".join(filter(None, head)), *terms.values(), *more])
+
+
+def _origin(config: Mapping[str, Any], job: type[Experiment]) -> list[str]:
+    """Return the terms on the run whose student an experiment continues."""
+    parent = config.get("parent")
+    if parent is None:
+        return []
+    if job.inherits:  # the settings that are flags of DAgger, too; it has the others from there
+        return [f"parent's {term}" for key, term in _terms(parent).items() if key in job.flags()]
+    known = EXPERIMENTS.get(parent["method"])
+    if known and "optimization_steps" not in parent:  # an older student's card has no settings, not even default ones
+        return [f"from {known.called} {parent['mode']}"]
+    same = ("teacher_sha256",) if parent.get("teacher_sha256") == config.get("teacher_sha256") else ()
+    return [f"from {label({key: value for key, value in parent.items() if key not in same})}".replace(",", "")]
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from Algorithm.Teacher_source import teacher_hash, teacher_source
-from Common.Command_line import OneLineParser
+from Common.Command_line import OneLineParser, as_flags
 from Common.Errors import BadFile, BadInput
 from Common.Files import ROOT, plain, read_json
 from Distillation.Pusher import parse
 from Distillation.Reports.Labels import complete
-from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, task_folder, task_of
+from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, in_names, task_folder, task_of
 
 # Settings that the runner chooses, and that a released config.json lacks.
 PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
@@ -31,7 +31,7 @@ class StudyRun:
     entry: str  # its experiment's name
     command: list[str]  # its arguments for Pusher.py
     job: Experiment  # with the settings that DAgger inherits
-    parent: "StudyRun | None"  # the run of cloning that a run of DAgger continues
+    parent: "StudyRun | None"  # the run whose student this one continues, as DAgger does one of cloning
     released: Path  # folder of the part that is worth committing
     wanted: dict[str, Any]  # needed in `config.json`: the study's settings, and the defaults that decide the result
 
@@ -150,7 +150,7 @@ def _settable(entry: dict[str, Any]) -> dict[str, dataclasses.Field]:
     job = EXPERIMENTS.get(str(entry.get("method")))
     if job is None:
         raise BadInput(f"method {entry.get('method')}: one of {', '.join(EXPERIMENTS)} is needed")
-    names = job.flags().keys() - PLACES | {"run_index"}
+    names = job.flags().keys() - PLACES | {"run_index"} | (job.flags().keys() & {"start_from"})
     return {name: field for name, field in job.settings().items() if name in names}
 
 
@@ -162,8 +162,13 @@ def _expand(
     method, name, parent = (settings.pop(key, None) for key in ("method", "name", "parent"))
     if not isinstance(name, str) or name in ("", "runs"):  # the runs' own folder is called runs
         raise BadInput("a name is needed, and another than runs")
-    if (parent is not None) is not EXPERIMENTS[method].inherits:
-        raise BadInput("a parent is needed" if parent is None else f"--{method} has no parent")
+    job = EXPERIMENTS[method]
+    if parent is None and job.inherits:
+        raise BadInput("a parent is needed")
+    if parent is not None and not (job.inherits or "start_from" in job.flags()):
+        raise BadInput(f"--{method} has no parent")
+    if parent is not None and "start_from" in settings:
+        raise BadInput("parent and start_from: both say what it begins with; give one")
     for key in settings:
         if key not in settable:
             raise BadInput(f"{key}: {'the runner chooses it' if key in PLACES else f'no setting of --{method}'}")
@@ -176,11 +181,14 @@ def _expand(
         raise BadInput("a list is empty")
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, point))
-        point_name = "-".join([name, *(v if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())])
+        point_name = "-".join(
+            [name, *(in_names(v) if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())]
+        )
         for index in indices:
             above = None if parent is None else earlier.get((str(parent), index))
-            if parent is not None and not (above and isinstance(above.job, CloningExperiment)):
-                raise BadInput(f"parent {parent}: no run {index} of --BC_phase of that name further up")
+            if parent is not None and not (above and (isinstance(above.job, CloningExperiment) or not job.inherits)):
+                which = " of --BC_phase" if job.inherits else ""
+                raise BadInput(f"parent {parent}: no run {index}{which} of that name further up")
             yield _run(point_name, index, method, settings | chosen, results, above)
 
 
@@ -193,7 +201,10 @@ def _run(
     entry: str, index: int, method: str, settings: dict[str, Any], results: Path, parent: StudyRun | None
 ) -> StudyRun:
     places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
-    places |= {"folder_Dagger": parent.folder} if parent else {"run_index": index}
+    if parent and EXPERIMENTS[method].inherits:
+        places |= {"folder_Dagger": parent.folder}
+    else:
+        places |= {"run_index": index} | ({"start_from": parent.folder} if parent else {})
     command = [f"--{method}", *as_flags({"wandb_mode": "disabled"} | settings | places)]
     with contextlib.chdir(ROOT):  # where the run will look for its task
         job, _ = parse(command, _Parser)
@@ -203,7 +214,7 @@ def _run(
             raise BadInput(f"no teacher in {teacher}")
         teacher_sha256 = teacher_hash(job.place.teacher, task)
     assert isinstance(job, Experiment)
-    if parent is not None:
+    if parent is not None and job.inherits:
         inherited = job.settings().keys() - job.flags().keys()
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
         job.check_sight()
@@ -213,20 +224,24 @@ def _run(
     deciding |= settings.keys() - job.free()
     wanted = {key: value for key, value in job.flat().items() if key in deciding}
     wanted |= {"method": method, "teacher_sha256": teacher_sha256} | ({"parent": parent.wanted} if parent else {})
+    if "start_from" in settings:
+        from Distillation.Fine_tuning import find_source  # late: it loads PyTorch
+
+        with contextlib.chdir(ROOT):
+            wanted |= find_source(job.flat()["start_from"])[1]
     return StudyRun(entry, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
-
-
-def as_flags(settings: dict[str, Any]) -> Iterator[str]:
-    """Yield the words of a command line."""
-    for name, value in settings.items():
-        if isinstance(value, bool):
-            yield f"--{name}" if value else f"--no-{name}"
-        elif value is not None:
-            yield from (f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value]))
 
 
 def _experiment(run: StudyRun) -> str:
     """Return the settings that all indices of an experiment share, as one comparable text."""
     deciding = run.job.named("result")
     settings = {key: value for key, value in run.job.flat().items() if key in deciding}
-    return json.dumps([run.wanted["method"], run.wanted["teacher_sha256"], run.parent and run.parent.entry, settings])
+    return json.dumps(
+        [
+            run.wanted["method"],
+            run.wanted["teacher_sha256"],
+            run.parent and run.parent.entry,
+            run.wanted.get("start_sha256"),
+            settings,
+        ]
+    )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from Common.Command_line import as_flags
 from Distillation.Settings import DATASET_SIZES
-from Distillation.Studies.File import StudyRun, as_flags
+from Distillation.Studies.File import StudyRun
 from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, dataset_folder
 
 

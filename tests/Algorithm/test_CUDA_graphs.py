@@ -58,3 +58,18 @@ def test_augmentation_and_the_hidden_state_are_in_the_graph(env, task, statistic
     first, second = (graphed(indices=indices) for _ in range(2))
     assert first["training/hidden_state_error"] > 0
     assert first["training/hidden_state_error"] != second["training/hidden_state_error"]  # other pictures
+
+
+@needs_cuda
+def test_a_scheduled_number_changes_between_replays(env, task, statistics, teacher):
+    config = PPDConfig(
+        **SIZES, optimization_steps=5, PPD_parameter="4:0:linear", learning_rate=0.0, learning_rate_end=0.0
+    )
+    trainer = PPD(student_for(env, task, statistics, "State").to("cuda"), env, config, 0, teacher=teacher.to("cuda"))
+    trainer.start()
+    trainer.collect_rollout()
+    trainer.compute_targets()
+    seen = [trainer.learner.update(indices=torch.arange(16, device="cuda")) for _ in range(5)]  # one graph
+    assert [float(scalars["training/PPD_parameter"]) for scalars in seen] == [4, 3, 2, 1, 0]
+    losses = torch.stack([scalars["training/loss"] for scalars in seen])
+    torch.testing.assert_close(losses.diff(), (losses[4] - losses[0]).expand(4) / 4)

@@ -54,7 +54,7 @@ def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
     torch.manual_seed(1)
     without = plain.loss(batch).total
     assert with_term.item() == without.item()
-    trainer.config = SMALL_PPD
+    trainer.learner.scheduled["PPD_parameter"].fill_(5)
     assert trainer.loss(batch).total.item() > without.item()
 
 
@@ -89,6 +89,38 @@ def test_a_checkpoint_in_a_world_of_warp_goes_on_exactly(task, statistics, teach
         trainer = build(world, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
         trainer.load_state_dict(state)
         assert str(trainer.step(10)) == str(after)
+
+
+@pytest.mark.parametrize("critic", ["same", "state"])
+def test_while_the_critic_warms_up_the_actor_does_not_change(env, task, statistics, teacher, critic):
+    config = PPDConfig(**SIZES, critic_warmup=3)
+    trainer = PPD(student_for(env, task, statistics, critic=critic, predicts=True), env, config, 0, teacher=teacher)
+    trainer.start()
+
+    def changed(updates):
+        before = copy.deepcopy(trainer.student.state_dict())
+        trainer.step(updates)
+        now = trainer.student.state_dict()
+        return {name.partition(".")[0] for name in now if not torch.equal(now[name], before[name])}
+
+    own = {"same": "critic", "state": "state_critic"}[critic]
+    assert changed(2) == {own}
+    state = copy.deepcopy(trainer.state_dict())
+    trainer.load_state_dict(state)
+    assert changed(1) == {own}
+    assert changed(1) == {own, "encoders", "lift", "actor"}
+
+
+@needs_cuda
+def test_the_actor_is_frozen_and_freed_on_a_gpu(env, task, statistics, teacher):
+    config = PPDConfig(**SIZES, critic_warmup=2)
+    trainer = PPD(student_for(env, task, statistics, "State").cuda(), env, config, 0, teacher=teacher.cuda())
+    trainer.start()
+    frozen = copy.deepcopy(trainer.student.actor.state_dict())
+    for updates, same in ((2, True), (2, False)):
+        trainer.step(updates)
+        now = trainer.student.actor.state_dict()
+        assert all(torch.equal(frozen[name], value) for name, value in now.items()) == same
 
 
 @needs_cuda

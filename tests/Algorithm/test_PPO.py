@@ -8,8 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from Algorithm.Config import PPOConfig
+from Algorithm.PPO import PPO
 from tests.Algorithm.trainers import build, needs_cuda
-from tests.helpers import DeviceWorld
+from tests.helpers import DeviceWorld, student_for
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.02)])
@@ -80,3 +81,25 @@ def test_a_world_on_a_gpu_is_trained_in_and_resumed(env, task, statistics):
     after = trainer.step(budget=4)
     trainer.load_state_dict(state)
     assert trainer.step(budget=4)["training/loss"] == pytest.approx(after["training/loss"], rel=0.05)
+
+
+def test_a_critic_of_the_state_is_asked_without_frames_and_trained_beside_the_actor(env, task, statistics, monkeypatch):
+    student = student_for(env, task, statistics, critic="state")
+    trainer = PPO(student, env, PPOConfig(num_envs=2, rollout_steps=101, minibatch_size=101, epochs=1), 0)
+    trainer.start()
+    asked, value = [], student.value
+    monkeypatch.setattr(student, "value", lambda obs: asked.append(set(obs)) or value(obs))
+    outputs = []
+    monkeypatch.setattr(trainer, "_outputs", lambda **obs: outputs.append(trainer.outputs(**obs)) or outputs[-1])
+    trainer.collect_rollout()
+    rollout = trainer.rollout
+    assert [keys for keys in asked if "Frame" not in keys] == [{"State", "PartialState"}] * 2  # at the two ends
+    t, n = 99, 0
+    following = value({"State": rollout.vectors["State"][t + 1]})[n]  # of the next episode
+    assert rollout.done[t, n]
+    assert not torch.isclose(rollout.next_value[t, n], following)
+    trainer.compute_targets()
+    before = copy.deepcopy(student.state_dict())
+    trainer.learn(1)
+    changed = {name for name, weight in student.state_dict().items() if not torch.equal(weight, before[name])}
+    assert {name.partition(".")[0] for name in changed} == {"encoders", "lift", "actor", "state_critic"}

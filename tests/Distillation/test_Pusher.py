@@ -139,6 +139,11 @@ BAD = {
     "no updates": (["--PPD", "--optimization_steps", "0"], "at least 1"),
     "infinite lambda": (["--PPD", "--PPD_parameter", "inf"], "finite"),
     "a path as a name": (["--PPD", "--run_name", "../elsewhere"], "run_name"),
+    "no schedule": (["--PPD", "--PPD_parameter", "5:0.1"], "5:0.1:linear"),
+    "a critic of the state for the state": (["--PPD", "--critic", "state"], "students that see"),
+    "nothing but a warm-up": (["--PPD", "--optimization_steps", "9", "--critic_warmup", "9"], "fewer than"),
+    "no student to begin with": (["--PPD", "--start_from", "nowhere.pt"], "nowhere.pt"),
+    "a teacher to begin with": (["--PPD", "--start_from", SHIPPED_TEACHER], "a teacher; a student"),
     "a lone sample": (["--PPD", "--minibatch_size", "287"], "minibatch_size"),
 }
 
@@ -186,6 +191,7 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(finished):
         assert run.returncode == 2
         assert run.stderr.count("\n") == 1, run.stderr
         assert hint in run.stderr
+        assert ("--start_from" in run.stderr) == ("--clip" in extra)  # how a finished run is trained further
     assert (folder / "metrics.csv").read_bytes() == before
 
 
@@ -195,7 +201,7 @@ def test_a_finished_run_resumed_says_so_and_keeps_its_figures(finished):
     before = (folder / "metrics.csv").read_bytes()
     run = pusher(*TINY, "--results_dir", results, "--resume")
     assert run.returncode == 0
-    assert "finished" in run.stdout
+    assert f"finished; --PPD --start_from {folder} trains" in run.stdout
     assert (folder / "metrics.csv").read_bytes() == before
 
 

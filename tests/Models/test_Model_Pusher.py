@@ -197,3 +197,46 @@ def test_a_student_that_only_acts_needs_no_predictor():
     assert np.array_equal(acting.act(obs), trained.act(obs))
     assert acting.predictor is None
     assert type(acting)(**acting.arguments).state_dict().keys() == acting.state_dict().keys()
+
+
+def test_a_critic_of_the_state_needs_nothing_else_and_leaves_the_features_to_the_actor(statistics):
+    torch.manual_seed(0)
+    trained = make_student(
+        "ImpaalaSmall", SPACE, ACTIONS, range(17), statistics, stack=4, predicts=True, critic="state"
+    )
+    obs = {key: torch.from_numpy(value) for key, value in observation().items()}
+    policy, value, _ = trained(obs)
+    assert torch.equal(value, trained.value({"State": obs["State"]}))
+    value.sum().backward()
+    assert {name for name, weight in trained.named_parameters() if weight.grad is not None} == {
+        name for name, _ in trained.named_parameters() if name.startswith("state_critic")
+    }
+    assert set(trained.training_inputs) == {"State", "PartialState", "Frame"}
+    acting = trained.for_acting()
+    assert torch.equal(acting.distribution({key: obs[key] for key in acting.inputs}).mean, policy.mean)
+    assert set(acting.training_inputs) == {"PartialState", "Frame"}
+    assert not [name for name in acting.state_dict() if "state" in name or "predict" in name or "critic" in name]
+    assert not acting.arguments["state_mean"]
+
+
+def test_a_rebuilt_student_has_the_weights_that_it_shares_and_the_background_that_it_learned(statistics):
+    first = np.full((3, 64, 128), 7, np.uint8)
+    source = student("ImpaalaSmall", statistics)
+    source.learn_background("Frame", first)
+    copy = source.rebuilt(critic="state", state_mean=[0.0] * 23, state_std=[1.0] * 23)
+    copy.learn_background("Frame", first + 50)
+    assert torch.equal(copy.background("Frame"), torch.full((64, 128), 7.0))
+    np.testing.assert_array_equal(copy.act(observation()), source.act(observation()))
+    assert copy.critic is None
+    again = copy.rebuilt(critic="same", state_mean=[], state_std=[])
+    assert not torch.equal(again.critic[0].weight, source.critic[0].weight)
+
+
+def test_a_student_of_the_state_is_the_same_with_either_critic(statistics):
+    students = []
+    for critic in ("same", "state"):
+        torch.manual_seed(0)
+        students.append(make_student("State", SPACE, ACTIONS, range(17), statistics, stack=4, critic=critic))
+    one, other = students
+    assert one.arguments == other.arguments
+    assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())

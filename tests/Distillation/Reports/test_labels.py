@@ -43,6 +43,17 @@ def test_daggers_label_names_its_parents_settings_but_for_those_that_it_inherits
     assert label(dagger) == "DAgger State 10k, NLL, balanced, teacher_noise 1, parent's updates 50, parent's α 0.6"
 
 
+def test_a_run_that_begins_with_a_student_names_the_run_that_it_is_from():
+    cloned = config(**CLONING, alpha=0.6, teacher_sha256="a" * 64)
+    tuned = config(PPD_parameter="5:0:linear", teacher_sha256="a" * 64, parent=cloned)
+    assert label(tuned) == "PPD State, λ 5:0:linear, from BC State 10k NLL α 0.6, teacher aaaaaaaa"
+    other = config("Sdistillation", teacher_sha256="b" * 64, parent=cloned)
+    assert label(other) == "student distillation State, from BC State 10k NLL α 0.6 teacher aaaaaaaa, teacher bbbbbbbb"
+    assert "from BC State, teacher" in label(tuned | {"parent": CLONING})  # whose card says no more
+    assert identity(tuned) != identity(tuned | {"parent": cloned | {"alpha": 0.1}})
+    assert identity(tuned) == identity(tuned | {"parent": cloned | {"run_index": 4}})
+
+
 def test_beside_one_another_experiments_leave_out_what_they_share():
     common = {"optimization_steps": 100, "loss_type": "KL"}
     cloning = [CLONING, CLONING | {"stack": 1}, CLONING | {"dataset": "50k"}]

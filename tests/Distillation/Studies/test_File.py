@@ -38,6 +38,22 @@ def test_a_study_is_expanded_into_runs(tmp_path):
     assert cloning.job.wandb.wandb_mode == "disabled"
 
 
+def test_ppd_may_begin_with_a_run_of_the_study_or_with_a_file(tmp_path):
+    shipped = "Results/Pusher/Students/DAgger.pt"
+    more = (
+        "[[runs]]\nname = 'up'\nmethod = 'PPD'\nparent = 'DAgger'\nrun_index = [0]\nPPD_parameter = ['5:0:linear', 1]\n"
+    )
+    more += f"[[runs]]\nname = 'on'\nmethod = 'PPD'\nmode = 'ImpaalaMid'\nstart_from = '{shipped}'\n"
+    runs = {run.name: run for run in read(tmp_path, f"{TINY}\n{more}")}
+    up = runs["up-5-0-linear_run0"]
+    assert up.parent is runs["DAgger_run0"]
+    assert up.command[up.command.index("--start_from") + 1] == str(up.parent.folder)
+    assert up.wanted["parent"] == up.parent.wanted
+    assert up.wanted["PPD_parameter"] == "5:0:linear"
+    on = runs["on_run1"]
+    assert (on.job.start.start_from, on.wanted["parent"]["method"]) == (shipped, "Dagger_phase")
+
+
 def test_a_method_may_be_common(tmp_path):
     text = TINY.replace("[common]", "[common]\nmethod = 'BC_phase'").replace(
         'name = "BC"\nmethod = "BC_phase"', 'name = "BC"'
@@ -86,7 +102,13 @@ BAD = {
     "no parent": (TINY.replace('parent = "BC"', ""), "a parent is needed"),
     "unknown parent": (TINY.replace('parent = "BC"', 'parent = "B"'), "parent B: no run 0"),
     "an index its parent lacks": (TINY.replace("index = [0]\n", "index = [2]\n"), "parent BC: no run 2"),
-    "a parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "no parent"),
+    "a parent of cloning": (TINY.replace('dataset = "5k"', 'dataset = "5k"\nparent = "x"'), "no parent"),
+    "unknown parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "parent y: no run 0 of that name"),
+    "two beginnings": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'\nstart_from = 'z'", "give one"),
+    "a beginning that is not there": (
+        "[[runs]]\nmethod = 'PPD'\nname = 'x'\nstart_from = 'z.pt'",
+        "z.pt: no such file",
+    ),
     "not a number": (TINY + "alpha = 'much'", "DAgger: argument --alpha"),
     "not whole": (TINY + "minibatch_size = 8.5", "minibatch_size"),
     "out of range": (TINY + "alpha = -1", "DAgger: --alpha -1.0: at least 0"),
