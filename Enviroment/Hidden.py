@@ -56,4 +56,5 @@ def make(of: str, body: str, after: int, **keywords: Any) -> gym.Env:
     return Hidden(create(**spec.kwargs | keywords), body, after)
 
 
-gym.register("Hidden-v0", entry_point="Enviroment.Hidden:make")
+if "Hidden-v0" not in gym.registry:  # worker processes know the registry of the one that started them
+    gym.register("Hidden-v0", entry_point="Enviroment.Hidden:make")

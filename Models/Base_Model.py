@@ -312,8 +312,9 @@ class ActorCritic(GaussianPolicy):
     def _unrolled(self, recurrent: nn.GRUCell, features: torch.Tensor, obs: Observation) -> torch.Tensor:
         """Return the recurrent state [B, H] after each step of `features` [B, F], sequence after sequence."""
         state = obs[MEMORY]
-        steps = self.condense(features).unflatten(0, (len(state), -1)).unbind(1)
-        first = obs[FIRST].unflatten(0, (len(state), -1)).unbind(1) if FIRST in obs else [None] * len(steps)
+        length = features.shape[0] // state.shape[0]
+        steps = self.condense(features).unflatten(0, (-1, length)).unbind(1)
+        first = obs[FIRST].unflatten(0, (-1, length)).unbind(1) if FIRST in obs else [None] * length
         states = []
         for step, begins in zip(steps, first):
             state = recurrent(step, state if begins is None else state.masked_fill(begins[:, None], 0))
