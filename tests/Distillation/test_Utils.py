@@ -7,7 +7,6 @@ import pytest
 from Common.Errors import BadSetting
 from Distillation.Pusher import parse
 from Distillation.Utils import JOBS
-from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize("method", JOBS)
@@ -45,11 +44,3 @@ def test_cameras_are_a_list_of_texts_and_what_is_usual_is_no_choice():
     for wrong in ("side", ["side"], (1,)):
         with pytest.raises(BadSetting, match=r"cameras.*a list of texts is needed"):
             dataclasses.replace(job.world, cameras=wrong).check()
-
-
-def test_the_readme_names_every_flag():
-    readme = (ROOT / "README.md").read_text()
-    names = {name for job in JOBS.values() for name in job.settings()} | {*JOBS}
-    assert not [
-        name for name in names | {"resume", "overwrite"} if f"--{name}`" not in readme and f"--{name} " not in readme
-    ]
