@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import subprocess
 import sys
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-def let_idle_threads_sleep() -> None:
+def settle_threads() -> None:
     """Let PyTorch's idle threads sleep instead of spinning on the cores that step the environments.
 
     It has to be called before PyTorch is loaded. GNU's OpenMP waits some 0.1 ms first, since waking threads between two
-    operations of a network would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set.
+    operations of a network would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set, and
+    so does `OMP_NUM_THREADS`: by default PyTorch has a thread for every core, whatever quota a container has.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
+    if _quota() < _visible_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def keep_freed_memory() -> None:
@@ -47,8 +51,37 @@ def allocating(what: str) -> Iterator[None]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use: those it may run on, or fewer under a quota, which is rounded up."""
+    return max(1, math.ceil(min(_visible_cores(), _quota())))
+
+
+def _visible_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota(system: Path = Path("/")) -> float:
+    """Return how many cores' time the process may take, as containers and batch systems limit it; infinite without a limit.
+
+    Linux's control groups hold it, those of the process and those around them, in two versions
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files,
+    https://docs.kernel.org/scheduler/sched-bwc.html). `system` is the root of the file system.
+    """
+    mine = system / "proc/self/cgroup"
+    limits = [math.inf]
+    for line in mine.read_text().splitlines() if mine.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        own = root / group.strip("/")
+        for folder in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max": no limit
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+                quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+                limits += [quota / period] if quota > 0 else []
+            if folder == root:
+                break
+    return min(limits)
 
 
 def resolve_device(name: str) -> "torch.device":

@@ -10,6 +10,7 @@ experiments, `[pictures]` asks for pictures of a few: `methods = ["PPD", "DAgger
 """
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -115,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     path = Path(arguments.study)
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
-    results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
+    results = Path(os.path.expanduser(arguments.results_dir)) / "Studies" / path.stem
     with one_line_errors(parser.prog, "the same command continues the study"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         start_engine = choose_engine(arguments, ROOT / results / "runs")
