@@ -53,7 +53,7 @@ def test_a_terminal_without_a_sign_gets_another(tmp_path):
 @pytest.mark.parametrize("error", ["OSError(37, 'No locks available')", "ConnectionResetError('gone\\nfor good')"])
 def test_an_error_of_the_system_is_a_line_even_without_a_file(error, tmp_path):
     with start(tmp_path, f"raise {error}") as program:
-        out, err = program.communicate(timeout=60)
+        err = program.communicate(timeout=60)[1]
     assert (program.returncode, err.count("\n")) == (2, 2), err
     assert "program: error: " in err
     assert "No locks available" in err or "gone for good" in err
