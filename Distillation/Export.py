@@ -167,9 +167,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     """Write a checkpoint's policy and its card; see the command line."""
     output = output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
-    from Enviroment.GL import choose_gl_backend
+    from Enviroment.GL import find_gl_backend
 
-    choose_gl_backend()
+    find_gl_backend()
     from Algorithm.Policies import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score

@@ -56,9 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     with one_line_errors("Pusher.py", HOW_TO_CONTINUE):
         job, arguments = parse(argv)
-        from Enviroment.GL import choose_gl_backend
+        from Enviroment.GL import choose_gl_backend, find_gl_backend
 
-        choose_gl_backend()
+        settings = job.flat()
+        renders = settings.get("mode") != "State" or settings.get("collect", False)
+        (choose_gl_backend if renders else find_gl_backend)()  # else only the videos are left out
         # Imported late: bad flags are answered at once, and environment workers, which import this file, stay small.
         from Distillation.Experiment import run
 

@@ -161,10 +161,9 @@ def _import_everything() -> None:
         importlib.import_module(module)
     del os.environ["MUJOCO_GL"]
     os.environ.update(given)
-    from Enviroment.GL import NoGLBackend, choose_gl_backend
+    from Enviroment.GL import find_gl_backend
 
-    with contextlib.suppress(NoGLBackend):
-        choose_gl_backend()
+    find_gl_backend()
 
 
 def _serve(listener: socket.socket) -> dict | None:
@@ -233,9 +232,9 @@ def _prepare(args: list[str], cwd: str | None, env: dict[str, str] | None, file_
         os.environ.clear()
         os.environ.update(ours | env)
         if not asked_for.items() <= ours.items():
-            from Enviroment.GL import choose_gl_backend
+            from Enviroment.GL import find_gl_backend
 
-            choose_gl_backend.cache_clear()
+            find_gl_backend.cache_clear()
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     np.random.seed()  # noqa: NPY002
