@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Files import RESULTS, read_json, write_json
 from Enviroment.Task import KINDS

@@ -222,7 +222,7 @@ class Session:
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
         seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
-        shown = {"teacher": self.teacher, "first": self.job.test.episodes}
+        shown: dict[str, Any] = {"teacher": self.teacher, "first": self.job.test.episodes}
         try:
             write_video(video, self.task, seeds, {"student": recording}, **shown)
         except NoGLBackend as error:

@@ -3,10 +3,13 @@
 import importlib.util
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput

@@ -47,7 +47,7 @@ def find_gl_backend() -> tuple[str, str]:
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
-    reasons = []
+    reasons: list[str] = []
     for backend in candidates if {*candidates} <= {*BACKENDS} else ():
         environment = {**os.environ, "MUJOCO_GL": backend}
         if backend in ("egl", "osmesa"):

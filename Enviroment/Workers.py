@@ -13,6 +13,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class Workers:
             for own in arguments:
                 ours, theirs = _CONTEXT.Pipe()
                 process = _CONTEXT.Process(target=_work, args=(theirs, factory, own, dict(os.environ)), daemon=True)
-                process.start()
+                _start(process)
                 theirs.close()  # so that our end of the pipe ends with the worker
                 self.processes.append(process)
                 self._connections.append(ours)
@@ -151,6 +152,17 @@ class Workers:
     def _death(self, number: int) -> WorkerError:
         self.processes[number].join(5)
         return WorkerError(f"{self._name} {number} died (exit code {self.processes[number].exitcode})")
+
+
+def _start(process: Any) -> None:
+    """Start a process. The server of forks, which the first one starts, has to import this repository's modules too."""
+    own, before = str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([own, before] if before else [own])
+    try:
+        process.start()
+    finally:
+        del os.environ["PYTHONPATH"]
+        os.environ |= {} if before is None else {"PYTHONPATH": before}
 
 
 def _poller(connection: Connection) -> Callable[[float], Any]:

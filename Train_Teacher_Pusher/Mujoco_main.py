@@ -9,6 +9,7 @@ updates limits this task, not the size of each. Rewards may have other weights i
 import argparse
 import pickle
 import shutil
+import sys
 from dataclasses import Field, asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Algorithm.Logger import start_wandb
 from Algorithm.Training import stop_requests
