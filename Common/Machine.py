@@ -6,11 +6,13 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from Common import Parallel
 from Common.Errors import BadDevice, OutOfMemory, brief
 
 if TYPE_CHECKING:
@@ -85,16 +87,58 @@ def _quota(system: Path = Path("/")) -> float:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device of a name; `auto` is CUDA if there is one, else the CPU. Raises `BadDevice` for any other that is missing."""
+    """Return the device of a name; `auto` is CUDA if PyTorch can compute on it, else the CPU.
+
+    A line on stderr says why a GPU is not used. Raises `BadDevice` for any other device that is missing or of no use.
+    """
     import torch
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    count = torch.cuda.device_count()
+    with warnings.catch_warnings(record=True) as said:  # such as of a driver that is too old
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name not in usable:
+    if name not in ("auto", *usable):
         raise BadDevice(f"device {name!r} does not exist here: {', '.join(usable)} or auto is needed")
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    if count:
+        device = torch.device("cuda" if name == "auto" else name)
+        reason = _failure_of(torch.device("cuda", Parallel.local_rank() % count) if device.index is None else device)
+        if not reason:
+            return device
+        if name != "auto":
+            raise BadDevice(f"device {name!r} cannot be used ({reason}); cpu or auto is needed")
+    else:
+        reason = " ".join(brief(str(warning.message)) for warning in said[:1]) or _gpu_without_driver()
+    if reason and not Parallel.local_rank():
+        print(f"warning: computing on the CPU, for the GPU cannot be used: {reason}", file=sys.stderr)
+    return torch.device("cpu")
+
+
+def _failure_of(device: "torch.device") -> str:
+    """Return why PyTorch cannot compute on a device, such as an old one that it has no kernels for; empty if it can."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.ones(1, device=device).add(1).item()
+    except RuntimeError as error:
+        return brief(str(error).partition("\n")[0])
+    return ""
+
+
+def _gpu_without_driver(devices: Path = Path("/sys/bus/pci/devices")) -> str:
+    """Return that the machine has a GPU of NVIDIA which PyTorch does not find, empty if it has none (known on Linux)."""
+    import torch
+
+    def read(file: Path) -> str:
+        return file.read_text() if file.is_file() else ""
+
+    for vendor in devices.glob("*/vendor"):
+        if read(vendor).startswith("0x10de") and read(vendor.with_name("class")).startswith("0x03"):
+            return "PyTorch finds no driver" if torch.version.cuda else "this PyTorch was installed without CUDA"
+    return ""
 
 
 def resolve_precision(name: str, device: "torch.device") -> str:

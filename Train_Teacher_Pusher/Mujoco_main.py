@@ -132,7 +132,7 @@ def main() -> None:
     place = teacher_run.keeping.results_dir
     folder = (Path(place) if place else RESULTS / task.name / "Teacher" / "runs") / teacher_run.name
     with one_line_errors(parser.prog, "the same command with --resume continues"):
-        resolve_device(config.device)
+        teacher_run = teacher_run.replace(device=str(resolve_device(config.device)))
         algorithm_class(config.algorithm.upper())
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
