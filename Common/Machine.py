@@ -135,7 +135,7 @@ def _gpu_without_driver(devices: Path = Path("/sys/bus/pci/devices")) -> str:
     def read(file: Path) -> str:
         return file.read_text() if file.is_file() else ""
 
-    for vendor in devices.glob("*/vendor"):
+    for vendor in devices.glob("*/vendor") if "CUDA_VISIBLE_DEVICES" not in os.environ else ():  # it may hide them
         if read(vendor).startswith("0x10de") and read(vendor.with_name("class")).startswith("0x03"):
             return "PyTorch finds no driver" if torch.version.cuda else "this PyTorch was installed without CUDA"
     return ""

@@ -112,6 +112,7 @@ def test_a_driver_that_is_missing_or_too_old_is_a_line_and_no_gpu_is_none(monkey
     assert Machine.resolve_device("auto").type == "cpu"
     assert capsys.readouterr().err.endswith("The NVIDIA driver on your system is too old\n")
     monkeypatch.undo()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name, vendor, kind in (("sound", "0x10de", "0x040300"), ("screen", "0x1234", "0x030000")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
@@ -121,3 +122,5 @@ def test_a_driver_that_is_missing_or_too_old_is_a_line_and_no_gpu_is_none(monkey
     for cuda, said in (("12.8", "finds no driver"), (None, "without CUDA")):
         monkeypatch.setattr(torch.version, "cuda", cuda)
         assert said in Machine._gpu_without_driver(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Machine._gpu_without_driver(tmp_path) == ""
