@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from Common import Parallel
 from Common.Errors import BadInput, BadSetting, RunError, Stopped, brief
+from Common.Machine import writable_caches
 
 NAME = r"\w[\w.+-]*"  # of a run or a task: no path, nothing that a shell treats specially
 
@@ -36,7 +37,7 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue):
+    with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():
         yield
 
 

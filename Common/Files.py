@@ -96,7 +96,7 @@ def plain(content: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `BadFile` if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadFile(f"{path}: missing or damaged") from error
     if not isinstance(content, dict):

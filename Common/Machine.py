@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -41,6 +42,21 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def writable_caches() -> Iterator[None]:
+    """Let libraries such as W&B and Matplotlib write their caches to a temporary folder where the home takes no files."""
+    with contextlib.ExitStack() as stack:
+        try:
+            with tempfile.TemporaryFile(dir=os.path.expanduser("~")) as file:
+                file.write(b"a full one takes empty files")
+        except OSError:
+            place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            for name in {"XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR"} - os.environ.keys():
+                os.environ[name] = place
+                stack.callback(os.environ.pop, name)
+        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """One experiment from its settings to its summary."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -296,7 +297,7 @@ class Session:
         outcome: dict[str, Any] = {name: folder / file for name, file in files.items() if (folder / file).is_file()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
-            outcome["W&B"] = f"{program} leet {folder / 'wandb'}"
+            outcome["W&B"] = shlex.join([str(program), "leet", str(folder / "wandb")])
         elif self.logger.url is not None:
             outcome["W&B"] = self.logger.url
         return outcome

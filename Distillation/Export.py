@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository,
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
-from Common.Files import plain, replacing
+from Common.Files import plain, replacing, write_text
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -201,7 +201,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     else:
         save_student(output, policy.for_acting(), card)
     written = output.with_suffix(".md")
-    written.write_text(card_text(described, output.name, task))
+    write_text(written, card_text(described, output.name, task))
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository,
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
-from Common.Files import ROOT, locked
+from Common.Files import ROOT, locked, write_text
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Runs import find_runs
 from Distillation.Reports.Tables import tables
@@ -47,9 +47,10 @@ def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> N
         some = [run.released for run in finished if run.entry in experiments]
         drawn += [draw(find_runs(some), folder / name)] if some else []
     table = tables(found)
-    (folder / "table.md").write_text(
+    write_text(
+        folder / "table.md",
         f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(study.runs)} runs: interquartile means over the runs of "
-        f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"
+        f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n",
     )
     pictures = (file for picture in drawn for file in (picture, picture.with_suffix(".svg")))
     print(f"\n{table}\n", *pictures, folder / "table.md", sep="\n")
