@@ -46,14 +46,16 @@ def keep_freed_memory() -> None:
 
 @contextlib.contextmanager
 def writable_caches() -> Iterator[None]:
-    """Let libraries such as W&B and Matplotlib write their caches to a temporary folder where the home takes no files."""
+    """Let libraries such as W&B and Matplotlib write to a temporary folder where the home takes no files, or is unknown."""
+    home = os.path.expanduser("~")
     with contextlib.ExitStack() as stack:
         try:
-            with tempfile.TemporaryFile(dir=os.path.expanduser("~")) as file:
+            with tempfile.TemporaryFile(dir=home) as file:
                 file.write(b"a full one takes empty files")
         except OSError:
             place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-            for name in {"XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR"} - os.environ.keys():
+            names = {"XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR", *(["HOME"] if home == "~" else [])}
+            for name in names - os.environ.keys():
                 os.environ[name] = place
                 stack.callback(os.environ.pop, name)
         yield

@@ -1,13 +1,18 @@
 """What a command says arrives wherever it can, and its end does not depend on that."""
 
 import os
+import pwd
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from Common.Command_line import one_line_errors
 from tests.helpers import ROOT
+from tests.warm import ROOMS
 
 PROGRAM = """
 import sys
@@ -57,3 +62,34 @@ def test_an_error_of_the_system_is_a_line_even_without_a_file(error, tmp_path):
     assert (program.returncode, err.count("\n")) == (2, 2), err
     assert "program: error: " in err
     assert "No locks available" in err or "gone for good" in err
+
+
+@pytest.mark.parametrize("home", ["/dev/null", None])
+def test_caches_go_elsewhere_where_the_home_takes_no_files(home, monkeypatch):
+    names = {"XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR", "HOME"}
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    if home is None:
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a container's user, whom nobody knows
+    else:
+        monkeypatch.setenv("HOME", home)
+    with one_line_errors("program"):
+        places = {name: Path(os.environ[name]) for name in names}
+        assert places.pop("HOME") == (Path(home) if home else places["XDG_CACHE_HOME"])
+        assert all(place.is_dir() for place in places.values())
+    assert os.environ.get("HOME") == home
+    assert not any(place.exists() or name in os.environ for name, place in places.items())
+
+
+def test_with_a_home_nothing_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = dict(os.environ)
+    with one_line_errors("program"):
+        assert os.environ == before
+        assert not list(tmp_path.iterdir())
+
+
+def test_no_duration_is_taken_from_a_clock_that_may_be_set():
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            assert not re.search(r"\btime\.time(_ns)?\(|datetime\.now", path.read_text()), path
