@@ -10,6 +10,7 @@ from Common.Errors import BadInput
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 DEVICE = "MUJOCO_EGL_DEVICE_ID"
+TRIED = "MUJOCO_GL_TRIED"  # tells processes that this one starts that the back-end works
 PACKAGES = "libegl1 libgl1 libglib2.0-0"  # as in setup_gl.sh; newer Mesa has no OSMesa, and EGL alone suffices
 _PROBE = """
 import importlib, sys
@@ -46,6 +47,8 @@ def find_gl_backend() -> tuple[str, str]:
     second text says why, and MuJoCo can be imported but not render.
     """
     chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if chosen and os.environ.get(TRIED) == f"{chosen} {os.environ.get(DEVICE)}":
+        return chosen, ""
     candidates = (chosen,) if chosen else {"darwin": ("cgl",), "win32": ("glfw",)}.get(sys.platform, ("egl", "osmesa"))
     reasons: list[str] = []
     for backend in candidates if {*candidates} <= {*BACKENDS} else ():
@@ -56,7 +59,7 @@ def find_gl_backend() -> tuple[str, str]:
         if not reason:
             if reasons and DEVICE in os.environ:
                 print(f"warning: {backend} renders: {reasons[0]}", file=sys.stderr)
-            os.environ.update(environment)
+            os.environ.update(environment | {TRIED: f"{backend} {environment.get(DEVICE)}"})
             return backend, ""
         reasons.append(reason)
     os.environ["MUJOCO_GL"] = "disable"

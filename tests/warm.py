@@ -37,7 +37,7 @@ LATE += ("scipy.stats", "matplotlib.pyplot", "matplotlib.backends.backend_agg", 
 LATE += ("imageio.v2", "imageio_ffmpeg", "minari", "stable_baselines3")
 ADDRESS = "POLICY_TESTS_SERVER"  # environment variable
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-GL = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+GL = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "MUJOCO_GL_TRIED")
 
 
 # The tests' side
@@ -163,6 +163,7 @@ def _import_everything() -> None:
     os.environ.update(given)
     from Enviroment.GL import find_gl_backend
 
+    find_gl_backend.cache_clear()
     find_gl_backend()
 
 
