@@ -34,7 +34,6 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
         program: the program's name.
         how_to_continue: advice that is added to the message of a run that was stopped.
     """
-
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():

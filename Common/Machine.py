@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from Common import Parallel
 from Common.Errors import BadDevice, OutOfMemory, brief
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def resolve_device(name: str) -> "torch.device":
     A line on stderr says why a GPU is not used. Raises `BadDevice` for any other device that is missing or of no use.
     """
     import torch
+
+    from Common import Parallel  # loads NumPy, which reads as well how many threads it may have
 
     with warnings.catch_warnings(record=True) as said:  # such as of a driver that is too old
         warnings.simplefilter("always")
