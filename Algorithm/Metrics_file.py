@@ -59,7 +59,7 @@ class MetricsFile:
 
     def read(self) -> list[dict[str, str]]:
         """Return the rows as they stand in the file."""
-        with self._path.open(newline="") as file:
+        with self._path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class MetricsFile:
         if new := [key for key in row if key not in self._columns]:
             self._columns += new
             self._rewrite(self.read())
-        with self._path.open("a", newline="") as file:
+        with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
         self._count(row)
 

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import os
 import re
-import select
 import signal
 import sys
 import threading
@@ -14,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from Common import Parallel
-from Common.Errors import BadInput, BadSetting, RunError, Stopped
+from Common.Errors import BadInput, BadSetting, RunError, Stopped, brief
+from Common.Machine import writable_caches
 
 NAME = r"\w[\w.+-]*"  # of a run or a task: no path, nothing that a shell treats specially
 
@@ -28,21 +28,27 @@ def one_line(message: str) -> str:
 def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
     """Turn errors into a line on stderr and an exit status: 2 for bad input, 1 for a run that cannot continue.
 
+    What cannot be printed, such as after `head` has ended or a terminal was closed, is dropped and is no error.
+
     Args:
         program: the program's name.
         how_to_continue: advice that is added to the message of a run that was stopped.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():
+        yield
 
+
+@contextlib.contextmanager
+def _errors_in_a_line(program: str, how_to_continue: str) -> Iterator[None]:
     def leave(message: str, status: int = BadInput.exit_status, details: str = "") -> NoReturn:
         rank = f"rank {Parallel.rank()}: " if Parallel.count() > 1 else ""
         print(f"{program}: error: {rank}{one_line(message)}{details}", file=sys.stderr)
         sys.exit(status)
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
-        sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"stopped; {how_to_continue}" if how_to_continue else "stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
@@ -58,14 +64,58 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
     except MemoryError as error:
         leave(f"it does not fit into memory ({str(error)[:100]})")
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _reader_has_ended():
-            sys.exit(128 + signal.SIGPIPE)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             kept = f", and {how_to_continue}" if how_to_continue else ""
             leave(f"{error.strerror}; what was saved is whole{kept}")
-        if error.filename is None:
-            raise
-        leave(f"{error.filename}: {error.strerror}")
+        leave(brief(error) if error.filename is None else f"{error.filename}: {error.strerror}")
+
+
+class _Output:
+    """A text stream that cannot fail: signs that it lacks are replaced, and what nobody reads any more is dropped."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text; returns its length."""
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            self._stream.write(text.encode(self._stream.encoding, "replace").decode(self._stream.encoding))
+        except OSError:
+            self._drop()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Send all that follows nowhere: `head` has ended, a terminal was closed, or a disk is full."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _output_that_cannot_fail() -> Iterator[None]:
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before Python began
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = outputs = _Output(sys.stdout), _Output(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for output in outputs:
+            output.flush()
+        sys.stdout, sys.stderr = before
 
 
 def setting_as_flag(error: BadInput) -> str:
@@ -77,16 +127,6 @@ def check_name(setting: str, name: str) -> None:
     """Raise `BadSetting` unless a run can have this name."""
     if not re.fullmatch(NAME, name):
         raise BadSetting(f"{setting} {name!r}: letters, digits and . _ + - only")
-
-
-def _reader_has_ended() -> bool:
-    """Return whether the program that reads this one's output, such as `head`, has ended; if so, print nothing more."""
-    stdout, poll = sys.stdout.fileno(), select.poll()
-    poll.register(stdout, 0)
-    if not poll.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
-    return True
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -68,6 +68,6 @@ def advice(text: str) -> Iterator[None]:
         raise type(error)(f"{error}; {text}") from error
 
 
-def brief(error: Exception) -> str:
-    """Return an error's message, or its type, as one line of at most 200 characters."""
+def brief(error: Exception | str) -> str:
+    """Return an error's message, or its type, or a text, as one line of at most 200 characters."""
     return " ".join((str(error) or repr(error)).split())[:200]

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,19 +54,26 @@ def sync(file: IO[Any]) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing a folder, which need not exist, by a lock file beside it.
 
-    The lock ends with the process that holds it. Raises `BadFile` if another process holds it.
+    The lock ends with the process that holds it. A file system without locks is warned of, and then nothing is locked.
+    Raises `BadFile` if another process holds the lock.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, timeout=0)
+    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)  # a soft one would outlive a lost machine
     try:
         lock.acquire()
     except filelock.Timeout:
         raise BadFile(f"{folder}: another process is writing it; wait for it, or stop it first") from None
+    except OSError as error:
+        if error.filename is not None:  # the lock file cannot be made
+            raise
+        missing = f"warning: no lock for {folder} ({error.strerror})"
+        print(f"{missing}; make sure that no other process writes it", file=sys.stderr)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # a process that has opened it meanwhile notices, and makes a new one
+        with contextlib.suppress(PermissionError):  # Windows keeps a file that is open, which does no harm
+            path.unlink(missing_ok=True)  # a process that has opened it meanwhile notices, and makes a new one
         lock.release()
 
 
@@ -88,7 +96,7 @@ def plain(content: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `BadFile` if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadFile(f"{path}: missing or damaged") from error
     if not isinstance(content, dict):

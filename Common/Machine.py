@@ -2,9 +2,12 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +21,17 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-def let_idle_threads_sleep() -> None:
+def settle_threads() -> None:
     """Let PyTorch's idle threads sleep instead of spinning on the cores that step the environments.
 
     It has to be called before PyTorch is loaded. GNU's OpenMP waits some 0.1 ms first, since waking threads between two
-    operations of a network would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set.
+    operations of a network would take as long as the work. `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` win if they are set, and
+    so does `OMP_NUM_THREADS`: by default PyTorch has a thread for every core, whatever quota a container has.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
+    if _quota() < _visible_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def keep_freed_memory() -> None:
@@ -38,6 +44,23 @@ def keep_freed_memory() -> None:
 
 
 @contextlib.contextmanager
+def writable_caches() -> Iterator[None]:
+    """Let libraries such as W&B and Matplotlib write to a temporary folder where the home takes no files, or is unknown."""
+    home = os.path.expanduser("~")
+    with contextlib.ExitStack() as stack:
+        try:
+            with tempfile.TemporaryFile(dir=home) as file:
+                file.write(b"a full one takes empty files")
+        except OSError:
+            place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            names = {"XDG_CACHE_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR", *(["HOME"] if home == "~" else [])}
+            for name in names - os.environ.keys():
+                os.environ[name] = place
+                stack.callback(os.environ.pop, name)
+        yield
+
+
+@contextlib.contextmanager
 def allocating(what: str) -> Iterator[None]:
     """Turn a failure to allocate memory into `OutOfMemory`; PyTorch's own error has no type, so do nothing else in here."""
     try:
@@ -47,21 +70,94 @@ def allocating(what: str) -> Iterator[None]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use: those it may run on, or fewer under a quota, which is rounded up."""
+    return max(1, math.ceil(min(_visible_cores(), _quota())))
+
+
+def _visible_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota(system: Path = Path("/")) -> float:
+    """Return how many cores' time the process may take, as containers and batch systems limit it; infinite without a limit.
+
+    Linux's control groups hold it, those of the process and those around them, in two versions
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files,
+    https://docs.kernel.org/scheduler/sched-bwc.html). `system` is the root of the file system.
+    """
+    mine = system / "proc/self/cgroup"
+    limits = [math.inf]
+    for line in mine.read_text().splitlines() if mine.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        own = root / group.strip("/")
+        for folder in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max": no limit
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+                quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+                limits += [quota / period] if quota > 0 else []
+            if folder == root:
+                break
+    return min(limits)
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device of a name; `auto` is CUDA if there is one, else the CPU. Raises `BadDevice` for any other that is missing."""
+    """Return the device of a name; `auto` is CUDA if PyTorch can compute on it, else the CPU.
+
+    A line on stderr says why a GPU is not used. Raises `BadDevice` for any other device that is missing or of no use.
+    """
     import torch
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    count = torch.cuda.device_count()
+    from Common import Parallel  # loads NumPy, which reads as well how many threads it may have
+
+    with warnings.catch_warnings(record=True) as said:  # such as of a driver that is too old
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name not in usable:
+    if name not in ("auto", *usable):
         raise BadDevice(f"device {name!r} does not exist here: {', '.join(usable)} or auto is needed")
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    if count:
+        device = torch.device("cuda" if name == "auto" else name)
+        reason = _failure_of(torch.device("cuda", Parallel.local_rank() % count) if device.index is None else device)
+        if not reason:
+            return device
+        if name != "auto":
+            raise BadDevice(f"device {name!r} cannot be used ({reason}); cpu or auto is needed")
+    else:
+        reason = " ".join(brief(str(warning.message)) for warning in said[:1]) or _gpu_without_driver()
+    if reason and not Parallel.local_rank():
+        print(f"warning: computing on the CPU, for the GPU cannot be used: {reason}", file=sys.stderr)
+    return torch.device("cpu")
+
+
+def _failure_of(device: "torch.device") -> str:
+    """Return why PyTorch cannot compute on a device, such as an old one that it has no kernels for; empty if it can."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.ones(1, device=device).add(1).item()
+    except RuntimeError as error:
+        return brief(str(error).partition("\n")[0])
+    return ""
+
+
+def _gpu_without_driver(devices: Path = Path("/sys/bus/pci/devices")) -> str:
+    """Return that the machine has a GPU of NVIDIA which PyTorch does not find, empty if it has none (known on Linux)."""
+    import torch
+
+    def read(file: Path) -> str:
+        return file.read_text() if file.is_file() else ""
+
+    for vendor in devices.glob("*/vendor") if "CUDA_VISIBLE_DEVICES" not in os.environ else ():  # it may hide them
+        if read(vendor).startswith("0x10de") and read(vendor.with_name("class")).startswith("0x03"):
+            return "PyTorch finds no driver" if torch.version.cuda else "this PyTorch was installed without CUDA"
+    return ""
 
 
 def resolve_precision(name: str, device: "torch.device") -> str:

@@ -1,5 +1,5 @@
 """The foundation of every room: errors, settings, files, the command line, ranks, the machine."""
 
-from Common.Machine import let_idle_threads_sleep
+from Common.Machine import settle_threads
 
-let_idle_threads_sleep()  # read once, when PyTorch is loaded
+settle_threads()  # read once, when PyTorch is loaded

@@ -4,9 +4,12 @@ It takes about two minutes on two cores, and names a remedy for every problem it
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Files import RESULTS, read_json, write_json
@@ -77,10 +80,10 @@ def unchecked(task: "Task", reference: str | None) -> str:
     path = RESULTS / task.name / "Teacher" / CHECK.format(task.selection)
     if path.is_file() and read_json(path).get("of") == identity(task, reference):
         return ""
-    given = f"--teacher {reference} " if reference else ""
+    given = f"--teacher {shlex.quote(reference)} " if reference else ""
     return (
         f"warning: {task.name} was never checked with this camera and teacher; in two minutes "
-        f"Distillation/Check.py --task {task.reference} {given}{task.flags}tells whether it can work"
+        f"Distillation/Check.py --task {shlex.quote(task.reference)} {given}{task.flags}tells whether it can work"
     )
 
 

@@ -1,6 +1,7 @@
 """One experiment from its settings to its summary."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -32,6 +33,7 @@ from Distillation.Reports.Robustness import digest, draw_robustness
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
+from Enviroment.GL import NoGLBackend
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import TRAINED_WITH, ActorCritic
@@ -222,8 +224,13 @@ class Session:
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
         seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
-        write_video(video, self.task, seeds, {"student": recording}, teacher=self.teacher, first=self.job.test.episodes)
-        self.logger.video(video, update)
+        shown: dict[str, Any] = {"teacher": self.teacher, "first": self.job.test.episodes}
+        try:
+            write_video(video, self.task, seeds, {"student": recording}, **shown)
+        except NoGLBackend as error:
+            self.logger.warn(f"no {video.name}: {error}")
+        else:
+            self.logger.video(video, update)
 
     def report(self, seconds: float) -> None:
         """Score the student, print its table, and write video, summary, curve and page; `seconds` were spent training."""
@@ -288,10 +295,10 @@ class Session:
         files = {"video": "videos/final_OD.mp4", "curve": "curve.png", "page": PAGE, "student": str(LAST)}
         if self.job.test.robustness_episodes:
             files["robustness"] = ROBUSTNESS
-        outcome: dict[str, Any] = {name: folder / file for name, file in files.items()}
+        outcome: dict[str, Any] = {name: folder / file for name, file in files.items() if (folder / file).is_file()}
         if self.logger.offline:
             program = "wandb" if shutil.which("wandb") else Path(sys.executable).with_name("wandb")
-            outcome["W&B"] = f"{program} leet {folder / 'wandb'}"
+            outcome["W&B"] = shlex.join([str(program), "leet", str(folder / "wandb")])
         elif self.logger.url is not None:
             outcome["W&B"] = self.logger.url
         return outcome

@@ -3,14 +3,17 @@
 import importlib.util
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
-from Common.Files import plain, replacing
+from Common.Files import plain, replacing, write_text
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -183,9 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     """Write a checkpoint's policy and its card; see the command line."""
     output = output or (source / "student.onnx" if source.is_dir() else source.with_suffix(".onnx"))
-    from Enviroment.GL import choose_gl_backend
+    from Enviroment.GL import find_gl_backend
 
-    choose_gl_backend()
+    find_gl_backend()
     from Algorithm.Policies import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score
@@ -214,7 +217,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     else:
         save_student(output, policy.for_acting(), card)
     written = output.with_suffix(".md")
-    written.write_text(card_text(described, output.name, task))
+    write_text(written, card_text(described, output.name, task))
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
 
 

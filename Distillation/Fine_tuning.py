@@ -1,5 +1,6 @@
 """The student of `--start_from`, which a run trains further: its file, its origin, and whether it fits the run."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def find_source(reference: str) -> tuple[Path, dict[str, Any]]:
     Raises:
         BadInput, BadFile: there is none, or it is damaged.
     """
-    path = Path(reference).expanduser()
+    path = Path(os.path.expanduser(reference))
     path = path / LAST if path.is_dir() else path
     student, card = load_policy(path)
     if not isinstance(student, ActorCritic):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput, BadSetting
 
@@ -207,9 +209,9 @@ def its_teacher(path: Path, card: dict[str, Any], task: "Task") -> str | Path | 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Evaluate, film or show a policy as the command line asks."""
-    from Enviroment.GL import choose_gl_backend
+    from Enviroment.GL import choose_gl_backend, find_gl_backend
 
-    choose_gl_backend()
+    find_gl_backend()
     from Algorithm.Policies import open_policy, open_teacher
     from Algorithm.Test_model import Recording
     from Algorithm.Video import write_video
@@ -220,6 +222,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     views = find_views("none" if arguments.views == "all" else arguments.views)
     device = resolve_device(arguments.device)
     policy, card, task = open_policy(arguments.checkpoint, device)
+    if policy.images or arguments.video:
+        choose_gl_backend()  # or fail before time is spent
     task = dataclasses.replace(task, views=views)
     teacher = open_teacher(arguments.teacher or its_teacher(arguments.checkpoint, card, task), task, device)
     quality = card["render"]["quality"] if policy.images else "fast"

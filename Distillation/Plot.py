@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Common.Command_line import OneLineParser, one_line_errors
+from Common.Files import write_text
 from Distillation.Reports.Curves import WHAT, draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Runs import Run, find_runs, references
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = find_runs(arguments.runs)
         picture = draw(runs, base, arguments.what)
         table = tables(runs)
-        Path(f"{base}.md").write_text(table + "\n")
+        write_text(Path(f"{base}.md"), table + "\n")
         pages = [write_page(runs, arguments.html)] if arguments.html else []
         if references(runs, Run.score) is None:
             print("no common teacher: these runs were scored on different episodes or tasks", file=sys.stderr)

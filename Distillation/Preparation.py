@@ -1,6 +1,7 @@
 """Validates a run's inputs and creates or resumes its folder; everything is checked before anything is written."""
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Set
@@ -227,7 +228,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
     """
     if job.data.folder_Dagger is None:
         raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
-    folder = Path(job.data.folder_Dagger).expanduser().resolve()
+    folder = Path(os.path.expanduser(job.data.folder_Dagger)).resolve()
     inherited = job.settings().keys() - job.flags().keys()
     parent = _parent(folder, job, inherited)
     job = job.replace(folder_Dagger=str(folder), **{name: parent[name] for name in inherited})
@@ -255,7 +256,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
 
 def parents_teacher(job: DAggerExperiment) -> str | None:
     """Return the teacher of the run of cloning that DAgger continues, None for the task's own or where there is no such run."""
-    config = Path(job.data.folder_Dagger or "").expanduser() / "config.json"
+    config = Path(os.path.expanduser(job.data.folder_Dagger or "")) / "config.json"
     try:
         return read_json(config).get("teacher")
     except BadFile:

@@ -2,8 +2,12 @@
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadInput
@@ -56,9 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     with one_line_errors("Pusher.py", HOW_TO_CONTINUE):
         job, arguments = parse(argv)
-        from Enviroment.GL import choose_gl_backend
+        from Enviroment.GL import choose_gl_backend, find_gl_backend
 
-        choose_gl_backend()
+        settings = job.flat()
+        renders = settings.get("mode") != "State" or settings.get("collect", False)
+        (choose_gl_backend if renders else find_gl_backend)()  # else only the videos are left out
         # Imported late: bad flags are answered at once, and environment workers, which import this file, stay small.
         from Distillation.Experiment import run
 

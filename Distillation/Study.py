@@ -10,6 +10,7 @@ experiments, `[pictures]` asks for pictures of a few: `methods = ["PPD", "DAgger
 """
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -18,9 +19,11 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
-from Common.Files import ROOT, locked
+from Common.Files import ROOT, locked, write_text
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Runs import find_runs
 from Distillation.Reports.Tables import tables
@@ -44,9 +47,10 @@ def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> N
         some = [run.released for run in finished if run.entry in experiments]
         drawn += [draw(find_runs(some), folder / name)] if some else []
     table = tables(found)
-    (folder / "table.md").write_text(
+    write_text(
+        folder / "table.md",
         f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(study.runs)} runs: interquartile means over the runs of "
-        f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n"
+        f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n",
     )
     pictures = (file for picture in drawn for file in (picture, picture.with_suffix(".svg")))
     print(f"\n{table}\n", *pictures, folder / "table.md", sep="\n")
@@ -115,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     path = Path(arguments.study)
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
-    results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
+    results = Path(os.path.expanduser(arguments.results_dir)) / "Studies" / path.stem
     with one_line_errors(parser.prog, "the same command continues the study"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         start_engine = choose_engine(arguments, ROOT / results / "runs")

@@ -1,6 +1,7 @@
 """Experiments: groups of settings, a folder, and the trainer they make."""
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import Field, dataclass, replace
 from pathlib import Path
@@ -350,7 +351,7 @@ def world_suffix(job: Job) -> str:
 
 def task_folder(job: Job) -> Path:
     """Return the folder of a task's results; a relative `results_dir` lies below the repository."""
-    return ROOT / Path(job.place.results_dir).expanduser() / find_task(job.world.task).name
+    return ROOT / Path(os.path.expanduser(job.place.results_dir)) / find_task(job.world.task).name
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:

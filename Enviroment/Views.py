@@ -171,7 +171,7 @@ def find_views(reference: str) -> Views:
         raise BadSetting(f"views {reference!r}: {', '.join(VIEWS)} or the path of a .toml file is needed")
     check_name("views", views_name(reference))
     try:
-        content = tomllib.loads(Path(reference).expanduser().read_text())
+        content = tomllib.loads(Path(os.path.expanduser(reference)).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadSetting(f"views {reference}: {error.strerror if isinstance(error, OSError) else error}") from None
     base = content.pop("base", "none")

@@ -13,6 +13,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ SLOW_START_S = 20.0
 SLOW_S, HUNG_S = 5.0, 60.0  # a worker that has not answered for so long is named, and given up
 
 # Workers are forked from a process that has imported the factory's module once. It is no copy of this one, which may hold threads.
-_CONTEXT = mp.get_context("forkserver")
+# Windows cannot fork, and libraries of macOS crash in forks: there each worker imports the module itself.
+_CONTEXT: Any = mp.get_context("forkserver" if sys.platform == "linux" else "spawn")
+# POSIX's own calls are faster than those of a `Connection`, which Windows needs.
+_POSIX = hasattr(select, "poll")
 # Each message in a pipe begins with a byte. A step is only that byte, in both directions: nearly all messages are steps,
 # and pickling a message takes as long as several steps of an environment.
 _STEP, _MESSAGE = b"s", b"m"
@@ -69,7 +73,7 @@ class Workers:
         self.closed, self._starting = False, True
         self._name = name
         self._connections: list[Connection] = []
-        self._pollers: list[Any] = []  # of `select.poll`, one for each connection
+        self._readable: list[Callable[[float], Any]] = []  # wait so many seconds for an answer, one for each connection
         # It runs at exit before `multiprocessing` would end the workers by SIGTERM, which they ignore, and wait for them.
         self._end = weakref.finalize(self, _end, self.processes, self._connections)
         _CONTEXT.set_forkserver_preload([factory.__module__])
@@ -77,12 +81,11 @@ class Workers:
             for own in arguments:
                 ours, theirs = _CONTEXT.Pipe()
                 process = _CONTEXT.Process(target=_work, args=(theirs, factory, own, dict(os.environ)), daemon=True)
-                process.start()
+                _start(process)
                 theirs.close()  # so that our end of the pipe ends with the worker
                 self.processes.append(process)
                 self._connections.append(ours)
-                self._pollers.append(select.poll())
-                self._pollers[-1].register(ours, select.POLLIN)
+                self._readable.append(_poller(ours))
         except BaseException:
             self.close()
             raise
@@ -125,9 +128,9 @@ class Workers:
 
     def _gather(self) -> list[Any]:
         results = []
-        for number, (connection, poller) in enumerate(zip(self._connections, self._pollers)):
+        for number, connection in enumerate(self._connections):
             try:
-                self._wait(number, poller)
+                self._wait(number)
                 status, result = _receive(connection) or ("done", None)
             except (EOFError, OSError):
                 raise self._death(number) from None
@@ -136,13 +139,14 @@ class Workers:
             results.append(result)
         return results
 
-    def _wait(self, number: int, poller: Any) -> None:
+    def _wait(self, number: int) -> None:
         """Wait for a worker's answer; print a line about one that is slow, raise for one that hangs."""
         slow, limit = (SLOW_START_S, START_TIMEOUT_S) if self._starting else (SLOW_S, HUNG_S)
-        if poller.poll(1000 * slow):
+        readable = self._readable[number]
+        if readable(slow):
             return
         print(f"{self._name} {number} has not answered for {slow:g} s", file=sys.stderr, flush=True)
-        if not poller.poll(1000 * (limit - slow)):
+        if not readable(limit - slow):
             raise WorkerError(f"{self._name} {number} hangs: no answer for {limit:g} s")
 
     def _death(self, number: int) -> WorkerError:
@@ -150,16 +154,36 @@ class Workers:
         return WorkerError(f"{self._name} {number} died (exit code {self.processes[number].exitcode})")
 
 
+def _start(process: Any) -> None:
+    """Start a process. The server of forks, which the first one starts, has to import this repository's modules too."""
+    own, before = str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([own, before] if before else [own])
+    try:
+        process.start()
+    finally:
+        del os.environ["PYTHONPATH"]
+        os.environ |= {} if before is None else {"PYTHONPATH": before}
+
+
+def _poller(connection: Connection) -> Callable[[float], Any]:
+    if not _POSIX:
+        return connection.poll
+    poller = select.poll()
+    poller.register(connection, select.POLLIN)
+    return lambda seconds: poller.poll(1000 * seconds)
+
+
 def _send(connection: Connection, message: tuple[str, Any] | None) -> None:
     """Send a message; None stands for a step."""
-    os.write(connection.fileno(), _STEP if message is None else _MESSAGE)
+    kind = _STEP if message is None else _MESSAGE
+    os.write(connection.fileno(), kind) if _POSIX else connection.send_bytes(kind)
     if message is not None:
         connection.send(message)
 
 
 def _receive(connection: Connection) -> tuple[str, Any] | None:
     """Receive a message of `_send`."""
-    kind = os.read(connection.fileno(), 1)
+    kind = os.read(connection.fileno(), 1) if _POSIX else connection.recv_bytes()
     if not kind:
         raise EOFError
     return None if kind == _STEP else connection.recv()

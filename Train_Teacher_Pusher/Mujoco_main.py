@@ -9,6 +9,7 @@ updates limits this task, not the size of each. Rewards may have other weights i
 import argparse
 import pickle
 import shutil
+import sys
 from dataclasses import Field, asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Algorithm.Logger import start_wandb
 from Algorithm.Training import stop_requests
@@ -129,7 +132,7 @@ def main() -> None:
     place = teacher_run.keeping.results_dir
     folder = (Path(place) if place else RESULTS / task.name / "Teacher" / "runs") / teacher_run.name
     with one_line_errors(parser.prog, "the same command with --resume continues"):
-        resolve_device(config.device)
+        teacher_run = teacher_run.replace(device=str(resolve_device(config.device)))
         algorithm_class(config.algorithm.upper())
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")

@@ -15,6 +15,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 from Algorithm.Policies import check_fits, play
 from Algorithm.seeds import ID_TEST_SEEDS
 from Common.Command_line import OneLineParser, one_line, one_line_errors

@@ -2,6 +2,9 @@
 
 import runpy
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Files import ROOT
 from Models.Model_Pusher import SHIPPED_TEACHER

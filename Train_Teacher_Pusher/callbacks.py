@@ -100,7 +100,7 @@ class EvaluationCallback(BaseCallback):
         self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
         metrics = folder / "metrics.csv"
         try:
-            rows = list(csv.DictReader(metrics.open())) if metrics.is_file() else []
+            rows = list(csv.DictReader(metrics.open(encoding="utf-8"))) if metrics.is_file() else []
             for row in rows:
                 int(row["timesteps"]), float(row["return"]), float(row["minutes"])
         except (ValueError, KeyError, TypeError, OSError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import common  # noqa: F401, isort: skip  # this repository, and how threads wait, before PyTorch is loaded
 import cv2
 import gymnasium as gym
 import numpy as np

@@ -6,6 +6,7 @@ import multiprocessing as mp
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import gymnasium as gym
 import torch

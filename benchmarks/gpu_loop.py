@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import common  # noqa: F401, isort: skip  # this repository, and how threads wait, before PyTorch is loaded
 import torch
 from common import Profile, machine, untrained_student
 

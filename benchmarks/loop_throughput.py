@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import common  # noqa: F401, isort: skip  # this repository, and how threads wait, before PyTorch is loaded
 import torch
 from baselines import DefaultStudent, StockPPD, StockWorld, dataloader_cloning, sb3_ppo
 from common import Apart, Profile, in_turn, machine, untrained_student
@@ -206,22 +206,22 @@ def describe(
 
 def methods(device: str, quick: bool, repeats: int, updates: int) -> dict[str, tuple[Experiment, int]]:
     """Return the methods by name, and how many updates are a call of each."""
-    common = {"mode": MODE, "device": device}
-    ppd = PPDExperiment.of(common | ({"rollout_steps": 3, "minibatch_size": 54} if quick else {}))
+    settings = {"mode": MODE, "device": device}
+    ppd = PPDExperiment.of(settings | ({"rollout_steps": 3, "minibatch_size": 54} if quick else {}))
     config = ppd.method
     cycle = config.epochs * -(-config.rollout_steps * config.num_envs // config.minibatch_size)  # of a rollout
-    common["loss_type"] = "KL"
-    found: dict[str, tuple[Experiment, int]] = {"PPD": (ppd, cycle), "BC": (CloningExperiment.of(common), updates)}
+    settings["loss_type"] = "KL"
+    found: dict[str, tuple[Experiment, int]] = {"PPD": (ppd, cycle), "BC": (CloningExperiment.of(settings), updates)}
     if quick:
         return found
     rollout = 3 * updates
     dagger = {"rollout_updates": rollout, "optimization_steps": rollout * (repeats + 2)}
     return found | {
-        "student distillation": (StudentDistillationExperiment.of(common), updates),
-        "teacher distillation": (TeacherDistillationExperiment.of(common), updates),
-        "BC, batches of 256": (CloningExperiment.of(common | {"minibatch_size": 256}), updates // 4),
-        "BC, alpha 0.6": (CloningExperiment.of(common | {"alpha": 0.6}), updates),
-        f"DAgger, {rollout} updates after 2,500 samples": (DAggerExperiment.of(common | dagger), rollout),
+        "student distillation": (StudentDistillationExperiment.of(settings), updates),
+        "teacher distillation": (TeacherDistillationExperiment.of(settings), updates),
+        "BC, batches of 256": (CloningExperiment.of(settings | {"minibatch_size": 256}), updates // 4),
+        "BC, alpha 0.6": (CloningExperiment.of(settings | {"alpha": 0.6}), updates),
+        f"DAgger, {rollout} updates after 2,500 samples": (DAggerExperiment.of(settings | dagger), rollout),
     }
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import common  # noqa: F401, isort: skip  # this repository, and how threads wait, before PyTorch is loaded
 import numpy as np
 import torch
 from common import Apart, machine, untrained_student

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
+import common  # noqa: F401, isort: skip  # this repository, and how threads wait, before PyTorch is loaded
 import cv2
 import numpy as np
 import torch

@@ -1,5 +1,10 @@
 """The pieces from Python: collect the teacher's episodes, clone it into a student that sees, evaluate the student."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
+
 import tempfile
 from contextlib import closing
 from pathlib import Path

@@ -37,7 +37,7 @@ LATE += ("scipy.stats", "matplotlib.pyplot", "matplotlib.backends.backend_agg", 
 LATE += ("imageio.v2", "imageio_ffmpeg", "minari", "stable_baselines3")
 ADDRESS = "POLICY_TESTS_SERVER"  # environment variable
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-GL = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+GL = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "MUJOCO_GL_TRIED")
 
 
 # The tests' side
@@ -161,10 +161,10 @@ def _import_everything() -> None:
         importlib.import_module(module)
     del os.environ["MUJOCO_GL"]
     os.environ.update(given)
-    from Enviroment.GL import NoGLBackend, choose_gl_backend
+    from Enviroment.GL import find_gl_backend
 
-    with contextlib.suppress(NoGLBackend):
-        choose_gl_backend()
+    find_gl_backend.cache_clear()
+    find_gl_backend()
 
 
 def _serve(listener: socket.socket) -> dict | None:
@@ -233,9 +233,9 @@ def _prepare(args: list[str], cwd: str | None, env: dict[str, str] | None, file_
         os.environ.clear()
         os.environ.update(ours | env)
         if not asked_for.items() <= ours.items():
-            from Enviroment.GL import choose_gl_backend
+            from Enviroment.GL import find_gl_backend
 
-            choose_gl_backend.cache_clear()
+            find_gl_backend.cache_clear()
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     np.random.seed()  # noqa: NPY002

@@ -32,7 +32,7 @@ def write_page(runs: Sequence[Run], path: Path) -> Path:
     content = {"scores": scores(runs), "learning": learning(runs), "explained": LEARNING, "curves": _curves(runs)}
     content["title"] = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     write_text(path, template.render(content, note=NOTE, experiments=experiments, json=partial(json.dumps, indent=2)))
     return path
 

@@ -72,7 +72,7 @@ def read_run(folder: Path) -> Run | None:
     """Read a run, finished or not; None if the folder holds none that was ever tested."""
     try:
         config = read_json(folder / "config.json")
-        with (folder / "metrics.csv").open(newline="") as file:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, restval=""))
         columns = {key: np.array([_number(row[key]) for row in rows]) for key in (rows[0] if rows else ()) if key}
         for name, spent in config.get("before", {}).items():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,21 +56,33 @@ class Process(subprocess.Popen):
         self._began = time.monotonic()
         logs.mkdir(parents=True, exist_ok=True)
         command: list[Any] = [sys.executable, ROOT / SCRIPT, "--num_workers", str(threads), *call.command]
-        env = {"OMP_NUM_THREADS": str(threads)} | os.environ | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
-        apart: dict[str, Any] = {"cwd": ROOT, "start_new_session": True, "preexec_fn": _end_with_runner}
-        with (logs / f"{call.name}.log").open("a") as output:
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        env = os.environ | {"OMP_NUM_THREADS": str(min(threads, int(given)) if given.isdecimal() else threads)}
+        env |= {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        apart: dict[str, Any] = {"cwd": ROOT}
+        if os.name == "posix":
+            apart |= {"start_new_session": True, "preexec_fn": _end_with_runner}
+        with (logs / f"{call.name}.log").open("a") as output, _stops_held_back():
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-            # While it forks, Python drops the exception of a signal's handler, and with it the request to stop.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-            try:
-                super().__init__(command, env=env, **streams, **apart)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            super().__init__(command, env=env, **streams, **apart)
 
     @property
     def seconds(self) -> float:
         """The seconds it has taken."""
         return time.monotonic() - self._began
+
+
+@contextlib.contextmanager
+def _stops_held_back() -> Iterator[None]:
+    """Hold back requests to stop: while it forks, Python drops the exception of a signal's handler, and with it the request."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_runner() -> None:

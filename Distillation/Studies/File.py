@@ -89,7 +89,7 @@ def read_study(path: Path, results: Path) -> Study:
         BadInput: the file is missing or not TOML, or a setting is wrong; the message says where.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
     common, entries, pictures = content.pop("common", {}), content.pop("runs", []), content.pop("pictures", {})

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 
 from Common.Errors import BadInput, brief
+from Common.Files import ROOT
 from Distillation.Studies.Engines import POLL_S, Process
 from Distillation.Studies.Jobs import Call
 
@@ -113,7 +114,8 @@ class Ray:
             if place and address not in ("auto", "local"):  # Ray itself would try for minutes
                 port = int(place[3] or (10001 if place[1] else 6379))
                 socket.create_connection((place[2], port), timeout=CONNECT_S).close()
-            context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            own = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # not another repository that is installed
+            context = ray.init(address, runtime_env=own, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # OSError, RuntimeError, ValueError and others
             raise BadInput(f"--ray {address}: {brief(error)}") from None
         signal.signal(signal.SIGTERM, stop)  # Ray has put its own there

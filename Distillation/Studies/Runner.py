@@ -60,7 +60,9 @@ class Runner:
         handle = self._running.pop(call)
         if status:
             log = self._logs / f"{call.name}.log"
-            last = log.read_text(errors="replace").rstrip().rpartition("\n")[2] if log.is_file() else ""
+            last = (
+                log.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2] if log.is_file() else ""
+            )
             print(f"{call.name} failed ({status}): {last} ({log})", flush=True)
             return
         self._done.add(call)
@@ -102,9 +104,9 @@ def release(run: StudyRun) -> dict[str, Any]:
         (run.released / "summary.json").unlink(missing_ok=True)
         config = read_json(run.folder / "config.json")
         write_json(run.released / "config.json", {key: config[key] for key in config if key not in PLACES})
-        with (run.folder / "metrics.csv").open(newline="") as file:
+        with (run.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["test/OD/return"]]
-        with (run.released / "metrics.csv").open("w", newline="") as file:
+        with (run.released / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

@@ -1,10 +1,14 @@
 """Files are read without executing anything, and damage is noticed."""
 
+import errno
+import fcntl
+import os
+
 import pytest
 import torch
 
 from Common.Errors import BadFile
-from Common.Files import load_tensors
+from Common.Files import load_tensors, locked
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -49,3 +53,18 @@ def test_nothing_that_could_run_foreign_code_is_called():
             text = path.read_text().replace("allow_pickle=False", "")
             found = {(f"{folder}/{path.name}", word) for word in forbidden if word in text.replace(".eval(", "")}
             assert found <= allowed
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_nothing_can_be_locked_a_line_warns_and_work_goes_on(number, tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        if operation != fcntl.LOCK_UN:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):
+        pass
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 2
+    assert f"no lock for {tmp_path / 'run'} ({os.strerror(number)})" in errors
+    assert not list(tmp_path.iterdir())

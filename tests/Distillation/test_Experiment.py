@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from Common import Machine
 from Distillation.Experiment import own_device
 from tests.helpers import ONLINE, SMALL, flags, metrics, pusher, pusher_cut_at, run_folder
 
@@ -15,6 +16,7 @@ def test_a_gpu_without_a_number_is_the_first(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(Machine, "_failure_of", lambda device: "")
     assert [own_device(name) for name in ("auto", "cuda", "cuda:1")] == chosen
     assert [str(device) for device in chosen] == ["cuda:0", "cuda:0", "cuda:1"]
 

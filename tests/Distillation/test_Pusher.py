@@ -17,6 +17,7 @@ from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 from tests.helpers import (
     FIELDS,
     ONLINE,
+    PICTURES,
     ROOT,
     TINY,
     TRIES,
@@ -27,6 +28,7 @@ from tests.helpers import (
     outcome,
     pusher,
     pusher_cut_at,
+    run_folder,
 )
 
 
@@ -167,15 +169,29 @@ def test_a_folder_that_cannot_be_is_one_line(what):
     assert "Not a directory" in run.stderr
 
 
-@pytest.mark.parametrize(("backend", "mode", "hint"), [("glfw", "ImpaalaSmall", "libegl1"), ("foo", "State", "egl")])
-def test_no_gl_backend_is_one_line(tmp_path, backend, mode, hint):
+@pytest.mark.parametrize(("backend", "hint"), [("glfw", "OpenGL context"), ("foo", "egl")])
+def test_no_gl_backend_is_one_line(tmp_path, backend, hint):
     environment = {"MUJOCO_GL": backend, "DISPLAY": ""}
-    words = [sys.executable, SCRIPT, "--PPD", "--mode", mode, "--results_dir", tmp_path / "results"]
+    words = [sys.executable, SCRIPT, "--PPD", "--mode", "ImpaalaSmall", "--results_dir", tmp_path / "results"]
     run = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1, run.stderr
     assert hint in run.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_without_a_renderer_a_student_of_the_state_lacks_only_its_video(tmp_path):
+    settings = ONLINE | {"mode": "State", "video_every": 0, "results_dir": tmp_path}
+    run = pusher(*flags("PPD", settings), env=os.environ | {"MUJOCO_GL": "disable"}, without=PICTURES[1:])
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert "no final_OD.mp4: MUJOCO_GL=disable cannot render" in run.stderr
+    folder = run_folder(tmp_path)
+    assert (folder / "summary.json").is_file()
+    assert not list(folder.glob("videos/*"))
+    assert "video" not in run.stdout
+    played = pusher(folder, "--seeds", "1900", script="Distillation/Play.py", env=os.environ | {"MUJOCO_GL": "disable"})
+    assert (played.returncode, played.stderr) == (0, "")
 
 
 def test_a_run_is_neither_overwritten_nor_continued_as_another(finished):

@@ -131,3 +131,39 @@ def test_workers_end_with_the_last_reference():
     while process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not process.is_alive()
+
+
+ELSEWHERE = """
+import multiprocessing, select, sys
+
+del select.poll  # as on Windows
+platform, sys.platform = sys.platform, "darwin"
+import Enviroment.Workers as module
+sys.platform = platform
+
+class Adder:
+    def add(self, a, b):
+        return a + b
+
+    def close(self):
+        pass
+
+if __name__ == "__main__":
+    module.SLOW_START_S, module.START_TIMEOUT_S = 0.001, 60.0
+    workers = module.Workers(Adder, [(), ()])
+    print(workers.call("add", 1, 2), multiprocessing.active_children()[0].__class__.__name__)
+    workers.processes[1].kill()
+    try:
+        workers.call("add", 1, 2)
+    except module.WorkerError as error:
+        print(error)
+"""
+
+
+def test_workers_need_neither_fork_nor_poll(tmp_path):
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, tmp_path / "elsewhere.py"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert run.stdout.splitlines() == ["[3, 3] SpawnProcess", "worker 1 died (exit code -9)"], run.stderr
+    assert "has not answered" in run.stderr
