@@ -70,6 +70,11 @@ class TrainingConfig(Settings):
         for _ in transforms(self.augment):
             pass
 
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` where a student with a recurrent state cannot learn from sequences of `window` steps."""
+        if self.minibatch_size < self.window:
+            raise BadSetting(f"minibatch_size {self.minibatch_size}: at least window {self.window} is needed")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPOConfig(TrainingConfig):
@@ -97,6 +102,13 @@ class PPOConfig(TrainingConfig):
             raise BadSetting(f"critic_warmup {self.critic_warmup}: fewer than optimization_steps is needed")
         if (self.rollout_steps * self.num_envs) % self.minibatch_size == 1:
             raise BadSetting(f"minibatch_size {self.minibatch_size} leaves a last minibatch of 1 sample")
+
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` unless a rollout is made of whole windows."""
+        super().check_sequences()
+        if self.rollout_steps % self.window:
+            wanted = f"with memory gru a multiple of window {self.window} is needed"
+            raise BadSetting(f"rollout_steps {self.rollout_steps}: {wanted}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +171,13 @@ class CloningConfig(TrainingConfig):
         if self.mode_alpha != "constant" and self.alpha != 0:
             raise BadSetting(f"alpha {self.alpha}: mode_alpha constant is needed, not {self.mode_alpha}")
 
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` for priorities, which are of single samples."""
+        super().check_sequences()
+        for name, only in (("alpha", 0), ("mode_alpha", "constant")):
+            if getattr(self, name) != only:
+                raise BadSetting(f"{name} {getattr(self, name)}: with memory gru {only} is needed")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DAggerConfig(CloningConfig):
@@ -186,6 +205,12 @@ class DAggerConfig(CloningConfig):
         super().check()
         if self.sampling == "balanced" and self.minibatch_size % 2:
             raise BadSetting(f"minibatch_size {self.minibatch_size}: an even number is needed with sampling balanced")
+
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` for samples that are drawn by priorities or age."""
+        super().check_sequences()
+        if self.sampling != "classic":
+            raise BadSetting(f"sampling {self.sampling}: with memory gru classic is needed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

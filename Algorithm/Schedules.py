@@ -97,8 +97,8 @@ def schedule(value: float | str) -> Schedule:
                 found = Course(numbers, shares, way)
         elif way == "adaptive" and len(parts) == 2 and "@" not in "".join(points) and 0 < float(bound) < math.inf:
             found = Adaptive(numbers, float(bound))
-    except (ValueError, KeyError):
-        pass  # a word in place of a number, or a number in the middle without a share
+    except (ValueError, KeyError):  # a word in place of a number, or a number in the middle without a share
+        raise ValueError(NEEDED) from None
     if found is None or value.split() != [value]:
         raise ValueError(NEEDED)
     return found

@@ -120,16 +120,9 @@ class Experiment(Job):
         if self.student.mode == "State" and views.table() and not views.physical:
             raise BadSetting(f"views {self.world.views} changes only frames, and is for {SEEING}")
         if self.student.memory != "none":
-            self.check_sequences()
+            self.method.check_sequences()
         elif self.method.window != self.settings()["window"].default:
             raise BadSetting(f"window {self.method.window} is for students with a memory: --memory gru")
-
-    def check_sequences(self) -> None:
-        """Raise `BadSetting` where the method cannot learn from sequences of `window` steps."""
-        if self.method.minibatch_size < self.method.window:
-            raise BadSetting(
-                f"minibatch_size {self.method.minibatch_size}: at least window {self.method.window} is needed"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +137,6 @@ class OnPolicyExperiment(Experiment):
         """Named by its settings and by the student that it begins with."""
         source = self.start.start_from
         return super().default_name + (f"_from_{Path(source).name.removesuffix('.pt')}" if source else "")
-
-    def check_sequences(self) -> None:
-        """Raise `BadSetting` unless a rollout is made of whole windows."""
-        super().check_sequences()
-        steps, window = self.method.rollout_steps, self.method.window
-        if steps % window:
-            raise BadSetting(f"rollout_steps {steps}: with memory gru a multiple of window {window} is needed")
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""
@@ -239,11 +225,6 @@ class CloningExperiment(Experiment):
         name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
         return name + world_suffix(self)
 
-    def check_sequences(self) -> None:
-        """Raise `BadSetting` where samples of a sequence would be drawn by their priorities."""
-        super().check_sequences()
-        check_uniform(self.method)
-
     def trainer(self, parts: Parts) -> "Trainer":
         """Build behavioural cloning."""
         from Algorithm.BehaviouralCloning import BehaviouralCloning
@@ -273,13 +254,6 @@ class DAggerExperiment(Experiment):
         method = self.method
         alpha = f"alpha{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
         return f"{Path(self.data.folder_Dagger).name}_{alpha}_{method.sampling}"
-
-    def check_sequences(self) -> None:
-        """Raise `BadSetting` where samples of a sequence would be drawn by their priorities or their age."""
-        super().check_sequences()
-        check_uniform(self.method)
-        if self.method.sampling != "classic":
-            raise BadSetting(f"sampling {self.method.sampling}: classic is needed with memory gru")
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build DAgger."""
@@ -328,14 +302,6 @@ def task_of(job: Job) -> Task:
     """Return a job's task, as its student sees it and in the job's views; raises `BadInput` if one of these does not exist."""
     seen = find_task(job.world.task).seen_by(job.world.cameras, job.world.frames)
     return replace(seen, views=find_views(job.world.views))
-
-
-def check_uniform(method: Config.CloningConfig) -> None:
-    """Raise `BadSetting` for priorities, which are of single samples."""
-    if method.alpha or method.mode_alpha != "constant":
-        raise BadSetting(
-            f"alpha {method.alpha}, mode_alpha {method.mode_alpha}: 0, constant are needed with memory gru"
-        )
 
 
 def in_names(value: Any) -> str:

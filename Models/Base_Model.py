@@ -237,8 +237,7 @@ class ActorCritic(GaussianPolicy):
         memory = super().memory(num_envs)
         if self.recurrent is None:
             return memory
-        states = torch.zeros(num_envs, self.recurrent.hidden_size, device=self.scale.device)
-        return RecurrentMemory(memory, self._remember, states)
+        return RecurrentMemory(memory, self._remember, self.scale.new_zeros(num_envs, self.recurrent.hidden_size))
 
     def _remember(self, obs: Observation) -> torch.Tensor:
         return self.features(super().to_tensors(obs) | {MEMORY: obs[MEMORY]})
@@ -313,11 +312,10 @@ class ActorCritic(GaussianPolicy):
         """Return the recurrent state [B, H] after each step of `features` [B, F], sequence after sequence."""
         state = obs[MEMORY]
         length = features.shape[0] // state.shape[0]
-        steps = self.condense(features).unflatten(0, (-1, length)).unbind(1)
-        first = obs[FIRST].unflatten(0, (-1, length)).unbind(1) if FIRST in obs else [None] * length
+        first = obs[FIRST].unflatten(0, (-1, length)) if FIRST in obs else None
         states = []
-        for step, begins in zip(steps, first):
-            state = recurrent(step, state if begins is None else state.masked_fill(begins[:, None], 0))
+        for number, step in enumerate(self.condense(features).unflatten(0, (-1, length)).unbind(1)):
+            state = recurrent(step, state if first is None else state.masked_fill(first[:, number, None], 0))
             states.append(state)
         return torch.stack(states, 1).flatten(0, 1)
 

@@ -116,6 +116,9 @@ BAD = {
     "negative alpha": (["--BC_phase", "--alpha", "-1"], "at least 0"),
     "alpha twice": (["--BC_phase", "--alpha", "0.5", "--mode_alpha", "linear"], "constant"),
     "a schedule that needs new samples": (["--BC_phase", "--mode_alpha", "dynamic_max"], "linear"),
+    "a window of nothing": (["--PPD", "--window", "8"], "--memory gru"),
+    "windows that do not fit": (["--PPD", "--memory", "gru", "--rollout_steps", "10"], "a multiple of window 16"),
+    "priorities of sequences": (["--BC_phase", "--memory", "gru", "--alpha", "0.5"], "0 is needed"),
     "unknown dataset": (["--BC_phase", "--dataset", "20k"], "50k"),
     "no dataset": (["--BC_phase", "--dataset", "5k"], "--C_data --num_data 5000 collects"),
     "no such dataset": (
