@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from Algorithm.Metrics_file import AXES, MetricsFile
 from Algorithm.Robustness import SIZES, records
-from Common.Errors import BadFile, BadInput, BadSetting
+from Common.Errors import BadFile, BadInput, BadSetting, decoration
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # prefixes in a metric's name
+LOGGING = "logging to W&B"
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 
 
@@ -147,8 +148,10 @@ class RunLogger:
                 self._remember(row)
                 # Offline each part of a resumed run has a folder of its own, which holds the whole curve, since the one
                 # before may lack its end. A server has the rows already.
+                numbers = {key: float(value) for key, value in row.items() if value}
                 if self.offline:
-                    wandb_run.log({key: float(value) for key, value in row.items() if value})
+                    with decoration(LOGGING):
+                        wandb_run.log(numbers)
         except (ValueError, KeyError) as error:
             raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
 
@@ -172,8 +175,9 @@ class RunLogger:
         """Write one row."""
         self.metrics.write(row)
         tested = self._remember(row)
-        if self._wandb is not None:
-            self._wandb.log(row | self._charts() if tested else row)
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.log(row | self._charts() if tested else row)
         if tested:
             for part in PARTS:
                 self._shown[part] = f"{part} {row[f'test/{part}/return']:.1f}/{row[f'test/{part}/teacher_return']:.1f}"
@@ -232,12 +236,14 @@ class RunLogger:
 
     def video(self, path: Path, step: int) -> None:
         """Hand a video to W&B, of optimization step `step`."""
-        log_video(self._wandb, path, step)
+        with decoration(LOGGING):
+            log_video(self._wandb, path, step)
 
     def dataset(self, folder: Path, meta: dict[str, Any]) -> None:
         """Tell W&B which dataset the run learns from, when online."""
-        if self._wandb is not None and not self.offline:
-            log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
+        with decoration(LOGGING):
+            if self._wandb is not None and not self.offline:
+                log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
 
     def end_bar(self) -> None:
         """Leave the bar as it stands."""
@@ -245,37 +251,43 @@ class RunLogger:
 
     def summarize(self, summary: dict[str, Any], students: Sequence[Path]) -> None:
         """Hand the closing figures to W&B, and when online the students."""
-        if self._wandb is not None:
-            self._wandb.summary.update(summary)
-            if not self.offline:
-                log_artifact(self._wandb, "student", self._wandb.name, students, summary)
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.summary.update(summary)
+                if not self.offline:
+                    log_artifact(self._wandb, "student", self._wandb.name, students, summary)
 
     def robustness(self, report: Mapping[str, Any], step: int) -> None:
         """Hand a report of robustness, as of optimization step `step`, to W&B: a table, and a curve for each kind of shift."""
-        if self._wandb is None:
-            return
-        import wandb
-
-        rows = records(report)
-        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
-        shifts = report["shifts"]
-        scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
-        clean = report["clean"].get("normalized_return")
-        chart = wandb.plot.line_series(
-            xs=list(range(1 + len(SIZES))),
-            ys=[[clean, *each] for each in scores],
-            keys=list(shifts),
-            title="normalized return under one shift",
-            xname=f"none, {', '.join(SIZES)}",
-        )
-        table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
-        self._wandb.log({AXES[0]: step, "robustness/table": table, "robustness/chart": chart})
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.log({AXES[0]: step, **_robustness_charts(report)})
 
     def close(self) -> None:
         """End the bar and the W&B run."""
         self.end_bar()
-        if self._wandb is not None:
-            self._wandb.finish()
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.finish()
+
+
+def _robustness_charts(report: Mapping[str, Any]) -> dict[str, Any]:
+    import wandb
+
+    rows = records(report)
+    columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+    shifts = report["shifts"]
+    scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
+    clean = report["clean"].get("normalized_return")
+    chart = wandb.plot.line_series(
+        xs=list(range(1 + len(SIZES))),
+        ys=[[clean, *each] for each in scores],
+        keys=list(shifts),
+        title="normalized return under one shift",
+        xname=f"none, {', '.join(SIZES)}",
+    )
+    table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
+    return {"robustness/table": table, "robustness/chart": chart}
 
 
 class NullLogger:

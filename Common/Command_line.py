@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from Common import Parallel
-from Common.Errors import BadInput, BadSetting, RunError, Stopped
+from Common.Errors import STOPS, BadInput, BadSetting, RunError, Stopped
 
 NAME = r"\w[\w.+-]*"  # of a run or a task: no path, nothing that a shell treats specially
 
@@ -39,7 +39,8 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
         sys.exit(status)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        for number in STOPS:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         yield
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from Algorithm.Policies import check_fits, load_policy
 from Algorithm.Test_model import table
 from Common import Parallel
 from Common.Errors import BadFile, BadInput
-from Common.Files import file_hash, locked, read_json, write_json
+from Common.Files import begun, file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
@@ -165,14 +165,14 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Return whether there is a checkpoint to resume from; `BadInput` where a run would be lost, or there is none."""
+    """Return whether there is a checkpoint to resume from; `BadInput` where a run, or what is none, would be lost."""
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
-    if resume and not (folder / "config.json").is_file():
-        raise BadInput(f"--resume: nothing to resume in {folder}")
     if folder.exists() and not (resume or overwrite):
-        raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
-    return resume and (folder / LAST).is_file()
+        finished = f", and as it is finished, {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
+        kept = "--resume continues it, --run_name names another, --overwrite replaces it"
+        raise BadInput(f"{folder} holds a run: {kept}{finished}")
+    return resume and begun(folder) and (folder / LAST).is_file()
 
 
 def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int, task: Task) -> str | None:

@@ -20,11 +20,11 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
-from Algorithm.Logger import start_wandb
+from Algorithm.Logger import LOGGING, start_wandb
 from Algorithm.Training import stop_requests
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
-from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief
-from Common.Files import RESULTS, locked, read_json, write_json
+from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief, decoration
+from Common.Files import RESULTS, begun, locked, read_json, write_json
 from Common.Machine import resolve_device
 from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
@@ -74,16 +74,13 @@ def resume_model(folder: Path, config: TeacherConfig) -> BaseAlgorithm:
 
     Raises `BadFile` if they are missing or damaged.
     """
-    finish_checkpoint(folder, "last")
-    if not (folder / "last.zip").is_file():
-        raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
-    statistics_file, replay = folder / f"last_{STATISTICS}", folder / "last_replay.pkl"
-    for path in (statistics_file, replay) if isinstance(config, OffPolicyConfig) else (statistics_file,):
+    model_file, statistics_file, replay = (folder / f"last{end}" for end in (".zip", f"_{STATISTICS}", "_replay.pkl"))
+    for path in (model_file, statistics_file, *([replay] if isinstance(config, OffPolicyConfig) else [])):
         if not path.is_file():
             raise BadFile(f"{path}: no such file, so the run cannot be continued")
     kind = algorithm_class(config.algorithm.upper())
     try:
-        model = kind.load(folder / "last.zip", device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
+        model = kind.load(model_file, device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
         model.learning_rate = config.schedule
         model._setup_lr_schedule()
         with statistics_file.open("rb") as file:
@@ -132,11 +129,12 @@ def main() -> None:
         resolve_device(config.device)
         algorithm_class(config.algorithm.upper())
         if folder.exists() and not (arguments.resume or arguments.overwrite):
-            raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
-        if arguments.resume and not (folder / "config.json").is_file():
-            raise BadInput(f"--resume: nothing to resume in {folder}")
+            further = "--resume continues it, with more --total-timesteps also a finished one"
+            raise BadInput(f"{folder} exists: {further}, --overwrite replaces it, --run-name names another")
+        resume = arguments.resume and begun(folder)
         with locked(folder):
-            run(teacher_run, task, arguments.resume, folder)
+            finish_checkpoint(folder, "last")
+            run(teacher_run, task, resume and any(folder.glob("last*")), folder)
 
 
 def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None:
@@ -145,7 +143,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
     Raises:
         BadInput: the run to continue has other settings.
         BadFile: it is damaged.
-        Stopped: SIGINT or SIGTERM came, and everything is saved.
+        Stopped: a signal came, and everything is saved.
         Diverged: the policy is no longer finite.
     """
     config, wandb, values = teacher_run.config, teacher_run.wandb, asdict(teacher_run.config)
@@ -177,7 +175,8 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
     finally:
         world.close()
         if wandb_run is not None:
-            wandb_run.finish()
+            with decoration(LOGGING):
+                wandb_run.finish()
     print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
 
 

@@ -49,9 +49,9 @@ def cut(tmp_path_factory):
 
 
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(unbroken, tmp_path):
-    """SIGTERM to the run and its workers, as a batch system sends it; then Ctrl-C; then to the end."""
+    """SIGUSR1, then SIGTERM, to the run and its workers, as batch systems send them; then Ctrl-C; then to the end."""
     command = [sys.executable, ROOT / "Distillation/Pusher.py", *flags("PPD", STATE, results_dir=tmp_path)]
-    for number, extra in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
+    for number, extra in ((signal.SIGUSR1, []), (signal.SIGTERM, ["--resume"]), (signal.SIGINT, ["--resume"])):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         run = warm.Popen([*command, *extra], text=True, start_new_session=True, without=PICTURES, **pipes)
         rows = tmp_path / "Pusher" / "PPD" / "lambda5_State_run0" / "metrics.csv"

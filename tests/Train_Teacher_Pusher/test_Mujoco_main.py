@@ -93,9 +93,10 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
     endless = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while "timesteps 100" not in endless.stdout.readline():
         assert endless.poll() is None
-    endless.send_signal(signal.SIGTERM)
+    stop = signal.SIGUSR1 if algorithm == "ppo" else signal.SIGTERM
+    endless.send_signal(stop)
     said, _ = endless.communicate(timeout=60)
-    assert endless.returncode == 143, said
+    assert endless.returncode == 128 + stop, said
     assert "stopped and saved at update" in said
     # Killed while a checkpoint was replaced: its files are of one moment all the same. Damaged: one line.
     files = sorted(path.name for path in folder.glob("last*"))
@@ -116,6 +117,16 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
         status, errors = train(*words, "--total-timesteps", 900, "--resume")
         assert (status, errors.count("\n")) == (2, 1)
         (folder / name).write_bytes(content)
+
+
+def test_a_film_that_fails_costs_a_line(train, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(callbacks, "write_video", fail)
+    status, errors = train(*tiny("sac", tmp_path, "--task", "Reacher"), "--total-timesteps", 100)
+    assert (status, errors.count("\n")) == (0, 1), errors
+    assert "the video of the best checkpoint failed" in errors
 
 
 def test_a_taken_over_teacher_is_tested(tmp_path):
