@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from Algorithm.Metrics_file import AXES, MetricsFile
 from Algorithm.Robustness import SIZES, records
-from Common.Errors import BadFile, BadInput, BadSetting, decoration
+from Common.Errors import BadFile, BadInput, BadSetting, brief, decoration
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # prefixes in a metric's name
@@ -19,25 +19,48 @@ LOGGING = "logging to W&B"
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 
 
-def resolve_wandb_mode(mode: str) -> str:
-    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login.
+def wandb_settings() -> Any:
+    """Return W&B's own settings, those of its files and of `WANDB_` variables, of which empty ones count as unset.
 
-    `auto` is the value of `WANDB_MODE` if it is set, else online when logged in, else offline. Nothing ever prompts.
+    Raises `BadInput` for a variable that W&B refuses.
     """
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "auto")
-    if mode in ("offline", "disabled"):
-        return mode
-    if mode not in ("auto", "online"):
-        raise BadInput(f"WANDB_MODE={mode}: online, offline or disabled is needed")
+    import wandb
+    from pydantic import ValidationError
+
+    for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+        del os.environ[name]
+    settings = wandb.Settings(silent=True)
+    try:
+        settings.update_from_system_settings()
+        settings.update_from_env_vars(dict(os.environ))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise BadInput(f"WANDB_{str(wrong['loc'][0]).upper()} {wrong['input']!r}: {wrong['msg']}") from None
+    except wandb.Error as error:
+        raise BadInput(f"W&B's settings: {brief(error)}") from None
+    return settings
+
+
+def resolve_wandb_mode(mode: str) -> str:
+    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login, or for bad settings of W&B.
+
+    `auto` is what W&B itself is set to (`WANDB_MODE`, `wandb offline`), else online when logged in, else offline. Nothing
+    ever prompts.
+    """
+    if mode == "disabled" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
+        return "disabled"  # W&B need not be installed
+    own = wandb_settings().mode.replace("dryrun", "offline")
+    chosen = own if mode == "auto" else mode
+    if chosen in ("offline", "disabled"):
+        return chosen
     import wandb
 
     try:
         logged_in = wandb.login(prompt=False)
-    except wandb.Error:  # logged in, but the server does not answer or does not know us
+    except (wandb.Error, ValueError):  # a bad key, or the server does not answer or does not know us
         logged_in = False
-    if mode == "online" and not logged_in:
-        raise BadSetting("wandb_mode online: a login is needed (`wandb login`)")
+    if not logged_in and (mode == "online" or "WANDB_MODE" in os.environ):
+        raise BadSetting("wandb_mode online: a login is needed (`wandb login`), and W&B itself set to online")
     return "online" if logged_in else "offline"
 
 
@@ -55,32 +78,36 @@ def start_wandb(
 ) -> Any:
     """Start a W&B run that writes below `folder`; returns None when disabled.
 
-    The mode is resolved as `resolve_wandb_mode` does. Entity and project are by default those of `WANDB_ENTITY` and
-    `WANDB_PROJECT`, and without the latter `policy-distillation`. `run_id` continues the curves of a run that is resumed.
-    Raises `BadInput` as `resolve_wandb_mode` does, or if W&B refuses.
+    `mode` is what `resolve_wandb_mode` returns. A run whose server does not answer is offline, and a line says so. Group,
+    name and project are defaults, which W&B's own settings precede; tags are added to its own. Without a project it is
+    `policy-distillation`. `run_id` continues the curves of a run that is resumed.
+    Raises `BadInput` if W&B refuses.
     """
-    mode = resolve_wandb_mode(mode)
     if mode == "disabled":
         return None
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
+    own = wandb_settings()
+    arguments: dict[str, Any] = {
+        "entity": entity,
+        "project": project or own.project or "policy-distillation",
+        "dir": folder,
+        "id": run_id,
+        "resume": None if run_id is None else "allow",
+        "group": own.run_group or group,
+        "name": own.run_name or name,
+        "tags": [*tags, *(own.run_tags or ())],
+        "config": config,
+        "settings": wandb.Settings(silent=True, console="off"),
+    }
     try:
-        run = wandb.init(
-            entity=entity,
-            project=project or os.environ.get("WANDB_PROJECT", "policy-distillation"),
-            dir=folder,
-            mode=mode,  # type: ignore[arg-type]
-            id=run_id,
-            resume=None if run_id is None else "allow",
-            group=group,
-            name=name,
-            tags=tags,
-            config=config,
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        run = wandb.init(mode=mode, **arguments)  # type: ignore[arg-type]
     except wandb.Error as error:
-        raise BadInput(f"W&B: {error}") from error
+        if mode != "online":
+            raise BadInput(f"W&B: {brief(error)}") from error
+        print(f"warning: W&B: {brief(error)}; the run is offline, and `wandb sync` uploads it", file=sys.stderr)
+        run = wandb.init(mode="offline", **arguments)
     for axis in AXES:
         run.define_metric(axis, hidden=True)
     run.define_metric("*", step_metric=AXES[0])

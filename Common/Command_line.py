@@ -93,6 +93,24 @@ def _reader_has_ended() -> bool:
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Understand `--flag=true`, `--flag=false` and `--flag=[1, 2]` as well, which agents of sweeps write."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([part for word in words for part in self._written_out(word)], namespace)
+
+    def _written_out(self, word: str) -> list[str]:
+        """Return the words that mean the same: `--flag` or `--no-flag` for a truth, and a word for each entry of a list."""
+        flag, equals, value = word.partition("=")
+        action = self._option_string_actions.get(flag)
+        if not equals or action is None or action.nargs in (None, "?"):
+            return [word]
+        if action.nargs != 0:
+            return [flag, *filter(None, (each.strip("'\"") for each in re.split(r"[\s,]+", value.strip("[]()"))))]
+        if value.lower() not in ("true", "false"):
+            self.error(f"{flag}={value}: true or false is needed")
+        meant = flag if value.lower() == "true" else f"--no-{flag[2:]}"
+        return [meant] if meant in action.option_strings else []
+
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with status 2."""
         if Parallel.local_rank():  # the ranks of a machine have the same command line

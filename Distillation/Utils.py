@@ -93,7 +93,7 @@ class Experiment(Job):
     @property
     def name(self) -> str:
         """The run's name and folder."""
-        return self.log.run_name or self.default_name
+        return self.log.run_name or self.default_name + Config.sweep_suffix()
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build the method's trainer."""

@@ -20,7 +20,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecNormalize
 
-from Algorithm.Logger import LOGGING, start_wandb
+from Algorithm.Logger import LOGGING, resolve_wandb_mode, start_wandb
 from Algorithm.Training import stop_requests
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief, decoration
@@ -128,6 +128,7 @@ def main() -> None:
     with one_line_errors(parser.prog, "the same command with --resume continues"):
         resolve_device(config.device)
         algorithm_class(config.algorithm.upper())
+        teacher_run = teacher_run.replace(wandb_mode=resolve_wandb_mode(teacher_run.wandb.wandb_mode))
         if folder.exists() and not (arguments.resume or arguments.overwrite):
             further = "--resume continues it, with more --total-timesteps also a finished one"
             raise BadInput(f"{folder} exists: {further}, --overwrite replaces it, --run-name names another")
