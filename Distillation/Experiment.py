@@ -25,7 +25,7 @@ from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Check import unchecked
 from Distillation.Datasets import collect
 from Distillation.Fine_tuning import subtracts
-from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
+from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, as_begun, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Robustness import digest, draw_robustness
@@ -49,6 +49,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         if job.place.quiet or Parallel.rank():
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
+            job = as_begun(job) if resume and isinstance(job, Experiment) else job
             device = own_device(job.place.device)
         except BadInput:
             if Parallel.local_rank():  # the machine's first rank prints the error

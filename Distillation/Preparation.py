@@ -22,7 +22,7 @@ from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
 from Distillation.Fine_tuning import check_source, find_source
-from Distillation.Reports.Labels import complete, label
+from Distillation.Reports.Labels import complete, label, on_any
 from Distillation.Utils import (
     LAST,
     CloningExperiment,
@@ -30,7 +30,7 @@ from Distillation.Utils import (
     Experiment,
     Job,
     OnPolicyExperiment,
-    task_folder,
+    run_folder,
     task_of,
 )
 from Enviroment.Tasks import Task
@@ -112,7 +112,7 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
     description["exact_resume"] = resumes_exactly(task)
-    folder = task_folder(job) / job.folder / job.name
+    folder = run_folder(job)
     resumes = check_folder(folder, resume, overwrite)
     scores = data = None
     if resumes:
@@ -186,10 +186,28 @@ def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: in
         raise BadFile(f"{summary}: damaged; --overwrite makes the run anew") from None
 
 
+def as_begun(job: Experiment) -> Experiment:
+    """Return the settings of a run that is resumed, with what it began with in place of `auto`, whatever machine this is.
+
+    A run that began on a GPU needs one, but any will do.
+    """
+    own = inherit(job)[0] if isinstance(job, DAggerExperiment) else job
+    for backend in ("workers", "warp") if own.world.backend == "auto" else (own.world.backend,):
+        last = run_folder(own.replace(backend=backend)) / LAST
+        if last.is_file():
+            before = Checkpoint.load(last).settings
+            begun = {name: before.get(name) for name in ("precision", "backend")}
+            begun["device"] = "cpu" if before.get("device") == "cpu" else None
+            given = job.flat()
+            return job.replace(**{name: value for name, value in begun.items() if value and given[name] == "auto"})
+    return job
+
+
 def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], free: set[str]) -> None:
     """Raise `BadInput` where the settings of a run's checkpoint and of its resumption differ, other than `free` ones."""
     before = complete(checkpoint.settings)
-    unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
+    compared = [key for key in now if key not in free and key not in NOT_COMPARED]
+    unlike = differences(on_any(before), on_any(now), compared)
     if unlike:
         finished = checkpoint.updates >= before.get("optimization_steps", math.inf)
         further = f"; it is finished, and {FURTHER.format(folder)}" if finished else ""
@@ -242,7 +260,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
             raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{file.name}")
     last = Checkpoint.load(folder / LAST)
     compared = last.settings.keys() - CloningExperiment.free() - set(NOT_COMPARED)
-    unlike = differences(last.settings, parent, sorted(compared))
+    unlike = differences(on_any(last.settings), on_any(parent), sorted(compared))
     if unlike or "priorities" not in last.trainer:
         raise BadFile(f"{folder / LAST}: not of the run it lies in: {unlike or 'no priorities'}")
     origin = {

@@ -315,6 +315,11 @@ def task_folder(job: Job) -> Path:
     return ROOT / Path(job.place.results_dir).expanduser() / find_task(job.world.task).name
 
 
+def run_folder(job: Experiment) -> Path:
+    """Return the folder of a run."""
+    return task_folder(job) / job.folder / job.name
+
+
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:
     """Return the folder of a dataset; the teacher's noise and `world_suffix` are part of its name."""
     size = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
