@@ -76,10 +76,8 @@ def test_a_run_under_other_defaults_is_another_and_one_from_before_a_setting_had
     config.write_text(json.dumps(run.wanted | {"learning_rate": 1e-3, "precision": "bf16"}))
     assert run.unlike(tmp_path) == ["learning_rate was 0.001"]
     config.write_text(json.dumps(run.wanted | {"device": "cuda:1", "backend": "warp"}))
-    given = [
-        TINY.replace("[common]", f"[common]\ndevice = '{device}'\nbackend = 'auto'") for device in ("cuda", "auto")
-    ]
-    assert [read(tmp_path, text)[0].unlike(tmp_path) for text in given] == [[], []]
+    texts = [TINY.replace('device = "cpu"', f'device = "{on}"\nbackend = "auto"') for on in ("cuda", "auto")]
+    assert [read(tmp_path, text)[0].unlike(tmp_path) for text in texts] == [[], []]
 
 
 BAD = {
