@@ -30,6 +30,7 @@ from Distillation.Studies.File import Study, StudyRun, read_study
 from Distillation.Studies.Jobs import missing_calls
 from Distillation.Studies.Runner import Runner
 
+HOW_TO_CONTINUE = "the same command continues the study"
 STUDIES = Path(__file__).with_name("Studies")
 StartEngine = Callable[[], AbstractContextManager[Engine]]
 
@@ -81,10 +82,11 @@ def _finished(study: Study) -> list[StudyRun]:
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    """Stop as Ctrl-C does. Further signals are ignored, as the runs are being saved."""
+    """Stop the runs, which save. Further signals are ignored: a batch system may send several."""
     for other in STOPS:
         signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    print(f"stopping; {HOW_TO_CONTINUE}", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
 
 
 def choose_engine(arguments: argparse.Namespace, logs: Path) -> StartEngine | None:
@@ -125,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = Path(arguments.study)
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
     results = Path(arguments.results_dir).expanduser() / "Studies" / path.stem
-    with one_line_errors(parser.prog, "the same command continues the study"):
+    with one_line_errors(parser.prog, HOW_TO_CONTINUE):
         for number in STOPS:
             signal.signal(number, _stop)
         start_engine = choose_engine(arguments, ROOT / results / "runs")

@@ -35,6 +35,7 @@ from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
 
+FURTHER = "--resume with more --total-timesteps trains a finished one further"
 # All other settings are arguments of Stable-Baselines3's classes, by the same names.
 OURS = {"task", "algorithm", "total_timesteps", "num_envs", "learning_rate", "learning_rate_end", "hidden"}
 
@@ -130,8 +131,8 @@ def main() -> None:
         algorithm_class(config.algorithm.upper())
         teacher_run = teacher_run.replace(wandb_mode=resolve_wandb_mode(teacher_run.wandb.wandb_mode))
         if folder.exists() and not (arguments.resume or arguments.overwrite):
-            further = "--resume continues it, with more --total-timesteps also a finished one"
-            raise BadInput(f"{folder} exists: {further}, --overwrite replaces it, --run-name names another")
+            kept = "--resume continues it, --overwrite replaces it, --run-name names another"
+            raise BadInput(f"{folder} exists: {kept}; {FURTHER}")
         resume = arguments.resume and begun(folder)
         with locked(folder):
             finish_checkpoint(folder, "last")
@@ -155,7 +156,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         before = {"algorithm": "sac"} | read_json(written)  # older runs do not say it
         unlike = differences(before, values, sorted(values.keys() - teacher_run.named("machine")))
         if unlike:
-            raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+            raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; {FURTHER}")
         model = resume_model(folder, config)
     else:
         model = make_model(config)
@@ -178,7 +179,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         if wandb_run is not None:
             with decoration(LOGGING):
                 wandb_run.finish()
-    print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
+    print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher; {FURTHER}")
 
 
 def learn(

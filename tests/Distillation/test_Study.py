@@ -86,7 +86,7 @@ def test_a_study_that_is_cut_anywhere_goes_on_to_the_same_end(uncut, tmp_path):
         assert runner.stdout.readline() == "3 left\n"
         runner.send_signal(signal.SIGUSR1)  # as SLURM does before the time is up
         _, err = runner.communicate()
-        assert (runner.returncode, err) == (130, "stopped; the same command continues the study\n")
+        assert (runner.returncode, err) == (138, "stopping; the same command continues the study\n")
     # A run is killed: the others go on.
     with start(tmp_path) as runner:
         wait_for(checkpoints[1], runner)
