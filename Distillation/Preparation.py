@@ -211,7 +211,7 @@ def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], fr
     if unlike:
         finished = checkpoint.updates >= before.get("optimization_steps", math.inf)
         further = f"; it is finished, and {FURTHER.format(folder)}" if finished else ""
-        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}{further}")
+        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; --run_name names another{further}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
         print(f"the run began with other versions, and numbers may differ: {versions}", file=sys.stderr)
