@@ -15,6 +15,7 @@ from Algorithm.Dataset import Arrays, SampleWriter, field, read_samples, to_arra
 from Algorithm.Learner import ERRORS, Learner, Trainer, mean_scalars
 from Algorithm.Losses import Loss, action_accuracy, imitation_loss
 from Algorithm.Schedules import linear
+from Algorithm.Sequences import Sequences
 from Algorithm.Utils import Priorities, Samples
 from Common import Parallel
 from Common.Errors import BadFile
@@ -40,7 +41,7 @@ class CloningBatch:
 class BehaviouralCloning(Trainer):
     """Imitates the teacher on samples drawn by their priorities; each `step` is up to 100 updates.
 
-    Several ranks draw the same batch and share it. Each knows all errors, so that they have the same priorities.
+    A student with a recurrent state learns from `Sequences`, in which priorities have no part. Several ranks draw the same batch and share it. Each knows all errors, so that they have the same priorities.
 
     Args:
         student: the network, on the device it is trained on.
@@ -52,7 +53,7 @@ class BehaviouralCloning(Trainer):
     balanced = False  # whether half of a batch are samples that were added
 
     def __init__(self, student: ActorCritic, data: Arrays, config: CloningConfig, seed: int, growth: int = 0):
-        super().__init__(student, seed)
+        super().__init__(student, config, seed)
         self.config, self._data = config, data
         self.samples = Samples(data, student, growth)
         self.priorities = Priorities(self.samples.size, config.alpha, config.beta)
@@ -62,6 +63,11 @@ class BehaviouralCloning(Trainer):
         self.learner = Learner(student, optimizer, config, self.batch, self.loss, unused=True)  # the critic
         self.samples_collected = self.samples.size
         self._draws = torch.Generator()  # of batches; all ranks draw the same
+        self._share = slice(Parallel.rank(), None, Parallel.count())  # of a batch
+        self._sequences: Sequences | None = None
+        if student.memory_shapes:
+            streams = max(Parallel.count(), config.minibatch_size // self.window)
+            self._sequences = Sequences(streams, self.window, student.memory_shapes, self.device, self._share)
 
     def start(self) -> None:
         """Seed every random number, and learn the background of frames."""
@@ -81,19 +87,31 @@ class BehaviouralCloning(Trainer):
 
     def update(self) -> dict[str, torch.Tensor]:
         """Make one update; returns scalars."""
-        config = self.config
-        self.priorities.beta = linear(config.beta, 1.0, self.learner.progress)
-        indices, weights = self.priorities.sample(config.minibatch_size, self.balanced, self._draws)
-        mine = slice(Parallel.rank(), None, Parallel.count())
-        obs, teacher = self.samples.gather(indices[mine])
-        own_weights = torch.from_numpy(weights[mine]).to(teacher.mean)
+        self.priorities.beta = linear(self.config.beta, 1.0, self.learner.progress)
+        indices, weights = self.draw()
+        mine = indices[self._share].flatten()
+        obs, teacher = self.samples.gather(mine)
+        if self._sequences is not None:
+            obs |= self._sequences.observations(self.samples.age[mine])
+        own_weights = torch.from_numpy(weights[self._share].flatten()).to(teacher.mean)
         scalars = self.learner.update(mean=teacher.mean, log_std=teacher.log_std, weights=own_weights, **obs)
-        self.priorities.update(indices, Parallel.interleave(scalars.pop(ERRORS).double().cpu().numpy()))
-        self.samples_seen += len(indices)
+        if self._sequences is not None:
+            self._sequences.remember({key: scalars.pop(key) for key in self.student.memory_shapes})
+        errors = scalars.pop(ERRORS).double().cpu().numpy().reshape(-1, self.window)
+        self.priorities.update(indices.flatten(), Parallel.interleave(errors).flatten())
+        self.samples_seen += indices.size
         return scalars | {
             "buffer/weight_mean": torch.tensor(weights.mean()).to(teacher.mean),
             "buffer/new_share": torch.tensor((indices >= self.priorities.old).mean()).to(teacher.mean),
         }
+
+    def draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the samples of an update int [S, window], and their weights float64 [S, window]."""
+        if self._sequences is not None:
+            indices = self._sequences.draw(self.samples.starts, self.samples.size, self._draws)
+            return indices, np.ones(indices.shape)
+        indices, weights = self.priorities.sample(self.config.minibatch_size, self.balanced, self._draws)
+        return indices[:, None], weights[:, None]
 
     def batch(
         self, mean: torch.Tensor, log_std: torch.Tensor, weights: torch.Tensor, **obs: torch.Tensor
@@ -103,7 +121,7 @@ class BehaviouralCloning(Trainer):
 
     def loss(self, batch: CloningBatch) -> Loss:
         """Return the mean of the weighted losses; the errors become priorities."""
-        policy, _, hidden = self.student(batch.obs)
+        policy, _, hidden, memory = self.student(batch.obs)
         losses, errors = imitation_loss(self.config.loss_type, batch.teacher, policy)
         total = (batch.weights * losses).mean()
         with torch.no_grad():
@@ -113,16 +131,24 @@ class BehaviouralCloning(Trainer):
                 "action_accuracy": action_accuracy(batch.teacher, policy),
                 "entropy": policy.entropy().mean(),
             }
-        return Loss(total, scalars, errors, hidden)
+        return Loss(total, scalars, errors, hidden, memory)
+
+    def own_state(self) -> dict[str, Any]:
+        """Return what the student remembers of this rank's sequences."""
+        return {} if self._sequences is None else {"memory": self._sequences.memory}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs, priorities included."""
         own = {"priorities": self.priorities.state_dict(), "draws": self._draws.get_state()}
+        if self._sequences is not None:
+            own["sequences"] = self._sequences.state_dict()
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         super().load_state_dict(state)
+        if self._sequences is not None:
+            self._sequences.load_state_dict(state["sequences"], state["ranks"][Parallel.rank()]["memory"])
         self.priorities.load_state_dict(state["priorities"])
         self._draws.set_state(state["draws"])
 

@@ -46,6 +46,13 @@ class TrainingConfig(Settings):
     learning_rate_end: float = setting(1e-6, "learning rate of the last update", at_least=0)
     minibatch_size: int = setting(72, "samples in an update", at_least=2, at_most=1_000_000)
     max_grad_norm: float = setting(0.5, "gradients are clipped to this norm", above=0)
+    window: int = setting(
+        16,
+        "steps of a sequence, through which a student with a memory learns",
+        at_least=1,
+        at_most=1_000,
+        inherited=True,
+    )
     hidden_state: float = setting(
         0.0,
         "weight of predicting, from the student's features, the state entries that proprioception lacks; 0: not at all",

@@ -69,7 +69,7 @@ class Learner:
         return min(self.updates / max(self._config.optimization_steps - 1, 1), 1.0)
 
     def update(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Make one update; returns `training/` scalars, and `errors` [B] if the loss has them."""
+        """Make one update; returns `training/` scalars, and what the loss has of each sample: `errors` [B], memory."""
         for group in self.optimizer.param_groups:
             group["lr"] = cosine(self._config.learning_rate, self._config.learning_rate_end, self.progress)
         for name in self._changing:
@@ -94,7 +94,7 @@ class Learner:
             parameter.grad = None  # neither clipped with the others nor known to the optimizer
         scalars["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._config.max_grad_norm)
         results = {f"training/{name}": value.detach() for name, value in scalars.items()}
-        return results if loss.errors is None else results | {ERRORS: loss.errors}
+        return results | loss.memory | ({} if loss.errors is None else {ERRORS: loss.errors})
 
 
 class Trainer:
@@ -106,12 +106,14 @@ class Trainer:
     Attributes:
         samples_collected: from environments or a dataset.
         samples_seen: by all updates together.
+        window: consecutive steps in a sequence; 1 for a student that has no recurrent state, whose samples may have any order.
     """
 
     learner: Learner
 
-    def __init__(self, student: ActorCritic, seed: int):
+    def __init__(self, student: ActorCritic, config: TrainingConfig, seed: int):
         self.student, self.device, self.seed = student, student.scale.device, seed
+        self.window = config.window if student.memory_shapes else 1
         self.samples_collected = self.samples_seen = 0
 
     @property

@@ -34,8 +34,8 @@ def wandb_settings() -> Any:
         settings.update_from_system_settings()
         settings.update_from_env_vars(dict(os.environ))
     except ValidationError as error:
-        wrong = error.errors()[0]
-        raise BadInput(f"WANDB_{str(wrong['loc'][0]).upper()} {wrong['input']!r}: {wrong['msg']}") from None
+        wrong = error.errors()[0]  # whose value may be a key
+        raise BadInput(f"WANDB_{str(wrong['loc'][0]).upper()}: {wrong['msg']}") from None
     except wandb.Error as error:
         raise BadInput(f"W&B's settings: {brief(error)}") from None
     return settings

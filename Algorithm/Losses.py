@@ -16,8 +16,9 @@ class Loss:
     scalars: dict[str, torch.Tensor] = field(default_factory=dict)  # for the metrics, by name
     errors: torch.Tensor | None = None  # of the samples, [B] >= 0, by which replay is prioritized
     hidden: torch.Tensor | None = (
-        None  # squared errors [B, H] of the hidden state that the student predicts, if it does
+        None  # squared errors [B, P] of the state entries that the student predicts, if it does
     )
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)  # what it remembers after each sample, [B, ...]
 
 
 class ImitationLoss(NamedTuple):

@@ -13,7 +13,7 @@ class PPD(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value, hidden = self.student(batch.obs)
+        policy, value, hidden, _ = self.student(batch.obs)
         ratio = self.ratio(batch, policy)
         ppo = self.ppo_loss(batch, policy, value, ratio)
         kl = distillation_kl(batch.teacher, policy)

@@ -39,10 +39,10 @@ class PPO(Trainer, Generic[Batch]):
     unused = False  # whether some parameters of the student have no part in the loss, which several ranks have to know
 
     def __init__(self, student: ActorCritic, world: World, config: PPOConfig, seed: int, also: tuple[str, ...] = ()):
-        super().__init__(student, seed)
+        super().__init__(student, config, seed)
         self.world, self.config = world, config
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
-        self.rollout = Rollout(student, world, config.rollout_steps, also)
+        self.rollout = Rollout(student, world, config.rollout_steps, also, self.window)
         gather = self.rollout.minibatch
         self.learner = Learner(student, optimizer, config, gather, self.loss, self.unused, config.critic_warmup)
         self._outputs = graphed(student, self.device, self.outputs)
@@ -87,6 +87,7 @@ class PPO(Trainer, Generic[Batch]):
             step = self.world.step(policy.action(rollout.u[t]).to(self.world.device))
             rewards[t], terminated[t], done[t] = step.reward, step.terminated, step.done
             rollout.write_observation(t + 1, step.obs, done[t])
+            rollout.write_memory(t + 1, outputs)
             self._returns += rewards[t]
             ended = done[t].nonzero().flatten()  # how many they are, a GPU has to be waited for
             if len(ended):
@@ -107,9 +108,9 @@ class PPO(Trainer, Generic[Batch]):
         return {"training/episode_return": self._last_return}
 
     def outputs(self, **obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the policy's `mean` and `log_std`, and the `value`."""
-        policy, value, _ = self.student(obs)
-        return {"mean": policy.mean, "log_std": policy.log_std, "value": value}
+        """Return the policy's `mean` and `log_std`, the `value`, and what the student remembers."""
+        policy, value, _, memory = self.student(obs)
+        return {"mean": policy.mean, "log_std": policy.log_std, "value": value, **memory}
 
     def drive(self, t: int, policy: Gaussian) -> torch.Tensor:
         """Return the pre-tanh actions [N, A] that are taken in step t: samples of the student's `policy`."""
@@ -127,20 +128,21 @@ class PPO(Trainer, Generic[Batch]):
         """Make `epochs` passes over the rollout, at most `budget` updates; returns their mean scalars.
 
         A pass ends with a smaller minibatch if `minibatch_size` does not divide the rollout. On CUDA that is a second graph.
+        A minibatch of a student with a recurrent state is made of whole windows of steps, as many as it has room for.
         """
         updates: list[dict[str, torch.Tensor]] = []
-        samples, size = self.rollout.steps * self.world.num_envs, self.config.minibatch_size // Parallel.count()
+        size = max(1, self.config.minibatch_size // Parallel.count() // self.window)
         for _ in range(self.config.epochs):
-            for indices in torch.randperm(samples, device=self.device).split(size):
+            for indices in self.rollout.shuffled().split(size):
                 if len(updates) == budget:
                     break
-                updates.append(self.learner.update(indices=indices))
-                self.samples_seen += len(indices) * Parallel.count()
+                updates.append(self.learner.update(indices=indices.flatten()))
+                self.samples_seen += indices.numel() * Parallel.count()
         return mean_scalars(updates)
 
     def loss(self, batch: Batch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value, hidden = self.student(batch.obs)
+        policy, value, hidden, _ = self.student(batch.obs)
         return replace(self.ppo_loss(batch, policy, value, self.ratio(batch, policy)), hidden=hidden)
 
     def ratio(self, batch: Minibatch, policy: Gaussian) -> torch.Tensor:

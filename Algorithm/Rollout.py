@@ -1,6 +1,6 @@
 """A rollout of N environments over T steps: single `uint8` frames, whose stacks are gathered by index."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from Common.Machine import allocating
 from Enviroment.World import World
 from Models.Base_Model import ActorCritic, GaussianPolicy
 from Models.Distributions import Gaussian
-from Models.Memory import Observation, is_image
+from Models.Memory import FIRST, Observation, is_image
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,16 @@ class Rollout:
         world: the N environments.
         steps: T.
         also: further observation keys to keep.
+        window: consecutive steps of an environment that stay together in minibatches; it divides T.
     """
 
-    def __init__(self, student: ActorCritic, world: World, steps: int, also: Iterable[str] = ()):
+    def __init__(self, student: ActorCritic, world: World, steps: int, also: Iterable[str] = (), window: int = 1):
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
             with allocating("rollouts"):
                 return torch.zeros(shape, dtype=dtype, device=self.device)
 
         self.steps, self.num_envs = t, n = steps, world.num_envs
+        self._window = window
         self.device, self._stack, self._critic_inputs = student.scale.device, student.stack, student.critic_inputs
         self.vectors: dict[str, torch.Tensor] = {}
         self.frames: dict[str, torch.Tensor] = {}
@@ -61,6 +63,7 @@ class Rollout:
                 self.frames[key] = zeros(self._stack.history + t + 1, n, *shape, dtype=torch.uint8)
             else:
                 self.vectors[key] = zeros(t + 1, n, *shape)
+        self.memory = {key: zeros(t + 1, n, *shape) for key, shape in student.memory_shapes.items()}
         self.age = zeros(t + 1, n, dtype=torch.int64)
         self._environments = torch.arange(n, device=self.device)
         self._staged: dict[str, torch.Tensor] = {}
@@ -82,6 +85,16 @@ class Rollout:
             frames[self._stack.history + t] = self._stage(key, obs[key])
         self.age[t] = torch.where(self._stage("first", first), 0, self.age[t - 1] + 1)
 
+    def write_memory(self, t: int, memory: Mapping[str, torch.Tensor]) -> None:
+        """Keep what the student remembers before step t, among other `memory` [N, ...]; episodes begin without it."""
+        for key, kept in self.memory.items():
+            kept[t] = memory[key]
+
+    def _remembered(self, t: torch.Tensor | int, n: torch.Tensor) -> Observation:
+        """Return what the student remembers before steps t in environments n int [S], [S, ...]."""
+        begins = self.age[t, n] == 0
+        return {key: kept[t, n].masked_fill(begins[:, None], 0) for key, kept in self.memory.items()}
+
     def _stage(self, name: str, values: torch.Tensor) -> torch.Tensor:
         """Move values to the device: from the CPU to a GPU through page-locked memory, for which the CPU does not wait."""
         if self.device.type != "cuda" or values.is_cuda:
@@ -95,7 +108,7 @@ class Rollout:
         obs = {key: vector[t] for key, vector in self.vectors.items()}
         for key in self.frames:
             obs[key] = self._stacks(key, t, self._environments, self.age[t])
-        return obs
+        return obs | self._remembered(t, self._environments)
 
     def _stacks(self, key: str, t: int | torch.Tensor, n: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
         """Return the stacks [B, stack, ...] of steps t, one or int [B, 1], in environments n int [B]."""
@@ -111,10 +124,16 @@ class Rollout:
         for key in self.frames.keys() & self._critic_inputs:
             obs[key] = self._stacks(key, t + 1, n, self.age[t, n] + 1)
             obs[key][:, -1] = last_obs[key][ended].to(self.device)  # its row already holds the next episode's first
-        return obs
+        return obs | {key: kept[t + 1, n] for key, kept in self.memory.items()}
+
+    def shuffled(self) -> torch.Tensor:
+        """Return the flat indices into [T, N] of all samples, int [S, window]: the windows in a random order."""
+        windows = torch.randperm(self.steps * self.num_envs // self._window, device=self.device)[:, None]
+        t = windows // self.num_envs * self._window + torch.arange(self._window, device=self.device)
+        return t * self.num_envs + windows % self.num_envs
 
     def minibatch(self, indices: torch.Tensor) -> Minibatch:
-        """Gather the samples with flat indices [B] into [T, N]."""
+        """Gather the samples with flat indices [B] into [T, N], window after window."""
 
         def pick(field: torch.Tensor) -> torch.Tensor:
             return field.flatten(0, 1)[indices]
@@ -123,6 +142,8 @@ class Rollout:
         t, n = indices // self.num_envs, indices % self.num_envs
         for key in self.frames:
             obs[key] = self._stacks(key, t[:, None], n, pick(self.age))
+        if self.memory:
+            obs |= self._remembered(t[:: self._window], n[:: self._window]) | {FIRST: pick(self.age) == 0}
         targets = {name: pick(getattr(self, name)) for name in ("u", "log_prob", "value", "advantage", "returns")}
         if self.teacher is None:
             return Minibatch(obs, **targets)
@@ -145,6 +166,8 @@ class Rollout:
             vector[0] = vector[-1]
         for frames in self.frames.values():
             frames[: self._stack.history + 1] = frames[self.steps :].clone()
+        for kept in self.memory.values():
+            kept[0] = kept[-1]
         self.age[0] = self.age[-1]
 
     def state_dict(self) -> dict:
@@ -153,6 +176,7 @@ class Rollout:
         return {
             "vectors": {key: vector[0].to("cpu", copy=True) for key, vector in self.vectors.items()},
             "frames": {key: frames[:end].to("cpu", copy=True) for key, frames in self.frames.items()},
+            "memory": {key: kept[0].to("cpu", copy=True) for key, kept in self.memory.items()},
             "age": self.age[0].tolist(),
         }
 
@@ -165,6 +189,8 @@ class Rollout:
             saved = dict.fromkeys(self.frames, saved)
         for key, frames in self.frames.items():
             frames[: self._stack.history + 1] = saved[key]
+        for key, kept in self.memory.items():
+            kept[0] = state["memory"][key]
         self.age[0] = torch.tensor(state["age"])
 
 

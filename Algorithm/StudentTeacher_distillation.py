@@ -24,7 +24,7 @@ class StudentDistillation(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        policy, value, hidden = self.student(batch.obs)
+        policy, value, hidden, _ = self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         ppo = self.ppo_loss(batch, policy, value, self.ratio(batch, policy))
         total = kl.mean() + self.learner.scheduled["rl_coef"] * ppo.total
@@ -57,7 +57,7 @@ class TeacherDistillation(GuidedPPO):
 
     def loss(self, batch: GuidedMinibatch) -> Loss:
         """Return the loss of a minibatch."""
-        config, (policy, value, hidden) = self.config, self.student(batch.obs)
+        config, (policy, value, hidden, _) = self.config, self.student(batch.obs)
         kl = distillation_kl(batch.teacher, policy)
         critic_loss = value_loss(value, batch.value, batch.returns, config.clip)
         entropy = policy.entropy().mean()

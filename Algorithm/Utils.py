@@ -27,6 +27,7 @@ class Samples:
     Attributes:
         old: samples of the dataset; `size` is that of all.
         names: the fields that `add` needs.
+        age: how many steps every sample is from its episode's first, int [size] and room for more.
     """
 
     def __init__(self, data: Arrays, policy: ActorCritic, growth: int = 0):
@@ -37,8 +38,8 @@ class Samples:
             with allocating("the samples"):
                 old = torch.from_numpy(data[name]).to(self._device)
                 self._parts[name] = old, old.new_empty((growth, *old.shape[1:]))
-        self._age = torch.empty(self.old + growth, dtype=torch.int64)
-        self._age[: self.old] = episode_ages(data["episode_start"])
+        self.age = torch.empty(self.old + growth, dtype=torch.int64)
+        self.age[: self.old] = episode_ages(data["episode_start"])
         self.names = (*self._parts, "episode_start", "seed")
 
     def add(self, data: Mapping[str, torch.Tensor]) -> None:
@@ -46,8 +47,13 @@ class Samples:
         start, end = self.size, self.size + len(data["seed"])
         for name, (_, grown) in self._parts.items():
             grown[start - self.old : end - self.old] = data[name]
-        self._age[start:end] = episode_ages(data["episode_start"].cpu().numpy())
+        self.age[start:end] = episode_ages(data["episode_start"].cpu().numpy())
         self.size = end
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where episodes begin, int [E]."""
+        return np.flatnonzero(self.age[: self.size].numpy() == 0)
 
     def _rows(self, name: str, index: torch.Tensor) -> torch.Tensor:
         """Return rows int [B] of a field, [B, ...]."""
@@ -66,7 +72,7 @@ class Samples:
         index = torch.from_numpy(indices)
         for key in self._policy.training_inputs:
             if key in self._policy.images:
-                rows = index[:, None] - self._policy.stack.steps_back(self._age[index])
+                rows = index[:, None] - self._policy.stack.steps_back(self.age[index])
                 obs[key] = self._rows(field(key), rows.flatten()).unflatten(0, rows.shape)
             else:
                 obs[key] = self._rows(field(key), index)

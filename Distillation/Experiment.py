@@ -168,6 +168,7 @@ class Session:
             subtracts(self.job.flat()),
             self.job.method.hidden_state > 0,
             self.job.flat().get("critic", "same"),
+            settings.memory,
         )
         if self.inputs.student is not None:
             student = self.inputs.student.rebuilt(**{name: student.arguments[name] for name in TRAINED_WITH})

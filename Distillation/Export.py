@@ -33,14 +33,22 @@ def describe_policy(policy: Any, card: dict[str, Any], task: Any) -> dict[str, A
         steps = [-k * policy.stack.stride for k in range(policy.stack.length - 1, -1, -1)]
         inputs[name] = {"dtype": "uint8", "shape": ["batch", *policy.input_shapes[image]], "steps": steps}
         inputs[name]["camera"] = plain(task.seen[image].description())
+    for name, shape in memory_of(policy).items():
+        inputs[name] = {"dtype": "float32", "shape": ["batch", *shape]}
     described = {key: value for key, value in card.items() if key not in ("render", "precision")}
     if policy.images:
         fast = card["render"]["quality"] == "fast"
         opengl = {"vis_quality": FAST if fast else {}, "flags_off": [int(flag) for flag in FAST_OFF] if fast else []}
         described["render"] = {**card["render"], **opengl}
     low, high = policy.arguments["action_low"], policy.arguments["action_high"]
-    output = {"action": {"dtype": "float32", "shape": ["batch", len(low)], "low": low, "high": high}}
-    return {**described, "env_id": task.env_id, "inputs": inputs, "outputs": output}
+    outputs: dict[str, Any] = {"action": {"dtype": "float32", "shape": ["batch", len(low)], "low": low, "high": high}}
+    outputs |= {f"next_{name}": inputs[name] for name in memory_of(policy)}
+    return {**described, "env_id": task.env_id, "inputs": inputs, "outputs": outputs}
+
+
+def memory_of(policy: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a recurrent policy's state by its name as an input of the model; other policies have none."""
+    return {key.lower(): shape for key, shape in getattr(policy, "memory_shapes", {}).items()}
 
 
 def check_packages() -> None:
@@ -53,7 +61,7 @@ def check_packages() -> None:
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     """Write the mean action of a policy (on the CPU, in fp32) and its preprocessing as an ONNX model; returns its error.
 
-    The error is the largest difference to PyTorch's actions on random input, in the action's units. `card`, of
+    A recurrent policy's state goes in, zeros at an episode's first step, and comes out. The error is the largest difference to PyTorch's outputs on random input, in the action's units. `card`, of
     `describe_policy`, becomes the model's metadata `card`, as JSON.
 
     Raises:
@@ -62,35 +70,41 @@ def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     import onnxruntime
     import torch
 
+    from Models.Memory import FEATURES
+
     keys = sorted(policy.inputs, key=lambda key: key in policy.images)  # as the card has them: a vector, then frames
+    states = getattr(policy, "memory_shapes", {})
+    shapes = policy.input_shapes | states
 
     class MeanAction(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.policy = policy
 
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            distribution = policy.distribution(dict(zip(keys, inputs)))
-            return distribution.action(distribution.mean)
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            obs = dict(zip((*keys, *states), inputs))
+            after = {FEATURES: policy.features(obs)} if states else {}
+            distribution = policy.distribution(obs | after)
+            return distribution.action(distribution.mean), *after.values()
 
     generator = torch.Generator().manual_seed(0)
 
     def example(batch: int) -> tuple[torch.Tensor, ...]:
-        shapes = {key: (batch, *policy.input_shapes[key]) for key in keys}
         return tuple(
-            torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+            torch.randint(256, (batch, *shapes[key]), generator=generator, dtype=torch.uint8)
             if key in policy.images
-            else torch.randn(shape, generator=generator)
-            for key, shape in shapes.items()
+            else torch.randn((batch, *shapes[key]), generator=generator)
+            for key in (*keys, *states)
         )
 
     module = MeanAction().eval()
     content = _onnx_model(module, example(2), card)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     inputs = example(7)
-    (actions,) = session.run(None, {name: part.numpy() for name, part in zip(card["inputs"], inputs)})
+    outputs = session.run(None, {name: part.numpy() for name, part in zip(card["inputs"], inputs)})
     with torch.no_grad():
-        difference = float((torch.from_numpy(actions) - module(*inputs)).abs().max())
+        pairs = zip(outputs, module(*inputs))
+        difference = max(float((torch.from_numpy(found) - wanted).abs().max()) for found, wanted in pairs)
     if not difference <= TOLERANCE:
         raise BadInput(f"{path}: not written, for the exported model's actions differ by {difference:.1e}")
     with replacing(path) as file:
@@ -129,7 +143,9 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
-            if way == "outputs":
+            if "memory" in key:
+                what = "zeros at an episode's first step" if way == "inputs" else "is `memory` of the next step"
+            elif way == "outputs":
                 limits = spec["low"], spec["high"]
                 low, high = (f"{values[0]:g}" if len(set(values)) == 1 else values for values in limits)
                 what = f"in the environment's units, from {low} to {high}"

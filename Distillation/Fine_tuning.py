@@ -13,8 +13,19 @@ from Distillation.Reports.Labels import complete, identity, label
 from Distillation.Utils import LAST
 from Models.Base_Model import ActorCritic
 
-# Settings that say what a student is and what it sees; one of the state alone has the first two.
-SIGHT = ("task", "mode", "cameras", "frames", "render_quality", "proprioception", "stack", "grid", "background")
+# Settings that say what a student is and what it sees; one of the state alone has the first three.
+SIGHT = (
+    "task",
+    "mode",
+    "memory",
+    "cameras",
+    "frames",
+    "render_quality",
+    "proprioception",
+    "stack",
+    "grid",
+    "background",
+)
 
 
 def find_source(reference: str) -> tuple[Path, dict[str, Any]]:
@@ -48,7 +59,7 @@ def check_source(
     found, wanted = complete(card), dict(description)
     found["background"] = "on" if student.arguments["background"] else "off"
     wanted["background"] = "on" if subtracts(wanted) else "off"
-    names = SIGHT if student.images else SIGHT[:2]
+    names = SIGHT if student.images else SIGHT[:3]
     if unlike := differences(found, wanted, names):
         fitting = {name: found[name] for name in names if differences(found, wanted, [name])}
         flags = " ".join(as_flags(fitting))

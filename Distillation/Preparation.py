@@ -253,7 +253,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
         job.check()
     except BadInput as error:
         raise BadInput(f"--folder_Dagger {folder}: its config.json is damaged ({error})") from None
-    job.check_sight()
+    job.check_student()
     start = (folder / LAST).with_stem(job.data.start)
     for file in (folder / LAST, start):
         if not file.is_file():

@@ -74,6 +74,12 @@ class StudentSettings(Settings):
         inherited=True,
     )
     run_index: int = setting(0, "chooses the run's seeds", choices=RUN_INDICES, role="seed", inherited=True)
+    memory: str = setting(
+        "none",
+        "what it remembers beyond its frames: none, or a state carried from step to step by a gated recurrent unit",
+        choices=("none", "gru"),
+        inherited=True,
+    )
     precision: str = setting("auto", "of the backbone; auto: bf16 where the hardware has it", choices=PRECISIONS)
     stack: int = setting(
         4,

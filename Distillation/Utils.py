@@ -107,10 +107,10 @@ class Experiment(Job):
         """Raise `BadSetting` for the first setting that violates a limit."""
         super().check()
         if not self.inherits:
-            self.check_sight()
+            self.check_student()
 
-    def check_sight(self) -> None:
-        """Raise `BadSetting` for settings of frames where the student sees none."""
+    def check_student(self) -> None:
+        """Raise `BadSetting` for settings of frames where the student sees none, or of sequences that cannot be made."""
         values = self.flat()
         for name, field in self.settings().items():
             if self.student.mode == "State" and field.metadata["sees"] and values[name] != field.default:
@@ -118,6 +118,17 @@ class Experiment(Job):
         views = find_views(self.world.views)
         if self.student.mode == "State" and views.table() and not views.physical:
             raise BadSetting(f"views {self.world.views} changes only frames, and is for {SEEING}")
+        if self.student.memory != "none":
+            self.check_sequences()
+        elif self.method.window != self.settings()["window"].default:
+            raise BadSetting(f"window {self.method.window} is for students with a memory: --memory gru")
+
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` where the method cannot learn from sequences of `window` steps."""
+        if self.method.minibatch_size < self.method.window:
+            raise BadSetting(
+                f"minibatch_size {self.method.minibatch_size}: at least window {self.method.window} is needed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +143,13 @@ class OnPolicyExperiment(Experiment):
         """Named by its settings and by the student that it begins with."""
         source = self.start.start_from
         return super().default_name + (f"_from_{Path(source).name.removesuffix('.pt')}" if source else "")
+
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` unless a rollout is made of whole windows."""
+        super().check_sequences()
+        steps, window = self.method.rollout_steps, self.method.window
+        if steps % window:
+            raise BadSetting(f"rollout_steps {steps}: with memory gru a multiple of window {window} is needed")
 
     def algorithm(self) -> Callable[..., "Trainer"]:
         """Return the method's trainer, which is imported here: the command line answers before PyTorch is loaded."""
@@ -220,6 +238,11 @@ class CloningExperiment(Experiment):
         name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
         return name + world_suffix(self)
 
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` where samples of a sequence would be drawn by their priorities."""
+        super().check_sequences()
+        check_uniform(self.method)
+
     def trainer(self, parts: Parts) -> "Trainer":
         """Build behavioural cloning."""
         from Algorithm.BehaviouralCloning import BehaviouralCloning
@@ -249,6 +272,13 @@ class DAggerExperiment(Experiment):
         method = self.method
         alpha = f"alpha{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
         return f"{Path(self.data.folder_Dagger).name}_{alpha}_{method.sampling}"
+
+    def check_sequences(self) -> None:
+        """Raise `BadSetting` where samples of a sequence would be drawn by their priorities or their age."""
+        super().check_sequences()
+        check_uniform(self.method)
+        if self.method.sampling != "classic":
+            raise BadSetting(f"sampling {self.method.sampling}: classic is needed with memory gru")
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build DAgger."""
@@ -297,6 +327,14 @@ def task_of(job: Job) -> Task:
     """Return a job's task, as its student sees it and in the job's views; raises `BadInput` if one of these does not exist."""
     seen = find_task(job.world.task).seen_by(job.world.cameras, job.world.frames)
     return replace(seen, views=find_views(job.world.views))
+
+
+def check_uniform(method: Config.CloningConfig) -> None:
+    """Raise `BadSetting` for priorities, which are of single samples."""
+    if method.alpha or method.mode_alpha != "constant":
+        raise BadSetting(
+            f"alpha {method.alpha}, mode_alpha {method.mode_alpha}: 0, constant are needed with memory gru"
+        )
 
 
 def in_names(value: Any) -> str:

@@ -94,26 +94,37 @@ _WALKER = (*range(1, 15), *range(17, 24))
 _WALKER_CAMERA = Camera(2.9, (0.0, 0.0, 0.8), 90.0, -28.0, follow="torso")
 _WALKER_SPEED = {"speed": Measure(lambda state: state[..., 16], "m/s")}
 
+_PUSHER = Task(
+    name="Pusher",
+    env_id="Pusher-v5",
+    proprioception=tuple(range(17)),
+    cameras={
+        "Frame": Camera(
+            *(2.5, (0.0, 0.2, 0.0), 270.0, -90.0), rows=(70, 230), columns=(70, 410), depth_range=(2.2, 2.9)
+        ),
+        # Across the table, towards the arm. The goal is flat: depth does not show it, but it never moves.
+        "side": Camera(1.3, (0.45, -0.15, -0.28), 270.0, -35.0, rows=(120, 360), depth_range=(0.8, 1.8)),
+        "wrist": Camera(
+            *(0.8, (0.0, 0.0, -0.28), 270.0, -60.0), follow="tips_arm", size=(64, 64), depth_range=(0.4, 1.0)
+        ),
+    },
+    success=lambda state: _pusher_distance(state) < 0.08,  # the radius of the goal's disc
+    measures={"distance": Measure(_pusher_distance, "m")},
+    # The task's own reward lets a policy hover beside the object for long.
+    training_keywords={"reward_dist_weight": 2.0},
+    reference="Pusher",
+)
+
 TASKS = {
-    "Pusher": Task(
-        name="Pusher",
-        env_id="Pusher-v5",
-        proprioception=tuple(range(17)),
-        cameras={
-            "Frame": Camera(
-                *(2.5, (0.0, 0.2, 0.0), 270.0, -90.0), rows=(70, 230), columns=(70, 410), depth_range=(2.2, 2.9)
-            ),
-            # Across the table, towards the arm. The goal is flat: depth does not show it, but it never moves.
-            "side": Camera(1.3, (0.45, -0.15, -0.28), 270.0, -35.0, rows=(120, 360), depth_range=(0.8, 1.8)),
-            "wrist": Camera(
-                *(0.8, (0.0, 0.0, -0.28), 270.0, -60.0), follow="tips_arm", size=(64, 64), depth_range=(0.4, 1.0)
-            ),
-        },
-        success=lambda state: _pusher_distance(state) < 0.08,  # the radius of the goal's disc
-        measures={"distance": Measure(_pusher_distance, "m")},
-        # The task's own reward lets a policy hover beside the object for long.
-        training_keywords={"reward_dist_weight": 2.0},
-        reference="Pusher",
+    "Pusher": _PUSHER,
+    # The object is drawn for the first 10 steps, before the arm is there. To hide the goal would hide nothing: it never moves.
+    "PusherMemory": replace(
+        _PUSHER,
+        name="PusherMemory",
+        env_id="Enviroment.Hidden:Hidden-v0",
+        keywords={"of": "Pusher-v5", "body": "object", "after": 10},
+        max_episode_steps=100,
+        reference="PusherMemory",
     ),
     "Reacher": Task(
         name="Reacher",

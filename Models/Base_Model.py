@@ -1,8 +1,7 @@
 """Gaussian policies, and the actor-critic that students are."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +9,18 @@ from torch import nn
 
 from Common.Files import plain
 from Models.Distributions import FAMILIES, LOG_STD_MAX, LOG_STD_MIN, Gaussian
-from Models.Impoola import Impoola, head, orthogonal
-from Models.Memory import FrameStack, FrameStacks, Memory, NoMemory, Observation
-from Models.Utils import screen
+from Models.Impoola import Encoder, head, orthogonal
+from Models.Memory import (
+    FEATURES,
+    FIRST,
+    MEMORY,
+    FrameStack,
+    FrameStacks,
+    Memory,
+    NoMemory,
+    Observation,
+    RecurrentMemory,
+)
 
 # Of teachers that have none, as a share of half the range of actions: TD3's exploration (Fujimoto et al. 2018,
 # https://arxiv.org/abs/1802.09477).
@@ -107,26 +115,13 @@ class GaussianPolicy(nn.Module):
         return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()
 
 
-class Encoder(nn.Module):
-    """Maps the stacks of one camera to features: an Impoola backbone over what differs from the camera's background.
+class Outputs(NamedTuple):
+    """A student's outputs for observations [B, ...]."""
 
-    Args:
-        shape: of a stack, (stack, rows, columns) or (stack, channels, rows, columns), whose channels are all one picture's.
-        filters, grid: the backbone's.
-    """
-
-    background: torch.Tensor
-
-    def __init__(self, shape: Sequence[int], filters: Sequence[int], grid: Sequence[int]):
-        super().__init__()
-        self.register_buffer("background", torch.full(tuple(shape[1:]), 128.0))
-        self.backbone = Impoola(math.prod(shape[:-2]), filters, (grid[0], grid[1]))
-
-    def forward(self, frames: torch.Tensor, precision: str) -> torch.Tensor:
-        """Map stacks uint8 [B, ...] to features float32 [B, backbone.out_features], computed in `fp32` or `bf16`."""
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return self.backbone(screen(frames, self.background, dtype)).float()
+    policy: Gaussian
+    value: torch.Tensor  # [B]
+    errors: torch.Tensor | None  # squared errors [B, P] of the predicted state entries, if it predicts some
+    memory: Observation  # its recurrent state after each step, [B, H] as `MEMORY`; empty without one
 
 
 class ActorCritic(GaussianPolicy):
@@ -153,6 +148,8 @@ class ActorCritic(GaussianPolicy):
             own; `none`: this student only acts. A critic of the state needs no frames, and its loss has no part in the
             features, which then serve the actor alone.
         state_mean, state_std: constants that standardize a critic's state.
+        memory: `none`, or `gru`: both heads see the state of a gated recurrent unit (Cho et al. 2014,
+            https://arxiv.org/abs/1406.1078), `hidden` wide, which carries what was seen from step to step.
     """
 
     vector_mean: torch.Tensor
@@ -185,6 +182,7 @@ class ActorCritic(GaussianPolicy):
         critic: str = "same",
         state_mean: Sequence[float] = (),
         state_std: Sequence[float] = (),
+        memory: str = "none",
     ):
         super().__init__(action_low, action_high, family)
         self.arguments = plain_arguments(locals())
@@ -204,6 +202,10 @@ class ActorCritic(GaussianPolicy):
             if vector is not None:
                 self.lift = nn.Sequential(orthogonal(nn.Linear(features, lift)), nn.SiLU())
             features = seen if vector is None else seen + lift
+        self.recurrent: nn.GRUCell | None = None
+        if memory == "gru":
+            self.condense = nn.Sequential(orthogonal(nn.Linear(features, hidden)), nn.SiLU())
+            self.recurrent, features = nn.GRUCell(hidden, hidden), hidden
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
         self.critic: Any = head(features, hidden, 1, gain=1.0) if critic == "same" else None
@@ -224,6 +226,28 @@ class ActorCritic(GaussianPolicy):
         """The shapes of the vector, if there is one, and of each image's stack."""
         shapes = {} if self._vector is None else {self._vector: tuple(self.vector_mean.shape)}
         return shapes | {image: tuple(shape) for image, shape in (self.arguments["cameras"] or {}).items()}
+
+    @property
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one recurrent state, as `MEMORY`; empty for a student that has none."""
+        return {} if self.recurrent is None else {MEMORY: (self.recurrent.hidden_size,)}
+
+    def memory(self, num_envs: int) -> Memory:
+        """Return a fresh memory of N environments, through which observations reach `distribution`."""
+        memory = super().memory(num_envs)
+        if self.recurrent is None:
+            return memory
+        states = torch.zeros(num_envs, self.recurrent.hidden_size, device=self.scale.device)
+        return RecurrentMemory(memory, self._remember, states)
+
+    def _remember(self, obs: Observation) -> torch.Tensor:
+        return self.features(super().to_tensors(obs) | {MEMORY: obs[MEMORY]})
+
+    def to_tensors(self, obs: Mapping[str, np.ndarray | torch.Tensor]) -> Observation:
+        """Move the policy's inputs to its device; the recurrent state stands for all that was seen."""
+        if FEATURES in obs and self.recurrent is not None:
+            return {FEATURES: torch.as_tensor(obs[FEATURES]).to(self.scale.device)}
+        return super().to_tensors(obs)
 
     @property
     def critic_inputs(self) -> tuple[str, ...]:
@@ -272,12 +296,30 @@ class ActorCritic(GaussianPolicy):
             self.background(image).copy_(torch.from_numpy(np.median(frames, axis=0)))
 
     def features(self, obs: Observation) -> torch.Tensor:
-        """Return the input of both heads, float32 [B, features]; one pass through each backbone."""
+        """Return the input of both heads, float32 [B, features]; one pass through each backbone.
+
+        Of a student with a recurrent state it is that state after each step of the S sequences whose steps are the batch.
+        """
+        if FEATURES in obs:
+            return obs[FEATURES]
         parts = [encoder(obs[image], self.precision) for image, encoder in zip(self.images, self.encoders)]
         if self._vector is not None:
             vector = (obs[self._vector] - self.vector_mean) / self.vector_std
             parts.append(self.lift(vector) if parts else vector)
-        return torch.cat(parts, dim=1)
+        features = torch.cat(parts, dim=1)
+        return features if self.recurrent is None else self._unrolled(self.recurrent, features, obs)
+
+    def _unrolled(self, recurrent: nn.GRUCell, features: torch.Tensor, obs: Observation) -> torch.Tensor:
+        """Return the recurrent state [B, H] after each step of `features` [B, F], sequence after sequence."""
+        state = obs[MEMORY]
+        length = features.shape[0] // state.shape[0]
+        steps = self.condense(features).unflatten(0, (-1, length)).unbind(1)
+        first = obs[FIRST].unflatten(0, (-1, length)).unbind(1) if FIRST in obs else [None] * length
+        states = []
+        for step, begins in zip(steps, first):
+            state = recurrent(step, state if begins is None else state.masked_fill(begins[:, None], 0))
+            states.append(state)
+        return torch.stack(states, 1).flatten(0, 1)
 
     def _policy(self, features: torch.Tensor) -> Gaussian:
         mean, raw = self.actor(features).chunk(2, dim=-1)
@@ -285,11 +327,12 @@ class ActorCritic(GaussianPolicy):
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
         return self.gaussian(mean, log_std)
 
-    def forward(self, obs: Observation) -> tuple[Gaussian, torch.Tensor, torch.Tensor | None]:
-        """Return the policy, the value [B], and the errors of the predicted state [B, H] if there is one, from one pass."""
+    def forward(self, obs: Observation) -> Outputs:
+        """Return all outputs, from one pass."""
         features = self.features(obs)
         value = self.critic(features).squeeze(-1) if self.state_critic is None else self.value(obs)
-        return self._policy(features), value, self._prediction_errors(features, obs)
+        memory = {} if self.recurrent is None else {MEMORY: features.detach()}
+        return Outputs(self._policy(features), value, self._prediction_errors(features, obs), memory)
 
     def _prediction_errors(self, features: torch.Tensor, obs: Observation) -> torch.Tensor | None:
         """Return the squared errors [B, H] of the predicted state entries, in units of their standard deviations."""

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from Models.Utils import screen
+
 
 def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.Module:
     """Initialize a layer's weight orthogonally and its bias to zero; returns the layer."""
@@ -55,6 +57,28 @@ class Impoola(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to features [B, out_features]."""
         return self.pool(F.relu(self.stages(x), inplace=True)).flatten(1)
+
+
+class Encoder(nn.Module):
+    """Maps the stacks of one camera to features: an Impoola backbone over what differs from the camera's background.
+
+    Args:
+        shape: of a stack, (stack, rows, columns) or (stack, channels, rows, columns), whose channels are all one picture's.
+        filters, grid: the backbone's.
+    """
+
+    background: torch.Tensor
+
+    def __init__(self, shape: Sequence[int], filters: Sequence[int], grid: Sequence[int]):
+        super().__init__()
+        self.register_buffer("background", torch.full(tuple(shape[1:]), 128.0))
+        self.backbone = Impoola(math.prod(shape[:-2]), filters, (grid[0], grid[1]))
+
+    def forward(self, frames: torch.Tensor, precision: str) -> torch.Tensor:
+        """Map stacks uint8 [B, ...] to features float32 [B, backbone.out_features], computed in `fp32` or `bf16`."""
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return self.backbone(screen(frames, self.background, dtype)).float()
 
 
 def head(in_features: int, hidden: int, out_features: int, gain: float) -> nn.Sequential:

@@ -1,6 +1,6 @@
-"""A policy's memory from step to step: nothing, or the frames from which its stacks are made."""
+"""A policy's memory from step to step: nothing, the frames from which its stacks are made, or a recurrent state."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +9,12 @@ import numpy as np
 import torch
 
 Observation = dict[str, torch.Tensor]
+
+# Entries of a recurrent policy's observations, beside those of the environment. In training, where a batch of B steps is made of
+# S sequences, the first two are given; in acting, the memory gives the third.
+MEMORY = "Memory"  # the recurrent state before each sequence, float32 [S, H]
+FIRST = "First"  # whether a step is an episode's first, before which the state is zero, bool [B]
+FEATURES = "Features"  # the recurrent state after the newest step, float32 [N, H]
 
 
 def is_image(space: gym.Space) -> bool:
@@ -93,3 +99,33 @@ class FrameStacks:
         """Continue from `state`."""
         self._rings = {key: ring.clone() for key, ring in state["rings"].items()}
         self._age, self._newest = state["age"].clone(), state["newest"]
+
+
+class RecurrentMemory:
+    """The recurrent states of N environments, which begin each episode at zero.
+
+    Args:
+        memory: what else the policy keeps.
+        remember: maps the observations [N, ...] and the states [N, H] before them, as `MEMORY`, to the states after them.
+        states: zeros float32 [N, H].
+    """
+
+    def __init__(self, memory: Memory, remember: Callable[[Observation], torch.Tensor], states: torch.Tensor):
+        self._memory, self._remember, self._states = memory, remember, states
+
+    @torch.no_grad()
+    def see(self, obs: Observation, first: torch.Tensor) -> Observation:
+        """Return the policy's input [N, ...]: the state after these observations is all of it that acting needs."""
+        seen = self._memory.see(obs, first)
+        before = self._states.masked_fill(first[:, None].to(self._states.device), 0)
+        self._states = self._remember(seen | {MEMORY: before})
+        return seen | {FEATURES: self._states}
+
+    def state(self) -> dict[str, Any]:
+        """Return the states, and that of what else the policy keeps."""
+        return {"states": self._states.clone(), "memory": self._memory.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self._states = state["states"].clone()
+        self._memory.restore(state["memory"])

@@ -213,6 +213,7 @@ def make_student(
     background: bool = True,
     predicts: bool = False,
     critic: str = "same",
+    memory: str = "none",
 ) -> ActorCritic:
     """Build an untrained student from spaces.
 
@@ -227,6 +228,7 @@ def make_student(
         background: whether it takes what stands still out of its frames.
         predicts: whether a student that sees predicts, while it is trained, the state entries that it is not given.
         critic: of a student that sees, `same` values what the actor sees, and `state` the state.
+        memory: `none`, or `gru` for a recurrent state.
     """
     sees = mode != "State"
     entries = list(range(len(statistics.mean)) if not sees else proprioception or ())
@@ -247,6 +249,7 @@ def make_student(
         action_low=action_space.low.tolist(),
         action_high=action_space.high.tolist(),
         family=family,
+        memory=memory,
         **seen,
     )
 

@@ -46,7 +46,7 @@ def build(_: ExitStack, mode: str, precision: str, device: torch.device) -> Call
                 student(batches[batch])
         else:
             student.zero_grad()
-            policy, value, _ = student(batches[batch])
+            policy, value, *_ = student(batches[batch])
             (policy.mean.square().mean() + policy.log_std.mean() + value.square().mean()).backward()
         wait(device)
 

@@ -57,13 +57,19 @@ state, _ = env.reset(seed=int(sys.argv[2]) if len(sys.argv) > 2 else None)
 frames = {
     name: deque([frame(name)] * (1 - spec["steps"][0]), maxlen=1 - spec["steps"][0]) for name, spec in eyes.items()
 }
+memory = {}  # of a recurrent student; zeros at an episode's first step
+if "memory" in card["inputs"]:
+    memory["memory"] = np.zeros((1, *card["inputs"]["memory"]["shape"][1:]), np.float32)
 total, done = 0.0, False
 while not done:
-    inputs = {name: np.stack([frames[name][step - 1] for step in spec["steps"]])[None] for name, spec in eyes.items()}
+    inputs = memory | {
+        name: np.stack([frames[name][step - 1] for step in spec["steps"]])[None] for name, spec in eyes.items()
+    }
     for name, spec in card["inputs"].items():
-        if name not in eyes:
+        if "state_entries" in spec:
             inputs[name] = state[None, spec["state_entries"]].astype(np.float32)
-    (action,) = session.run(None, inputs)
+    action, *after = session.run(None, inputs)
+    memory = dict(zip(memory, after))
     state, reward, terminated, truncated, _ = env.step(action[0])
     total, done = total + float(reward), terminated or truncated
     for name in eyes:

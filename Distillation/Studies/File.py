@@ -217,7 +217,7 @@ def _run(
     if parent is not None and job.inherits:
         inherited = job.settings().keys() - job.flags().keys()
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
-        job.check_sight()
+        job.check_student()
     deciding = job.named("result")
     deciding |= settings.keys() - job.free()
     by_hardware = {name for name in ("device", "precision", "backend") if job.flat()[name] == "auto"}

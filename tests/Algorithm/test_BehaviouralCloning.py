@@ -212,7 +212,12 @@ def test_a_resumed_run_equals_an_unbroken_one(envs, task, statistics, teacher, d
         config = CloningConfig(optimization_steps=8, minibatch_size=8, alpha=0.6, augment=("noise=2", "shift=2"))
         return BehaviouralCloning(student_for(envs, task, statistics), dataset.fields, config, 700_000)
 
-    for make in (cloning, dagger_in):
+    def recurrent(folder):
+        config = CloningConfig(optimization_steps=8, minibatch_size=8, window=4)
+        student = student_for(envs, task, statistics, memory="gru")
+        return BehaviouralCloning(student, dataset.fields, config, 700_000)
+
+    for make in (cloning, dagger_in, recurrent):
         (stats, weights), (again, same) = run(f"{make.__name__}1", make, False), run(f"{make.__name__}2", make, True)
         assert stats == again
         assert all(torch.equal(weights[key], same[key]) for key in weights)

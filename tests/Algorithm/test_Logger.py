@@ -57,8 +57,8 @@ def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
         ("WANDB_MODE", "disabled", "disabled"),
         ("WANDB_MODE", "", "disabled"),  # as its file says
         ("WANDB_BASE_URL", "", "disabled"),
-        ("WANDB_MODE", "maybe", "WANDB_MODE 'maybe': .*'offline'"),
-        ("WANDB_BASE_URL", "localhost:8080", "WANDB_BASE_URL 'localhost:8080': .*'https'"),
+        ("WANDB_MODE", "maybe", "WANDB_MODE: .*'offline'"),
+        ("WANDB_BASE_URL", "localhost:8080", "WANDB_BASE_URL: .*'https'"),
         ("WANDB_PROJECT", "a/b", "'a/b'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,17 +59,23 @@ def test_ppd_without_its_term_is_ppo(env, task, statistics, teacher):
     assert trainer.loss(batch).total.item() > without.item()
 
 
-def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher):
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(task, statistics, teacher, memory):
+    config = replace(SMALL_PPD, window=4)
+
+    def build_in(env):
+        return build(env, task, statistics, PPD, config=config, memory=memory, teacher=teacher)
+
     def run(interrupted):
         env = make_world(task, 2, 1 + interrupted)
-        trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+        trainer = build_in(env)
         stats = [trainer.step(10) for _ in range(2)]
         if interrupted:
             state = copy.deepcopy(trainer.state_dict())
             env.close()
             torch.manual_seed(123)
             env = make_world(task, 2, 1)
-            trainer = build(env, task, statistics, PPD, config=SMALL_PPD, teacher=teacher)
+            trainer = build_in(env)
             trainer.load_state_dict(state)
         stats += [trainer.step(10) for _ in range(2)]
         env.close()

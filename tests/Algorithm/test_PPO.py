@@ -29,7 +29,7 @@ def test_a_ratio_that_underflows_leaves_every_scalar_finite(env, task, statistic
     trainer.collect_rollout()
     trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(16))
-    policy, value, _ = trainer.student(batch.obs)
+    policy, value, *_ = trainer.student(batch.obs)
     loss = trainer.ppo_loss(batch, policy, value, torch.zeros(16))
     assert all(torch.isfinite(scalar) for scalar in (loss.total, *loss.scalars.values()))
 

@@ -41,7 +41,7 @@ def test_student_and_teacher_distillation_differ_in_who_acts(task, statistics, t
     u, labels = by_teacher.rollout.u.flatten(0, 1), by_teacher.rollout.teacher
     spread = ((u - labels.mean) / labels.log_std.exp()).std()
     assert spread == pytest.approx(noise, abs=0.2)
-    student, _, _ = by_student.student(by_student.rollout.observation(0))
+    student, *_ = by_student.student(by_student.rollout.observation(0))
     assert (by_student.rollout.u[0] - student.mean).abs().max() < 4 * student.log_std.exp().max()
     # Nothing else differs: on one rollout both have one loss.
     batch = by_teacher.rollout.minibatch(torch.arange(16))
@@ -55,7 +55,7 @@ def test_student_distillation_adds_ppo_and_teacher_distillation_a_critic(task, s
     trainer.collect_rollout()
     trainer.compute_targets()
     batch = trainer.rollout.minibatch(torch.arange(16))
-    policy, value, _ = trainer.student(batch.obs)
+    policy, value, *_ = trainer.student(batch.obs)
     kl = distillation_kl(batch.teacher, policy).mean()
     ppo = trainer.ppo_loss(batch, policy, value, trainer.ratio(batch, policy)).total
     torch.testing.assert_close(trainer.loss(batch).total, kl + 0.5 * ppo)

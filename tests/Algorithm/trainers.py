@@ -11,8 +11,8 @@ SIZES = {"num_envs": 2, "rollout_steps": 8, "minibatch_size": 16, "epochs": 2}
 SMALL, SMALL_PPD = PPOConfig(**SIZES), PPDConfig(**SIZES)
 
 
-def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, **arguments):
-    trainer = method(student_for(env, task, statistics, mode), env, config, 0, **arguments)
+def build(env, task, statistics, method=PPO, mode="ImpaalaSmall", config=SMALL, memory="none", **arguments):
+    trainer = method(student_for(env, task, statistics, mode, memory=memory), env, config, 0, **arguments)
     trainer.start()
     return trainer
 

@@ -22,13 +22,13 @@ def exported(path):
     return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
 
 
-def student_file(folder, task, mode="ImpaalaMid", proprioception=range(17)):
+def student_file(folder, task, mode="ImpaalaMid", proprioception=range(17), memory="none"):
     """A student whose actions differ from frame to frame and state to state, and its file."""
     env = make_env(task)
     teacher = get_Teacher_model()
     torch.manual_seed(1)
     student = make_student(
-        mode, env.observation_space, env.action_space, proprioception, teacher.statistics, task.stack
+        mode, env.observation_space, env.action_space, proprioception, teacher.statistics, task.stack, memory=memory
     )
     with torch.no_grad():
         student.actor[-1].weight.mul_(100)
@@ -59,13 +59,19 @@ def test_an_exported_model_acts_as_the_policy_does(mode, task, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("cameras", "kind", "proprioception"),
-    [(["Frame"], "gray", range(17)), (["Frame", "side"], "rgb", range(17)), (["side"], "depth", None)],
+    ("cameras", "kind", "proprioception", "memory"),
+    [
+        (["Frame"], "gray", range(17), "gru"),
+        (["Frame", "side"], "rgb", range(17), "none"),
+        (["side"], "depth", None, "none"),
+    ],
 )
-def test_an_exported_student_runs_without_torch_and_sees_the_same(task, tmp_path, cameras, kind, proprioception):
+def test_an_exported_student_runs_without_torch_and_sees_the_same(
+    task, tmp_path, cameras, kind, proprioception, memory
+):
     """The example's frames, drawn by MuJoCo's own renderer, are the environment's, and so is its return."""
     task = task.seen_by(cameras, kind)
-    student, path = student_file(tmp_path, task, "ImpaalaSmall", proprioception)
+    student, path = student_file(tmp_path, task, "ImpaalaSmall", proprioception, memory)
     Export.main([str(path), "--output", str(tmp_path / "student.onnx")])
     code = (ROOT / "examples" / "onnx_student.py").read_text()
     code += """
@@ -82,12 +88,12 @@ np.savez("frames.npz", **{name.removeprefix("frames_"): np.stack(kept) for name,
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    env, memory, total, done, kept = make_env(task), student.memory(1), 0.0, False, []
+    env, remembered, total, done, kept = make_env(task), student.memory(1), 0.0, False, []
     obs, _ = env.reset(seed=1900)
     while not done:
         first = torch.tensor([not kept])
         kept.append(obs)
-        seen = memory.see({key: torch.as_tensor(value)[None] for key, value in obs.items()}, first)
+        seen = remembered.see({key: torch.as_tensor(value)[None] for key, value in obs.items()}, first)
         obs, reward, _, done, _ = env.step(student.act(seen)[0])
         total += float(reward)
     kept.append(obs)

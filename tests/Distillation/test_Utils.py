@@ -7,7 +7,6 @@ import pytest
 from Common.Errors import BadSetting
 from Distillation.Pusher import parse
 from Distillation.Utils import JOBS
-from tests.helpers import ROOT
 from Train_Teacher_Pusher.Settings import resolve
 
 
@@ -67,11 +66,3 @@ def test_runs_of_a_sweep_have_names_of_their_own(monkeypatch):
     assert parse(["--PPD"])[0].name == "lambda5_State_run0_ab12"
     assert parse(["--PPD", "--run_name", "mine"])[0].name == "mine"
     assert resolve({}).name == "sac_ab12"
-
-
-def test_the_readme_names_every_flag():
-    readme = (ROOT / "README.md").read_text()
-    names = {name for job in JOBS.values() for name in job.settings()} | {*JOBS}
-    assert not [
-        name for name in names | {"resume", "overwrite"} if f"--{name}`" not in readme and f"--{name} " not in readme
-    ]

@@ -3,11 +3,15 @@
 import re
 import sys
 import types
+from contextlib import closing
 
 import torch
 
 from Algorithm.Config import OnlineDistillationConfig
+from Algorithm.Policies import open_teacher
+from Algorithm.Test_model import evaluate
 from Distillation import Utils
+from Enviroment.Tasks import find_task
 from Enviroment.Utils import make_world
 from tests.helpers import ROOT, small_teacher, student_for
 
@@ -45,6 +49,14 @@ def test_a_method_of_ones_own_trains_and_has_its_experiment(task, statistics, mo
     assert changed == {name for name in before if not name.startswith("critic")}
 
 
-def test_the_quickstart_is_the_examples_file():
-    code = (ROOT / "examples" / "quickstart.py").read_text()
-    assert block("def main(mode") in code
+def test_it_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 12 * 1024
+
+
+def test_a_task_and_a_teacher_of_ones_own_are_found_and_play(tmp_path):
+    (tmp_path / "my_task.py").write_text(block("POLE = Task(") + block("def balance"))
+    task = find_task(f"{tmp_path / 'my_task.py'}:POLE")
+    teacher = open_teacher(f"{tmp_path / 'my_task.py'}:balance", task)
+    with closing(make_world(task, 2, 1)) as world:
+        assert world.spaces["Frame"].shape == (64, 64)
+        assert evaluate(teacher, world, task, range(1900, 1902)).lengths.tolist() == [200, 200]

@@ -205,7 +205,7 @@ def test_a_critic_of_the_state_needs_nothing_else_and_leaves_the_features_to_the
         "ImpaalaSmall", SPACE, ACTIONS, range(17), statistics, stack=4, predicts=True, critic="state"
     )
     obs = {key: torch.from_numpy(value) for key, value in observation().items()}
-    policy, value, _ = trained(obs)
+    policy, value, *_ = trained(obs)
     assert torch.equal(value, trained.value({"State": obs["State"]}))
     value.sum().backward()
     assert {name for name, weight in trained.named_parameters() if weight.grad is not None} == {

@@ -1,4 +1,4 @@
-"""The README's ten lines."""
+"""The example's ten lines."""
 
 import sys
 
