@@ -1,6 +1,8 @@
 """Settings of the algorithms, in a file of their own so that a command line reads them without loading PyTorch."""
 
 import dataclasses
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -213,13 +215,19 @@ class DAggerConfig(CloningConfig):
             raise BadSetting(f"sampling {self.sampling}: with memory gru classic is needed")
 
 
+def sweep_suffix() -> str:
+    """Return what an agent of a W&B sweep adds to default names of runs, whose settings it chooses: W&B's id of the run."""
+    run_id = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+    return re.sub(r"[^\w.+-]", "_", f"_{run_id}" if run_id else "")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WandbSettings(Settings):
     """Settings of Weights & Biases."""
 
     wandb_mode: str = setting(
         "auto",
-        "auto: online when logged in, else offline",
+        "auto: as W&B is set (WANDB_MODE, `wandb offline`), else online when logged in, else offline",
         choices=("auto", "online", "offline", "disabled"),
         role="machine",
     )

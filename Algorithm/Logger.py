@@ -11,32 +11,56 @@ from tqdm import tqdm
 
 from Algorithm.Metrics_file import AXES, MetricsFile
 from Algorithm.Robustness import SIZES, records
-from Common.Errors import BadFile, BadInput, BadSetting
+from Common.Errors import BadFile, BadInput, BadSetting, brief, decoration
 
 PARTS = ("ID", "OD")  # sets of test seeds
 WHO = {"student": "", "teacher": "teacher_", "standing still": "zero_"}  # prefixes in a metric's name
+LOGGING = "logging to W&B"
 REFERENCES = tuple(f"test/{part}/{who}return" for part in PARTS for who in WHO.values())
 
 
-def resolve_wandb_mode(mode: str) -> str:
-    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login.
+def wandb_settings() -> Any:
+    """Return W&B's own settings, those of its files and of `WANDB_` variables, of which empty ones count as unset.
 
-    `auto` is the value of `WANDB_MODE` if it is set, else online when logged in, else offline. Nothing ever prompts.
+    Raises `BadInput` for a variable that W&B refuses.
     """
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "auto")
-    if mode in ("offline", "disabled"):
-        return mode
-    if mode not in ("auto", "online"):
-        raise BadInput(f"WANDB_MODE={mode}: online, offline or disabled is needed")
+    import wandb
+    from pydantic import ValidationError
+
+    for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+        del os.environ[name]
+    settings = wandb.Settings(silent=True)
+    try:
+        settings.update_from_system_settings()
+        settings.update_from_env_vars(dict(os.environ))
+    except ValidationError as error:
+        wrong = error.errors()[0]  # whose value may be a key
+        raise BadInput(f"WANDB_{str(wrong['loc'][0]).upper()}: {wrong['msg']}") from None
+    except wandb.Error as error:
+        raise BadInput(f"W&B's settings: {brief(error)}") from None
+    return settings
+
+
+def resolve_wandb_mode(mode: str) -> str:
+    """Return `online`, `offline` or `disabled`; raises `BadInput` for online without a login, or for bad settings of W&B.
+
+    `auto` is what W&B itself is set to (`WANDB_MODE`, `wandb offline`), else online when logged in, else offline. Nothing
+    ever prompts.
+    """
+    if mode == "disabled" or (mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
+        return "disabled"  # W&B need not be installed
+    own = wandb_settings().mode.replace("dryrun", "offline")
+    chosen = own if mode == "auto" else mode
+    if chosen in ("offline", "disabled"):
+        return chosen
     import wandb
 
     try:
         logged_in = wandb.login(prompt=False)
-    except wandb.Error:  # logged in, but the server does not answer or does not know us
+    except (wandb.Error, ValueError):  # a bad key, or the server does not answer or does not know us
         logged_in = False
-    if mode == "online" and not logged_in:
-        raise BadSetting("wandb_mode online: a login is needed (`wandb login`)")
+    if not logged_in and (mode == "online" or "WANDB_MODE" in os.environ):
+        raise BadSetting("wandb_mode online: a login is needed (`wandb login`), and W&B itself set to online")
     return "online" if logged_in else "offline"
 
 
@@ -54,32 +78,36 @@ def start_wandb(
 ) -> Any:
     """Start a W&B run that writes below `folder`; returns None when disabled.
 
-    The mode is resolved as `resolve_wandb_mode` does. Entity and project are by default those of `WANDB_ENTITY` and
-    `WANDB_PROJECT`, and without the latter `policy-distillation`. `run_id` continues the curves of a run that is resumed.
-    Raises `BadInput` as `resolve_wandb_mode` does, or if W&B refuses.
+    `mode` is what `resolve_wandb_mode` returns. A run whose server does not answer is offline, and a line says so. Group,
+    name and project are defaults, which W&B's own settings precede; tags are added to its own. Without a project it is
+    `policy-distillation`. `run_id` continues the curves of a run that is resumed.
+    Raises `BadInput` if W&B refuses.
     """
-    mode = resolve_wandb_mode(mode)
     if mode == "disabled":
         return None
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
+    own = wandb_settings()
+    arguments: dict[str, Any] = {
+        "entity": entity,
+        "project": project or own.project or "policy-distillation",
+        "dir": folder,
+        "id": run_id,
+        "resume": None if run_id is None else "allow",
+        "group": own.run_group or group,
+        "name": own.run_name or name,
+        "tags": [*tags, *(own.run_tags or ())],
+        "config": config,
+        "settings": wandb.Settings(silent=True, console="off"),
+    }
     try:
-        run = wandb.init(
-            entity=entity,
-            project=project or os.environ.get("WANDB_PROJECT", "policy-distillation"),
-            dir=folder,
-            mode=mode,  # type: ignore[arg-type]
-            id=run_id,
-            resume=None if run_id is None else "allow",
-            group=group,
-            name=name,
-            tags=tags,
-            config=config,
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        run = wandb.init(mode=mode, **arguments)  # type: ignore[arg-type]
     except wandb.Error as error:
-        raise BadInput(f"W&B: {error}") from error
+        if mode != "online":
+            raise BadInput(f"W&B: {brief(error)}") from error
+        print(f"warning: W&B: {brief(error)}; the run is offline, and `wandb sync` uploads it", file=sys.stderr)
+        run = wandb.init(mode="offline", **arguments)
     for axis in AXES:
         run.define_metric(axis, hidden=True)
     run.define_metric("*", step_metric=AXES[0])
@@ -147,8 +175,10 @@ class RunLogger:
                 self._remember(row)
                 # Offline each part of a resumed run has a folder of its own, which holds the whole curve, since the one
                 # before may lack its end. A server has the rows already.
+                numbers = {key: float(value) for key, value in row.items() if value}
                 if self.offline:
-                    wandb_run.log({key: float(value) for key, value in row.items() if value})
+                    with decoration(LOGGING):
+                        wandb_run.log(numbers)
         except (ValueError, KeyError) as error:
             raise BadFile(f"{folder / 'metrics.csv'}: damaged ({error})") from error
 
@@ -172,8 +202,9 @@ class RunLogger:
         """Write one row."""
         self.metrics.write(row)
         tested = self._remember(row)
-        if self._wandb is not None:
-            self._wandb.log(row | self._charts() if tested else row)
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.log(row | self._charts() if tested else row)
         if tested:
             for part in PARTS:
                 self._shown[part] = f"{part} {row[f'test/{part}/return']:.1f}/{row[f'test/{part}/teacher_return']:.1f}"
@@ -232,12 +263,14 @@ class RunLogger:
 
     def video(self, path: Path, step: int) -> None:
         """Hand a video to W&B, of optimization step `step`."""
-        log_video(self._wandb, path, step)
+        with decoration(LOGGING):
+            log_video(self._wandb, path, step)
 
     def dataset(self, folder: Path, meta: dict[str, Any]) -> None:
         """Tell W&B which dataset the run learns from, when online."""
-        if self._wandb is not None and not self.offline:
-            log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
+        with decoration(LOGGING):
+            if self._wandb is not None and not self.offline:
+                log_artifact(self._wandb, "dataset", folder.name, [folder], meta)
 
     def end_bar(self) -> None:
         """Leave the bar as it stands."""
@@ -245,37 +278,43 @@ class RunLogger:
 
     def summarize(self, summary: dict[str, Any], students: Sequence[Path]) -> None:
         """Hand the closing figures to W&B, and when online the students."""
-        if self._wandb is not None:
-            self._wandb.summary.update(summary)
-            if not self.offline:
-                log_artifact(self._wandb, "student", self._wandb.name, students, summary)
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.summary.update(summary)
+                if not self.offline:
+                    log_artifact(self._wandb, "student", self._wandb.name, students, summary)
 
     def robustness(self, report: Mapping[str, Any], step: int) -> None:
         """Hand a report of robustness, as of optimization step `step`, to W&B: a table, and a curve for each kind of shift."""
-        if self._wandb is None:
-            return
-        import wandb
-
-        rows = records(report)
-        columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
-        shifts = report["shifts"]
-        scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
-        clean = report["clean"].get("normalized_return")
-        chart = wandb.plot.line_series(
-            xs=list(range(1 + len(SIZES))),
-            ys=[[clean, *each] for each in scores],
-            keys=list(shifts),
-            title="normalized return under one shift",
-            xname=f"none, {', '.join(SIZES)}",
-        )
-        table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
-        self._wandb.log({AXES[0]: step, "robustness/table": table, "robustness/chart": chart})
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.log({AXES[0]: step, **_robustness_charts(report)})
 
     def close(self) -> None:
         """End the bar and the W&B run."""
         self.end_bar()
-        if self._wandb is not None:
-            self._wandb.finish()
+        with decoration(LOGGING):
+            if self._wandb is not None:
+                self._wandb.finish()
+
+
+def _robustness_charts(report: Mapping[str, Any]) -> dict[str, Any]:
+    import wandb
+
+    rows = records(report)
+    columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+    shifts = report["shifts"]
+    scores = [[sizes[size].get("normalized_return") for size in SIZES] for sizes in shifts.values()]
+    clean = report["clean"].get("normalized_return")
+    chart = wandb.plot.line_series(
+        xs=list(range(1 + len(SIZES))),
+        ys=[[clean, *each] for each in scores],
+        keys=list(shifts),
+        title="normalized return under one shift",
+        xname=f"none, {', '.join(SIZES)}",
+    )
+    table = wandb.Table(columns=columns, data=[[row.get(str(name)) for name in columns] for row in rows])
+    return {"robustness/table": table, "robustness/chart": chart}
 
 
 class NullLogger:

@@ -18,7 +18,7 @@ from Algorithm.Logger import AXES, NullLogger, RunLogger
 from Algorithm.Schedules import Every, Until
 from Algorithm.Test_model import Recording
 from Common import Parallel
-from Common.Errors import BadFile, Diverged, NonFinite, OutOfMemory, Stopped, brief
+from Common.Errors import STOPS, BadFile, Diverged, NonFinite, OutOfMemory, Stopped, brief
 from Common.Machine import keep_freed_memory
 from Common.Settings import differences
 from Models.Base_Model import ActorCritic
@@ -32,30 +32,30 @@ CHECKPOINTS_SHARE = 0.02  # of a run's time, at most
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, so that the run stops after its current step.
+    """Collect SIGINT, SIGTERM and SIGUSR1 in a list, so that the run stops after its current step.
 
-    A second signal interrupts at once. Several ranks ignore it, since torchrun passes on signals that a batch system has
-    already sent to all processes.
+    A second Ctrl-C interrupts at once. Several ranks ignore it, since torchrun passes on signals. Others count once, since
+    what a batch system has sent to all processes is passed on by a study's runner as well.
     """
     requests: list[int] = []
 
     def request(number: int, frame: Any) -> None:
-        if requests and Parallel.count() == 1:
+        if requests and number == signal.SIGINT and Parallel.count() == 1:
             sys.exit(128 + number)
         if not requests and Parallel.rank() == 0:
-            again = "" if Parallel.count() > 1 else "; again stops at once"
+            again = "" if Parallel.count() > 1 else "; Ctrl-C stops at once"
             print(f"stopping after this step{again}", file=sys.stderr, flush=True)
         requests.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield requests
         return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, *STOPS)}
     try:
         yield requests
     except Exception:
         if Parallel.count() > 1:  # torchrun stops all ranks once one has ended: leave time for error and clean-up
-            before[signal.SIGTERM] = signal.SIG_IGN
+            before |= dict.fromkeys(STOPS, signal.SIG_IGN)
         raise
     finally:
         for number, handler in before.items():
@@ -145,7 +145,7 @@ class Loop:
         """Train to the end; returns the seconds that training took, without tests.
 
         Raises:
-            Stopped: SIGINT or SIGTERM came; the current step was finished and everything saved.
+            Stopped: a signal of `stop_requests` came; the current step was finished and everything saved.
             Diverged: a loss, gradient, reward or observation is not finite; `last.pt` is from before.
         """
         keep_freed_memory()

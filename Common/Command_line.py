@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from Common import Parallel
-from Common.Errors import BadInput, BadSetting, RunError, Stopped, brief
+from Common.Errors import STOPS, BadInput, BadSetting, RunError, Stopped, brief
 from Common.Machine import writable_caches
 
 NAME = r"\w[\w.+-]*"  # of a run or a task: no path, nothing that a shell treats specially
@@ -35,7 +35,8 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
         how_to_continue: advice that is added to the message of a run that was stopped.
     """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        for number in STOPS:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():
         yield
 
@@ -131,6 +132,24 @@ def check_name(setting: str, name: str) -> None:
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Understand `--flag=true`, `--flag=false` and `--flag=[1, 2]` as well, which agents of sweeps write."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([part for word in words for part in self._written_out(word)], namespace)
+
+    def _written_out(self, word: str) -> list[str]:
+        """Return the words that mean the same: `--flag` or `--no-flag` for a truth, and a word for each entry of a list."""
+        flag, equals, value = word.partition("=")
+        action = self._option_string_actions.get(flag)
+        if not equals or action is None or action.nargs in (None, "?"):
+            return [word]
+        if action.nargs != 0:
+            return [flag, *filter(None, (each.strip("'\"") for each in re.split(r"[\s,]+", value.strip("[]()"))))]
+        if value.lower() not in ("true", "false"):
+            self.error(f"{flag}={value}: true or false is needed")
+        meant = flag if value.lower() == "true" else f"--no-{flag[2:]}"
+        return [meant] if meant in action.option_strings else []
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with status 2."""

@@ -4,7 +4,13 @@ All derive from `BadInput` or `RunError`, which carry the exit status; `Common.C
 """
 
 import contextlib
+import functools
+import signal
+import sys
 from collections.abc import Iterator
+
+# Signals that ask a program to stop, Ctrl-C aside; SLURM warns by SIGUSR1 before a job's time is up.
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class BadInput(ValueError):
@@ -66,6 +72,23 @@ def advice(text: str) -> Iterator[None]:
         yield
     except BadFile as error:
         raise type(error)(f"{error}; {text}") from error
+
+
+@contextlib.contextmanager
+def decoration(what: str) -> Iterator[None]:
+    """Let a failure in here cost a line on stderr instead of the run, which `what` only decorates.
+
+    The same line is printed once.
+    """
+    try:
+        yield
+    except Exception as error:  # of encoders, renderers, plots and servers, which raise anything
+        _print_once(f"warning: {what} failed, and the run goes on without: {brief(error)}")
+
+
+@functools.cache
+def _print_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def brief(error: Exception | str) -> str:

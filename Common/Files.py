@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import filelock
 
-from Common.Errors import BadFile
+from Common.Errors import BadFile, BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "Results"
@@ -75,6 +75,19 @@ def locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(PermissionError):  # Windows keeps a file that is open, which does no harm
             path.unlink(missing_ok=True)  # a process that has opened it meanwhile notices, and makes a new one
         lock.release()
+
+
+def begun(folder: Path) -> bool:
+    """Return whether there is a run that `--resume` can continue; where there is nothing yet, print that it begins.
+
+    Raises `BadInput` if the folder holds something else.
+    """
+    if (folder / "config.json").is_file():
+        return True
+    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".tmp" for path in folder.iterdir())):
+        raise BadInput(f"--resume: nothing to resume in {folder}, and it holds something else than a run")
+    print(f"--resume: nothing to resume in {folder}, so the run begins", flush=True)
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,20 +20,19 @@ from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
 from Common import Parallel
-from Common.Errors import BadInput
+from Common.Errors import BadInput, decoration
 from Common.Files import write_json
 from Common.Machine import cores, resolve_device, resolve_precision
 from Distillation.Check import unchecked
 from Distillation.Datasets import collect
 from Distillation.Fine_tuning import subtracts
-from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, check_ranks, parents_teacher, prepare
+from Distillation.Preparation import PAGE, SUMMARY, Inputs, Plan, as_begun, check_ranks, parents_teacher, prepare
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Page import write_page
 from Distillation.Reports.Robustness import digest, draw_robustness
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
-from Enviroment.GL import NoGLBackend
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import TRAINED_WITH, ActorCritic
@@ -51,6 +50,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         if job.place.quiet or Parallel.rank():
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
+            job = as_begun(job) if resume and isinstance(job, Experiment) else job
             device = own_device(job.place.device)
         except BadInput:
             if Parallel.local_rank():  # the machine's first rank prints the error
@@ -224,47 +224,52 @@ class Session:
         name = f"{update:07d}" if update < self.job.method.optimization_steps else "final"
         video = self.plan.folder / "videos" / f"{name}_OD.mp4"
         seeds = [seed for part in seed_sets(self.job.test, closing=True).values() for seed in part]
-        shown: dict[str, Any] = {"teacher": self.teacher, "first": self.job.test.episodes}
-        try:
-            write_video(video, self.task, seeds, {"student": recording}, **shown)
-        except NoGLBackend as error:
-            self.logger.warn(f"no {video.name}: {error}")
-        else:
+        recordings, first = {"student": recording}, self.job.test.episodes
+        with decoration(f"the video {video.name}"):
+            write_video(video, self.task, seeds, recordings, teacher=self.teacher, first=first)
             self.logger.video(video, update)
 
     def report(self, seconds: float) -> None:
-        """Score the student, print its table, and write video, summary, curve and page; `seconds` were spent training."""
+        """Score the student, write the closing figures and print them, then decorate them; `seconds` were spent training."""
         assert isinstance(self.logger, RunLogger)
         self.logger.end_bar()
-        folder, recording = self.plan.folder, Recording()
-        seeds = seed_sets(self.job.test, closing=True)
+        recording, seeds = Recording(), seed_sets(self.job.test, closing=True)
         report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
         if self.job.world.backend == "warp":
             world = self.world(len(seeds["OD"]), "warp")
             report |= StudentTest(world, self.task, self.teacher, {OD_WARP: seeds["OD"]}).report(self.student)
-        self.film(recording, self.trainer.optimization_steps)
         summary: dict[str, Any] = {
             "optimization_steps": self.trainer.optimization_steps,
             "samples_collected": self.trainer.samples_collected,
             "training_seconds": round(seconds, 1),
             **report,
         }
-        if self.job.test.robustness_episodes:
-            summary["robustness"] = self.examine()
-            draw_robustness(summary["robustness"], folder / ROBUSTNESS)
-        write_json(folder / SUMMARY, summary)
-        self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
-        runs = find_runs([folder])
-        draw(runs, folder / "curve")
-        write_page(runs, folder / PAGE)
-        shutil.rmtree(folder / AGGREGATED, ignore_errors=True)  # only a resumption needs it
+        write_json(self.plan.folder / SUMMARY, summary)
         episodes = self.job.test.final_episodes
         print(
             f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}"
         )
-        if OD_WARP in report:
-            print(in_warp(report[OD_WARP]))
-        print(f"\n{digest(summary['robustness'])}\n" if "robustness" in summary else "")
+        print(in_warp(report[OD_WARP]) + "\n" if OD_WARP in report else "", flush=True)
+        self.decorate(summary, recording)
+
+    def decorate(self, summary: dict[str, Any], recording: Recording) -> None:
+        """Write the report of robustness, video, curve and page. One that fails costs a line and leaves the others."""
+        assert isinstance(self.logger, RunLogger)
+        folder = self.plan.folder
+        if self.job.test.robustness_episodes:
+            with decoration("the report of robustness"):
+                summary["robustness"] = self.examine()
+                write_json(folder / SUMMARY, summary)
+                print(f"{digest(summary['robustness'])}\n")
+                draw_robustness(summary["robustness"], folder / ROBUSTNESS)
+        self.film(recording, self.trainer.optimization_steps)
+        self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
+        with decoration("the curve"):
+            draw(find_runs([folder]), folder / "curve")
+        with decoration("the page"):
+            write_page(find_runs([folder]), folder / PAGE)
+        if (folder / PAGE).is_file():  # else a resumption makes up for it, which needs the rollouts
+            shutil.rmtree(folder / AGGREGATED, ignore_errors=True)
 
     def examine(self) -> dict[str, Any]:
         """Return the student's report of robustness, which the dashboard gets as well.

@@ -18,12 +18,12 @@ from Algorithm.Policies import check_fits, load_policy
 from Algorithm.Test_model import table
 from Common import Parallel
 from Common.Errors import BadFile, BadInput
-from Common.Files import file_hash, locked, read_json, write_json
+from Common.Files import begun, file_hash, locked, read_json, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
 from Distillation.Fine_tuning import check_source, find_source
-from Distillation.Reports.Labels import complete, label
+from Distillation.Reports.Labels import complete, label, on_any
 from Distillation.Utils import (
     LAST,
     CloningExperiment,
@@ -31,7 +31,7 @@ from Distillation.Utils import (
     Experiment,
     Job,
     OnPolicyExperiment,
-    task_folder,
+    run_folder,
     task_of,
 )
 from Enviroment.Tasks import Task
@@ -113,7 +113,7 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     description["render"] |= {"stack": job.student.stack}
     description["label"] = label(description)
     description["exact_resume"] = resumes_exactly(task)
-    folder = task_folder(job) / job.folder / job.name
+    folder = run_folder(job)
     resumes = check_folder(folder, resume, overwrite)
     scores = data = None
     if resumes:
@@ -166,14 +166,14 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Return whether there is a checkpoint to resume from; `BadInput` where a run would be lost, or there is none."""
+    """Return whether there is a checkpoint to resume from; `BadInput` where a run, or what is none, would be lost."""
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
-    if resume and not (folder / "config.json").is_file():
-        raise BadInput(f"--resume: nothing to resume in {folder}")
     if folder.exists() and not (resume or overwrite):
-        raise BadInput(f"{folder} holds a run: --resume continues it, --overwrite replaces it")
-    return resume and (folder / LAST).is_file()
+        finished = f", and as it is finished, {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
+        kept = "--resume continues it, --run_name names another, --overwrite replaces it"
+        raise BadInput(f"{folder} holds a run: {kept}{finished}")
+    return resume and begun(folder) and (folder / LAST).is_file()
 
 
 def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int, task: Task) -> str | None:
@@ -187,14 +187,32 @@ def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: in
         raise BadFile(f"{summary}: damaged; --overwrite makes the run anew") from None
 
 
+def as_begun(job: Experiment) -> Experiment:
+    """Return the settings of a run that is resumed, with what it began with in place of `auto`, whatever machine this is.
+
+    A run that began on a GPU needs one, but any will do.
+    """
+    own = inherit(job)[0] if isinstance(job, DAggerExperiment) else job
+    for backend in ("workers", "warp") if own.world.backend == "auto" else (own.world.backend,):
+        last = run_folder(own.replace(backend=backend)) / LAST
+        if last.is_file():
+            before = Checkpoint.load(last).settings
+            begun = {name: before.get(name) for name in ("precision", "backend")}
+            begun["device"] = "cpu" if before.get("device") == "cpu" else None
+            given = job.flat()
+            return job.replace(**{name: value for name, value in begun.items() if value and given[name] == "auto"})
+    return job
+
+
 def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], free: set[str]) -> None:
     """Raise `BadInput` where the settings of a run's checkpoint and of its resumption differ, other than `free` ones."""
     before = complete(checkpoint.settings)
-    unlike = differences(before, now, [key for key in now if key not in free and key not in NOT_COMPARED])
+    compared = [key for key in now if key not in free and key not in NOT_COMPARED]
+    unlike = differences(on_any(before), on_any(now), compared)
     if unlike:
         finished = checkpoint.updates >= before.get("optimization_steps", math.inf)
         further = f"; it is finished, and {FURTHER.format(folder)}" if finished else ""
-        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}{further}")
+        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; --run_name names another{further}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
         print(f"the run began with other versions, and numbers may differ: {versions}", file=sys.stderr)
@@ -243,7 +261,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
             raise BadInput(f"--folder_Dagger {folder}: the run has no checkpoints/{file.name}")
     last = Checkpoint.load(folder / LAST)
     compared = last.settings.keys() - CloningExperiment.free() - set(NOT_COMPARED)
-    unlike = differences(last.settings, parent, sorted(compared))
+    unlike = differences(on_any(last.settings), on_any(parent), sorted(compared))
     if unlike or "priorities" not in last.trainer:
         raise BadFile(f"{folder / LAST}: not of the run it lies in: {unlike or 'no priorities'}")
     origin = {

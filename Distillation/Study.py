@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, one_line_errors
-from Common.Errors import BadInput
+from Common.Errors import STOPS, BadInput, decoration
 from Common.Files import ROOT, locked, write_text
 from Distillation.Reports.Curves import draw
 from Distillation.Reports.Runs import find_runs
@@ -32,28 +33,30 @@ from Distillation.Studies.File import Study, StudyRun, read_study
 from Distillation.Studies.Jobs import missing_calls
 from Distillation.Studies.Runner import Runner
 
+HOW_TO_CONTINUE = "the same command continues the study"
 STUDIES = Path(__file__).with_name("Studies")
 StartEngine = Callable[[], AbstractContextManager[Engine]]
 
 
 def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> None:
-    """Write pictures and table of the released runs."""
+    """Write table and pictures of the released runs."""
     if not finished:
         print("nothing to draw yet")
         return
     found = find_runs([run.released for run in finished])
-    drawn = [draw(found, folder / "curve")]
-    for name, experiments in study.pictures.items():
-        some = [run.released for run in finished if run.entry in experiments]
-        drawn += [draw(find_runs(some), folder / name)] if some else []
     table = tables(found)
     write_text(
         folder / "table.md",
         f"`python Distillation/Study.py {folder.name}`, {len(finished)} of {len(study.runs)} runs: interquartile means over the runs of "
         f"their closing OD episodes, and 95 % bootstrap intervals.\n\n{table}\n",
     )
-    pictures = (file for picture in drawn for file in (picture, picture.with_suffix(".svg")))
-    print(f"\n{table}\n", *pictures, folder / "table.md", sep="\n")
+    print(f"\n{table}\n\n{folder / 'table.md'}", flush=True)
+    pictures = {"curve": {run.entry for run in finished}} | study.pictures
+    for name, experiments in pictures.items():
+        if some := [run.released for run in finished if run.entry in experiments]:
+            with decoration(f"the picture {name}"):
+                picture = draw(find_runs(some), folder / name)
+                print(picture, picture.with_suffix(".svg"), sep="\n")
 
 
 def run_study(study: Study, folder: Path, start_engine: StartEngine | None, dry_run: bool) -> bool:
@@ -80,6 +83,14 @@ def run_study(study: Study, folder: Path, start_engine: StartEngine | None, dry_
 
 def _finished(study: Study) -> list[StudyRun]:
     return [run for run in study.runs if run.finished(run.released)]
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Stop the runs, which save. Further signals are ignored: a batch system may send several."""
+    for other in STOPS:
+        signal.signal(other, signal.SIG_IGN)
+    print(f"stopping; {HOW_TO_CONTINUE}", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
 
 
 def choose_engine(arguments: argparse.Namespace, logs: Path) -> StartEngine | None:
@@ -120,8 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = Path(arguments.study)
     path = path if path.suffix == ".toml" else STUDIES / f"{path}.toml"
     results = Path(os.path.expanduser(arguments.results_dir)) / "Studies" / path.stem
-    with one_line_errors(parser.prog, "the same command continues the study"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors(parser.prog, HOW_TO_CONTINUE):
+        for number in STOPS:
+            signal.signal(number, _stop)
         start_engine = choose_engine(arguments, ROOT / results / "runs")
         succeeded = run_study(read_study(path, results), ROOT / results, start_engine, arguments.dry_run)
     sys.exit(0 if succeeded else 1)

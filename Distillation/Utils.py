@@ -94,7 +94,7 @@ class Experiment(Job):
     @property
     def name(self) -> str:
         """The run's name and folder."""
-        return self.log.run_name or self.default_name
+        return self.log.run_name or self.default_name + Config.sweep_suffix()
 
     def trainer(self, parts: Parts) -> "Trainer":
         """Build the method's trainer."""
@@ -318,6 +318,11 @@ def world_suffix(job: Job) -> str:
 def task_folder(job: Job) -> Path:
     """Return the folder of a task's results; a relative `results_dir` lies below the repository."""
     return ROOT / Path(os.path.expanduser(job.place.results_dir)) / find_task(job.world.task).name
+
+
+def run_folder(job: Experiment) -> Path:
+    """Return the folder of a run."""
+    return task_folder(job) / job.folder / job.name
 
 
 def dataset_folder(job: Job, noise: TeacherNoiseConfig, samples: int) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from Common.Errors import RunError
+from Common.Errors import STOPS, RunError
 
 START_TIMEOUT_S = 120.0  # a worker imports its factory's module first, which takes a while on a loaded machine
 SLOW_START_S = 20.0
@@ -193,9 +193,9 @@ def _work(
     connection: Connection, factory: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]
 ) -> None:
     """Make an object and call its methods as the parent asks, until the parent's end of the pipe is closed."""
-    # Ctrl-C and a batch system's SIGTERM may reach all processes of a job. The parent handles them: it still needs its
+    # Ctrl-C and a batch system's signals may reach all processes of a job. The parent handles them: it still needs its
     # workers to save, and then closes them.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *STOPS):
         signal.signal(number, signal.SIG_IGN)
     os.environ.update(environment)  # the process that this one was forked from may have begun with another
     held = None

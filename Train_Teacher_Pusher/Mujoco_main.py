@@ -23,11 +23,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, V
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
-from Algorithm.Logger import start_wandb
+from Algorithm.Logger import LOGGING, resolve_wandb_mode, start_wandb
 from Algorithm.Training import stop_requests
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
-from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief
-from Common.Files import RESULTS, locked, read_json, write_json
+from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief, decoration
+from Common.Files import RESULTS, begun, locked, read_json, write_json
 from Common.Machine import resolve_device
 from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
@@ -38,6 +38,7 @@ from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
 
+FURTHER = "--resume with more --total-timesteps trains a finished one further"
 # All other settings are arguments of Stable-Baselines3's classes, by the same names.
 OURS = {"task", "algorithm", "total_timesteps", "num_envs", "learning_rate", "learning_rate_end", "hidden"}
 
@@ -77,16 +78,13 @@ def resume_model(folder: Path, config: TeacherConfig) -> BaseAlgorithm:
 
     Raises `BadFile` if they are missing or damaged.
     """
-    finish_checkpoint(folder, "last")
-    if not (folder / "last.zip").is_file():
-        raise BadFile(f"{folder}: nothing was saved yet; --overwrite begins again")
-    statistics_file, replay = folder / f"last_{STATISTICS}", folder / "last_replay.pkl"
-    for path in (statistics_file, replay) if isinstance(config, OffPolicyConfig) else (statistics_file,):
+    model_file, statistics_file, replay = (folder / f"last{end}" for end in (".zip", f"_{STATISTICS}", "_replay.pkl"))
+    for path in (model_file, statistics_file, *([replay] if isinstance(config, OffPolicyConfig) else [])):
         if not path.is_file():
             raise BadFile(f"{path}: no such file, so the run cannot be continued")
     kind = algorithm_class(config.algorithm.upper())
     try:
-        model = kind.load(folder / "last.zip", device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
+        model = kind.load(model_file, device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
         model.learning_rate = config.schedule
         model._setup_lr_schedule()
         with statistics_file.open("rb") as file:
@@ -134,12 +132,14 @@ def main() -> None:
     with one_line_errors(parser.prog, "the same command with --resume continues"):
         teacher_run = teacher_run.replace(device=str(resolve_device(config.device)))
         algorithm_class(config.algorithm.upper())
+        teacher_run = teacher_run.replace(wandb_mode=resolve_wandb_mode(teacher_run.wandb.wandb_mode))
         if folder.exists() and not (arguments.resume or arguments.overwrite):
-            raise BadInput(f"{folder} exists: --resume continues it, --overwrite replaces it, --run-name names another")
-        if arguments.resume and not (folder / "config.json").is_file():
-            raise BadInput(f"--resume: nothing to resume in {folder}")
+            kept = "--resume continues it, --overwrite replaces it, --run-name names another"
+            raise BadInput(f"{folder} exists: {kept}; {FURTHER}")
+        resume = arguments.resume and begun(folder)
         with locked(folder):
-            run(teacher_run, task, arguments.resume, folder)
+            finish_checkpoint(folder, "last")
+            run(teacher_run, task, resume and any(folder.glob("last*")), folder)
 
 
 def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None:
@@ -148,7 +148,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
     Raises:
         BadInput: the run to continue has other settings.
         BadFile: it is damaged.
-        Stopped: SIGINT or SIGTERM came, and everything is saved.
+        Stopped: a signal came, and everything is saved.
         Diverged: the policy is no longer finite.
     """
     config, wandb, values = teacher_run.config, teacher_run.wandb, asdict(teacher_run.config)
@@ -159,7 +159,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         before = {"algorithm": "sac"} | read_json(written)  # older runs do not say it
         unlike = differences(before, values, sorted(values.keys() - teacher_run.named("machine")))
         if unlike:
-            raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}")
+            raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; {FURTHER}")
         model = resume_model(folder, config)
     else:
         model = make_model(config)
@@ -180,8 +180,9 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
     finally:
         world.close()
         if wandb_run is not None:
-            wandb_run.finish()
-    print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher")
+            with decoration(LOGGING):
+                wandb_run.finish()
+    print(f"best checkpoint: {folder / 'best.zip'}; SaveWeights.py makes it the students' teacher; {FURTHER}")
 
 
 def learn(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from Algorithm.Config import WandbSettings
+from Algorithm.Config import WandbSettings, sweep_suffix
 from Common.Command_line import check_name
 from Common.Errors import BadInput, BadSetting
 from Common.Settings import Composed, Settings, changed, setting
@@ -105,7 +105,7 @@ class TeacherRun(Composed):
     @property
     def name(self) -> str:
         """The run's name and folder."""
-        return self.config.algorithm if self.keeping.run_name is None else self.keeping.run_name
+        return self.config.algorithm + sweep_suffix() if self.keeping.run_name is None else self.keeping.run_name
 
 
 @dataclass(frozen=True, kw_only=True)

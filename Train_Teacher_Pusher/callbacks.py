@@ -13,14 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from Algorithm.Logger import log_video
+from Algorithm.Logger import LOGGING, log_video
 from Algorithm.Metrics_file import AXES, MetricsFile
 from Algorithm.seeds import TEACHER_SELECTION_SEEDS
 from Algorithm.Test_model import Recording, evaluate
 from Algorithm.Video import write_video
-from Common.Errors import BadFile, Diverged, brief
+from Common.Errors import BadFile, Diverged, brief, decoration
 from Common.Files import sync
-from Enviroment.GL import NoGLBackend
 from Enviroment.Tasks import Task
 from Enviroment.World import World
 from Train_Teacher_Pusher.Original import read_original
@@ -137,7 +136,8 @@ class EvaluationCallback(BaseCallback):
             self._evaluate()
         save_checkpoint(self.model, self._folder, "last", replay=True)
         if not stopped:
-            self._film()
+            with decoration("the video of the best checkpoint"):
+                self._film()
 
     def _film(self) -> None:
         recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
@@ -147,12 +147,8 @@ class EvaluationCallback(BaseCallback):
         teacher = teacher_from_model(original, original.statistics)
         evaluate(teacher, self._world, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
-        try:
-            write_video(video, self._task, seeds, {"teacher": recording})
-        except NoGLBackend as error:
-            print(f"no video of the best checkpoint: {error}")
-        else:
-            log_video(self._run, video, self.model._n_updates)
+        write_video(video, self._task, seeds, {"teacher": recording})
+        log_video(self._run, video, self.model._n_updates)
 
     def _send(self, row: dict[str, Any]) -> None:
         self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
@@ -175,7 +171,8 @@ class EvaluationCallback(BaseCallback):
         row = {name: value for name, value in row.items() if np.isfinite(value)}
         self._metrics.write(row)
         if self._run is not None:
-            self._send(row)
+            with decoration(LOGGING):
+                self._send(row)
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if row["return"] > self._best:
             self._best = row["return"]

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 from Algorithm.Checkpoint import Checkpoint
+from Common.Errors import STOPS
 from Distillation import Experiment
 from Distillation.Utils import JOBS
 from Enviroment.World import Step
@@ -183,7 +184,7 @@ class Accepted(Exception):
 def outcome(call, *arguments):
     """What a program says: its status, None if it got as far as training, and stderr."""
     errors = io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             call(*arguments)
@@ -193,7 +194,8 @@ def outcome(call, *arguments):
     except SystemExit as end:
         status = end.code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return status, errors.getvalue()
 
 

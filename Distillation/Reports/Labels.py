@@ -38,6 +38,11 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**_defaults(config.get("method", "")), **({"augment": augment} if augment else {}), **kept}
 
 
+def on_any(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `config.json` without the number of its GPU, since another one of the same kind makes the same run."""
+    return {**config, **({"device": str(config["device"]).partition(":")[0]} if "device" in config else {})}
+
+
 def identity(config: Mapping[str, Any]) -> str:
     """Return all that makes a run another experiment, settings of the run whose student it continues included, as one comparable text."""
     return json.dumps(_deciding(config), sort_keys=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from Common.Errors import STOPS
 from Common.Files import ROOT
 from Common.Machine import cores
 from Distillation.Studies.Jobs import Call
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from Distillation.Studies.Ray import RayCall
 
 POLL_S = 0.2
-STOP = {signal.SIGINT, signal.SIGTERM}
+STOP = {signal.SIGINT, *STOPS}
 SCRIPT = Path("Distillation") / "Pusher.py"
 
 

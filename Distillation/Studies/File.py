@@ -17,8 +17,8 @@ from Common.Command_line import OneLineParser, as_flags
 from Common.Errors import BadFile, BadInput
 from Common.Files import ROOT, plain, read_json
 from Distillation.Pusher import parse
-from Distillation.Reports.Labels import complete
-from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, in_names, task_folder, task_of
+from Distillation.Reports.Labels import complete, on_any
+from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, in_names, run_folder, task_of
 
 # Settings that the runner chooses, and that a released config.json lacks.
 PLACES = {name for job in EXPERIMENTS.values() for name in job.named("place")}
@@ -43,7 +43,7 @@ class StudyRun:
     @property
     def folder(self) -> Path:
         """The folder that it writes."""
-        return task_folder(self.job) / self.job.folder / self.name
+        return run_folder(self.job)
 
     def unlike(self, folder: Path) -> list[str]:
         """Return the differences of a run's folder from this run."""
@@ -72,7 +72,7 @@ Runs = dict[tuple[str, int], StudyRun]  # by experiment and index
 
 
 def _unlike(wanted: dict[str, Any], config: Mapping[str, Any], whose: str = "") -> Iterator[str]:
-    config = complete(config)
+    config, wanted = on_any(complete(config)), on_any(wanted)
     for key, value in wanted.items():
         if key == "parent":
             yield from _unlike(value, config.get(key, {}), "its parent's ")
@@ -219,10 +219,9 @@ def _run(
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
         job.check_student()
     deciding = job.named("result")
-    if job.student.precision == "auto":
-        deciding.remove("precision")  # the hardware decides
     deciding |= settings.keys() - job.free()
-    wanted = {key: value for key, value in job.flat().items() if key in deciding}
+    by_hardware = {name for name in ("device", "precision", "backend") if job.flat()[name] == "auto"}
+    wanted = {key: value for key, value in job.flat().items() if key in deciding - by_hardware}
     wanted |= {"method": method, "teacher_sha256": teacher_sha256} | ({"parent": parent.wanted} if parent else {})
     if "start_from" in settings:
         from Distillation.Fine_tuning import find_source  # late: it loads PyTorch

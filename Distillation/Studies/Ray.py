@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from Common.Errors import BadInput, brief
+from Common.Errors import STOPS, BadInput, brief
 from Common.Files import ROOT
 from Distillation.Studies.Engines import POLL_S, Process
 from Distillation.Studies.Jobs import Call
@@ -50,7 +50,7 @@ def make(call: Call, logs: Path, cpus: int, gpus: bool) -> tuple[int, float]:
         process.wait()
         signal.signal(signal.SIGINT, cancel)
         raise
-    if status < 0 or status == 128 + signal.SIGTERM:
+    if status < 0 or status - 128 in STOPS:
         raise Killed(f"status {status}")
     return status, process.seconds
 

@@ -4,8 +4,10 @@ import json
 import sys
 
 import pytest
+import wandb
 
-from Algorithm.Logger import log_artifact, start_wandb
+from Algorithm.Logger import log_artifact, resolve_wandb_mode, start_wandb
+from Common.Errors import BadInput
 from Models.Model_Pusher import SHIPPED_TEACHER
 from tests import warm
 from tests.helpers import ONLINE, PICTURES, flags, metrics, pusher, pusher_cut_at, run_folder
@@ -46,6 +48,48 @@ def test_wandb_gets_every_row_and_a_resumed_run_has_them_all(tmp_path):
     assert videos == {"0000002_OD.mp4", "0000004_OD.mp4", "final_OD.mp4"}
     assert list(spells[1].rglob("*.mp4"))
     assert list(spells[1].rglob("OD_return*.json"))  # the chart of student, teacher and standing still
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "mode"),
+    [
+        ("WANDB_MODE", "dryrun", "offline"),
+        ("WANDB_MODE", "disabled", "disabled"),
+        ("WANDB_MODE", "", "disabled"),  # as its file says
+        ("WANDB_BASE_URL", "", "disabled"),
+        ("WANDB_MODE", "maybe", "WANDB_MODE: .*'offline'"),
+        ("WANDB_BASE_URL", "localhost:8080", "WANDB_BASE_URL: .*'https'"),
+        ("WANDB_PROJECT", "a/b", "'a/b'"),
+    ],
+)
+def test_what_wandb_itself_is_set_to_counts_unless_a_mode_is_given(variable, value, mode, tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = disabled\n")  # as `wandb disabled` does
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    if mode in ("offline", "disabled"):
+        assert [resolve_wandb_mode(given) for given in ("auto", "offline")] == [mode, "offline"]
+        return
+    for given in ("auto", "offline"):
+        with pytest.raises(BadInput, match=mode):
+            resolve_wandb_mode(given)
+
+
+def test_a_server_that_does_not_answer_leaves_the_run_offline(tmp_path, monkeypatch, capsys):
+    init, asked = wandb.init, []
+
+    def unanswered(mode, **arguments):
+        asked.append((mode, arguments["name"], arguments["project"]))
+        if mode == "online":
+            raise wandb.errors.CommError("no\nanswer")
+        return init(mode=mode, **arguments)
+
+    monkeypatch.setattr(wandb, "init", unanswered)
+    monkeypatch.setenv("WANDB_NAME", "mine")
+    run = start_wandb("online", tmp_path, {}, group="g", name="usual")
+    run.finish()
+    assert asked == [(mode, "mine", "policy-distillation") for mode in ("online", "offline")]
+    assert capsys.readouterr().err.startswith("warning: W&B: no answer; the run is offline")
 
 
 def test_an_artifact_holds_a_student_or_refers_to_a_dataset(tmp_path, monkeypatch):

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from Common import Machine
+from Distillation import Experiment
 from Distillation.Experiment import own_device
-from tests.helpers import ONLINE, SMALL, flags, metrics, pusher, pusher_cut_at, run_folder
+from Distillation.Pusher import main
+from tests.helpers import ONLINE, SMALL, flags, metrics, outcome, pusher, pusher_cut_at, run_folder
 
 
 def test_a_gpu_without_a_number_is_the_first(monkeypatch):
@@ -19,6 +21,28 @@ def test_a_gpu_without_a_number_is_the_first(monkeypatch):
     monkeypatch.setattr(Machine, "_failure_of", lambda device: "")
     assert [own_device(name) for name in ("auto", "cuda", "cuda:1")] == chosen
     assert [str(device) for device in chosen] == ["cuda:0", "cuda:0", "cuda:1"]
+
+
+def test_what_only_decorates_a_run_may_fail_and_is_made_up_for(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no\nencoder")
+
+    words = flags("PPD", ONLINE, mode="State", robustness_episodes=2, video_every=2, results_dir=tmp_path)
+    with monkeypatch.context() as broken:
+        for name in ("write_video", "draw", "write_page", "robustness"):
+            broken.setattr(Experiment, name, fail)
+        status, errors = outcome(main, words)
+    assert status == 0, errors
+    lines = [line.partition(" failed, and the run goes on without: ") for line in errors.splitlines()]
+    assert {reason for _, _, reason in lines} == {"no encoder"}
+    videos = [f"warning: the video {name}_OD.mp4" for name in ("0000002", "final")]
+    names = [videos[0], "warning: the report of robustness", videos[1], "warning: the curve", "warning: the page"]
+    assert [name for name, _, _ in lines] == names
+    folder = run_folder(tmp_path)
+    assert "OD" in json.loads((folder / "summary.json").read_text())
+    monkeypatch.setattr(Experiment, "write_video", lambda *_, **__: None)
+    assert outcome(main, [*words, "--resume", "--robustness_episodes", "0"]) == (0, "")
+    assert (folder / "page.html").is_file()
 
 
 METHODS = {

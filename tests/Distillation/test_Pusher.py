@@ -22,6 +22,7 @@ from tests.helpers import (
     TINY,
     TRIES,
     VALUES,
+    Accepted,
     check,
     flags,
     metrics,
@@ -140,7 +141,6 @@ BAD = {
     "missing teacher": (["--PPD", "--teacher", "nowhere.pt"], "nowhere.pt"),
     "truncated teacher": (["--PPD", "--teacher", truncated_teacher], "truncated.pt"),
     "not a teacher": (["--PPD", "--teacher", foreign_teacher], "foreign.pt"),
-    "nothing to resume": (["--PPD", "--resume"], "nothing to resume"),
     "no updates": (["--PPD", "--optimization_steps", "0"], "at least 1"),
     "infinite lambda": (["--PPD", "--PPD_parameter", "inf"], "finite"),
     "a path as a name": (["--PPD", "--run_name", "../elsewhere"], "run_name"),
@@ -210,8 +210,25 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(finished):
         assert run.returncode == 2
         assert run.stderr.count("\n") == 1, run.stderr
         assert hint in run.stderr
-        assert ("--start_from" in run.stderr) == ("--clip" in extra)  # how a finished run is trained further
+        assert ("--start_from" in run.stderr) == ("--overwrite" not in extra)  # how a finished run is trained further
     assert (folder / "metrics.csv").read_bytes() == before
+
+
+def test_resuming_begins_where_nothing_is_and_refuses_what_is_no_run(tmp_path, monkeypatch):
+    def accept(*_, **__):
+        raise Accepted
+
+    monkeypatch.setattr("Distillation.Preparation.load", accept)
+    words = [*flags("PPD", ONLINE, mode="State", run_name="x", results_dir=tmp_path), "--resume"]
+    folder = tmp_path / "Pusher" / "PPD" / "x"
+    for _ in range(2):
+        assert outcome(main, words) == (None, "")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json.tmp").touch()  # of a run that was killed as it began
+    (folder / "thesis.txt").touch()
+    status, errors = outcome(main, words)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "something else than a run" in errors
 
 
 def test_a_finished_run_resumed_says_so_and_keeps_its_figures(finished):

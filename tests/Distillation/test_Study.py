@@ -22,7 +22,7 @@ def test_what_is_printed_may_be_cut_short():
         assert (runner.stderr.read(), runner.wait()) == ("", 0)
 
 
-def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path, capsys):
+def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path, capsys, monkeypatch):
     results, out = uncut
     folder = results / "Studies" / "study"
     lines = out.splitlines()
@@ -44,6 +44,13 @@ def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path,
     assert labels == {"BC State 5k": 2, "DAgger State 5k": 1}
     for picture in ("curve.png", "curve.svg", "cloning.png", "cloning.svg"):
         assert (folder / picture).stat().st_size > 10_000
+    (folder / "table.md").unlink()
+    monkeypatch.setattr(Study, "draw", lambda *_: 1 / 0)
+    with pytest.raises(SystemExit) as end:
+        Study.main([str(results / "study.toml"), "--results_dir", str(results), "--jobs", "0"])
+    assert end.value.code == 0
+    assert (folder / "table.md").is_file()
+    assert "warning: the picture curve failed" in capsys.readouterr().err
     # A setting of the parent changes: all that depends on it counts as missing.
     study = tmp_path / "study.toml"
     study.write_text(TINY.replace('"5k"', '"5k"\nweight_decay = 0.1'))
@@ -77,9 +84,9 @@ def test_a_study_that_is_cut_anywhere_goes_on_to_the_same_end(uncut, tmp_path):
         first_line = runner.stdout.readline()
         assert first_line == "study: 0 of 3 runs finished\n"
         assert runner.stdout.readline() == "3 left\n"
-        runner.terminate()
+        runner.send_signal(signal.SIGUSR1)  # as SLURM does before the time is up
         _, err = runner.communicate()
-        assert (runner.returncode, err) == (130, "stopped; the same command continues the study\n")
+        assert (runner.returncode, err) == (138, "stopping; the same command continues the study\n")
     # A run is killed: the others go on.
     with start(tmp_path) as runner:
         wait_for(checkpoints[1], runner)

@@ -7,6 +7,7 @@ import pytest
 from Common.Errors import BadSetting
 from Distillation.Pusher import parse
 from Distillation.Utils import JOBS
+from Train_Teacher_Pusher.Settings import resolve
 
 
 @pytest.mark.parametrize("method", JOBS)
@@ -44,3 +45,24 @@ def test_cameras_are_a_list_of_texts_and_what_is_usual_is_no_choice():
     for wrong in ("side", ["side"], (1,)):
         with pytest.raises(BadSetting, match=r"cameras.*a list of texts is needed"):
             dataclasses.replace(job.world, cameras=wrong).check()
+
+
+def test_every_flag_is_understood_with_an_equals_sign_as_agents_of_sweeps_write_it():
+    words = ["--BC_phase=true", "--collect=True", "--quiet=false", "--mode=ImpaalaSmall", "--alpha=0.6"]
+    job, arguments = parse([*words, "--grid=[4, 6]", "--augment=['shift=2', 'noise=5']", "--resume=true"])
+    assert (job.data.collect, job.place.quiet, arguments.resume, arguments.overwrite) == (True, False, True, False)
+    assert (job.method.alpha, job.student.grid, job.method.augment) == (0.6, (4, 6), ("shift=2", "noise=5"))
+    assert parse([*words, "--collect=false", "--augment=shift=2"])[0].data.collect is False
+    for method, job_type in JOBS.items():
+        for name, field in job_type.flags().items():
+            if isinstance(field.default, bool):
+                assert parse([f"--{method}", f"--{name}=True"])[0] == parse([f"--{method}", f"--{name}"])[0]
+
+
+def test_runs_of_a_sweep_have_names_of_their_own(monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "ab12")
+    assert parse(["--PPD"])[0].name == "lambda5_State_run0"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert parse(["--PPD"])[0].name == "lambda5_State_run0_ab12"
+    assert parse(["--PPD", "--run_name", "mine"])[0].name == "mine"
+    assert resolve({}).name == "sac_ab12"

@@ -5,21 +5,27 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from Algorithm.Checkpoint import Checkpoint
-from Common.Errors import BadFile
+from Common.Errors import BadFile, BadInput
 from Common.Files import load_tensors, locked, save_tensors
+from Distillation import Experiment
+from Distillation.Preparation import check_settings
+from Distillation.Pusher import main
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 from tests import warm
 from tests.helpers import (
     ONLINE,
     PICTURES,
     ROOT,
+    Accepted,
     flags,
     metrics,
+    outcome,
     pusher,
     pusher_cut_at,
     run_folder,
@@ -49,9 +55,9 @@ def cut(tmp_path_factory):
 
 
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(unbroken, tmp_path):
-    """SIGTERM to the run and its workers, as a batch system sends it; then Ctrl-C; then to the end."""
+    """SIGUSR1, then SIGTERM, to the run and its workers, as batch systems send them; then Ctrl-C; then to the end."""
     command = [sys.executable, ROOT / "Distillation/Pusher.py", *flags("PPD", STATE, results_dir=tmp_path)]
-    for number, extra in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
+    for number, extra in ((signal.SIGUSR1, []), (signal.SIGTERM, ["--resume"]), (signal.SIGINT, ["--resume"])):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         run = warm.Popen([*command, *extra], text=True, start_new_session=True, without=PICTURES, **pipes)
         rows = tmp_path / "Pusher" / "PPD" / "lambda5_State_run0" / "metrics.csv"
@@ -157,6 +163,28 @@ def test_a_run_that_was_cut_before_anything_was_saved_or_after_its_figures_is_ma
     assert run.returncode == 0, run.stderr
     assert (begun / "page.html").is_file()
     assert (begun / "curve.png").is_file()
+
+
+def test_a_run_goes_on_where_auto_is_something_else_and_on_another_gpu(cut, tmp_path, monkeypatch):
+    def accept(*_, **__):
+        raise Accepted
+
+    folder = shutil.copytree(cut, tmp_path / "Pusher" / "PPD" / cut.name)
+    checkpoint = Checkpoint.load(folder / "checkpoints" / "last.pt")
+    other = {"bf16": "fp32", "fp32": "bf16"}[checkpoint.settings["precision"]]
+    words = [*flags("PPD", STATE | {"device": "auto", "num_workers": 1}, results_dir=tmp_path), "--resume"]
+    with monkeypatch.context() as machine:
+        machine.setattr(Experiment, "resolve_precision", lambda name, _: other if name == "auto" else name)
+        machine.setattr(Experiment, "resolve_device", lambda name: torch.device("cuda:0" if name == "auto" else name))
+        machine.setattr("Algorithm.Training.stop_requests", accept)
+        assert outcome(main, words) == (None, "")
+        status, errors = outcome(main, [*words, "--precision", other])
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "precision is" in errors
+    began = replace(checkpoint, settings=checkpoint.settings | {"device": "cuda:1"})
+    check_settings(folder, began, checkpoint.settings | {"device": "cuda:0"}, set())
+    with pytest.raises(BadInput, match='device is "cuda", not "cpu"'):
+        check_settings(folder, began, checkpoint.settings, set())
 
 
 def test_a_teacher_that_does_not_fit_is_refused(tmp_path):

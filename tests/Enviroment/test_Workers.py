@@ -77,7 +77,7 @@ def test_a_worker_knows_no_environment():
 
 
 def test_workers_ignore_signals_to_the_whole_job(workers):
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         os.kill(workers.processes[0].pid, number)
     assert workers.call("add", 0, 0) == [0, 1]
 

@@ -63,16 +63,17 @@ def test_a_tiny_teacher_trains_resumes_and_is_taken_over(algorithm, train, tmp_p
     if algorithm == "tqc":
         pytest.importorskip("sb3_contrib")
     words, folder = tiny(algorithm, tmp_path, "--task", "Reacher"), tmp_path / algorithm
-    assert train(*words, "--total-timesteps", 160) == (0, "")
+    assert train(*words, "--total-timesteps", 160, "--resume") == (0, "")  # a job's first start
     status, errors = train(*words, "--total-timesteps", 160)
     assert (status, errors.count("\n")) == (2, 1)
+    assert "--resume with more --total-timesteps trains a finished one further" in errors
     config = json.loads((folder / "config.json").read_text())
     assert config == vars(RUNS[algorithm].of(config).config)
     if algorithm == "sac":  # the file of an older run
         (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "algorithm"}))
     status, errors = train(*words, "--total-timesteps", 320, "--resume", "--gamma", "0.5")
     assert (status, errors.count("\n")) == (2, 1)
-    assert errors.endswith(f"has other settings: gamma is {config['gamma']}, not 0.5\n")
+    assert f"has other settings: gamma is {config['gamma']}, not 0.5; --resume with more --total-t" in errors
     assert train(*words, "--total-timesteps", 320, "--resume") == (0, "")
     assert byte_code(folder / "last.zip") == byte_code(folder / "best.zip") == []
     assert (folder / "last_replay.pkl").exists() == (algorithm != "ppo")
@@ -93,9 +94,10 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
     endless = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while "timesteps 100" not in endless.stdout.readline():
         assert endless.poll() is None
-    endless.send_signal(signal.SIGTERM)
+    stop = signal.SIGUSR1 if algorithm == "ppo" else signal.SIGTERM
+    endless.send_signal(stop)
     said, _ = endless.communicate(timeout=60)
-    assert endless.returncode == 143, said
+    assert endless.returncode == 128 + stop, said
     assert "stopped and saved at update" in said
     # Killed while a checkpoint was replaced: its files are of one moment all the same. Damaged: one line.
     files = sorted(path.name for path in folder.glob("last*"))
@@ -116,6 +118,16 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
         status, errors = train(*words, "--total-timesteps", 900, "--resume")
         assert (status, errors.count("\n")) == (2, 1)
         (folder / name).write_bytes(content)
+
+
+def test_a_film_that_fails_costs_a_line(train, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(callbacks, "write_video", fail)
+    status, errors = train(*tiny("sac", tmp_path, "--task", "Reacher"), "--total-timesteps", 100)
+    assert (status, errors.count("\n")) == (0, 1), errors
+    assert "the video of the best checkpoint failed" in errors
 
 
 def test_a_taken_over_teacher_is_tested(tmp_path):

@@ -75,6 +75,9 @@ def test_a_run_under_other_defaults_is_another_and_one_from_before_a_setting_had
     assert run.unlike(tmp_path) == []
     config.write_text(json.dumps(run.wanted | {"learning_rate": 1e-3, "precision": "bf16"}))
     assert run.unlike(tmp_path) == ["learning_rate was 0.001"]
+    config.write_text(json.dumps(run.wanted | {"device": "cuda:1", "backend": "warp"}))
+    texts = [TINY.replace('device = "cpu"', f'device = "{on}"\nbackend = "auto"') for on in ("cuda", "auto")]
+    assert [read(tmp_path, text)[0].unlike(tmp_path) for text in texts] == [[], []]
 
 
 BAD = {

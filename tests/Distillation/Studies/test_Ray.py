@@ -62,7 +62,7 @@ def test_a_study_on_ray_that_is_told_to_stop_leaves_nothing_running(tmp_path):
         wait_for(phase / "BC_run0" / "checkpoints" / "last.pt", runner)
         runner.terminate()
         _, err = runner.communicate(timeout=100)
-    assert (runner.returncode, err) == (130, "stopped; the same command continues the study\n")
+    assert (runner.returncode, err) == (143, "stopping; the same command continues the study\n")
     assert "stopped and saved at update" in (phase.parents[2] / "BC_run0.log").read_text()
 
 
