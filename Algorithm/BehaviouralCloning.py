@@ -41,7 +41,8 @@ class CloningBatch:
 class BehaviouralCloning(Trainer):
     """Imitates the teacher on samples drawn by their priorities; each `step` is up to 100 updates.
 
-    A student with a recurrent state learns from `Sequences`, in which priorities have no part. Several ranks draw the same batch and share it. Each knows all errors, so that they have the same priorities.
+    A student with a recurrent state learns from `Sequences`, in which priorities have no part. Several ranks draw the same
+    batch and share it. Each knows all errors, so that they have the same priorities.
 
     Args:
         student: the network, on the device it is trained on.
@@ -64,10 +65,9 @@ class BehaviouralCloning(Trainer):
         self.samples_collected = self.samples.size
         self._draws = torch.Generator()  # of batches; all ranks draw the same
         self._share = slice(Parallel.rank(), None, Parallel.count())  # of a batch
-        self._sequences: Sequences | None = None
-        if student.memory_shapes:
-            streams = max(Parallel.count(), config.minibatch_size // self.window)
-            self._sequences = Sequences(streams, self.window, student.memory_shapes, self.device, self._share)
+        ranks = Parallel.count()
+        streams = ranks * max(1, config.minibatch_size // ranks // self.window)  # each rank has as many
+        self._sequences = Sequences(streams, self.window, student.memory_shapes, self.device, self._share)
 
     def start(self) -> None:
         """Seed every random number, and learn the background of frames."""
@@ -91,12 +91,10 @@ class BehaviouralCloning(Trainer):
         indices, weights = self.draw()
         mine = indices[self._share].flatten()
         obs, teacher = self.samples.gather(mine)
-        if self._sequences is not None:
-            obs |= self._sequences.observations(self.samples.age[mine])
+        obs |= self._sequences.observations(self.samples.age[mine])
         own_weights = torch.from_numpy(weights[self._share].flatten()).to(teacher.mean)
         scalars = self.learner.update(mean=teacher.mean, log_std=teacher.log_std, weights=own_weights, **obs)
-        if self._sequences is not None:
-            self._sequences.remember({key: scalars.pop(key) for key in self.student.memory_shapes})
+        self._sequences.remember({key: scalars.pop(key) for key in self.student.memory_shapes})
         errors = scalars.pop(ERRORS).double().cpu().numpy().reshape(-1, self.window)
         self.priorities.update(indices.flatten(), Parallel.interleave(errors).flatten())
         self.samples_seen += indices.size
@@ -107,7 +105,7 @@ class BehaviouralCloning(Trainer):
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the samples of an update int [S, window], and their weights float64 [S, window]."""
-        if self._sequences is not None:
+        if self.student.memory_shapes:
             indices = self._sequences.draw(self.samples.starts, self.samples.size, self._draws)
             return indices, np.ones(indices.shape)
         indices, weights = self.priorities.sample(self.config.minibatch_size, self.balanced, self._draws)
@@ -135,20 +133,23 @@ class BehaviouralCloning(Trainer):
 
     def own_state(self) -> dict[str, Any]:
         """Return what the student remembers of this rank's sequences."""
-        return {} if self._sequences is None else {"memory": self._sequences.memory}
+        return {"memory": {key: kept.to("cpu", copy=True) for key, kept in self._sequences.memory.items()}}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Continue from `own_state`."""
+        for key, kept in self._sequences.memory.items():
+            kept[:] = state["memory"][key]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs, priorities included."""
         own = {"priorities": self.priorities.state_dict(), "draws": self._draws.get_state()}
-        if self._sequences is not None:
-            own["sequences"] = self._sequences.state_dict()
-        return super().state_dict() | own
+        return super().state_dict() | own | {"sequences": self._sequences.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         super().load_state_dict(state)
-        if self._sequences is not None:
-            self._sequences.load_state_dict(state["sequences"], state["ranks"][Parallel.rank()]["memory"])
+        if "sequences" in state:  # older checkpoints have none
+            self._sequences.load_state_dict(state["sequences"])
         self.priorities.load_state_dict(state["priorities"])
         self._draws.set_state(state["draws"])
 

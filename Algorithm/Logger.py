@@ -60,7 +60,7 @@ def resolve_wandb_mode(mode: str) -> str:
     except (wandb.Error, ValueError):  # a bad key, or the server does not answer or does not know us
         logged_in = False
     if not logged_in and (mode == "online" or "WANDB_MODE" in os.environ):
-        raise BadSetting("wandb_mode online: a login is needed (`wandb login`), and W&B itself set to online")
+        raise BadSetting("wandb_mode online: `wandb login` is needed, and `wandb online` if W&B was set offline")
     return "online" if logged_in else "offline"
 
 

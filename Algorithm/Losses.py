@@ -15,9 +15,7 @@ class Loss:
     total: torch.Tensor  # is minimized
     scalars: dict[str, torch.Tensor] = field(default_factory=dict)  # for the metrics, by name
     errors: torch.Tensor | None = None  # of the samples, [B] >= 0, by which replay is prioritized
-    hidden: torch.Tensor | None = (
-        None  # squared errors [B, P] of the state entries that the student predicts, if it does
-    )
+    hidden: torch.Tensor | None = None  # squared errors [B, P] of the state entries that the student predicts
     memory: dict[str, torch.Tensor] = field(default_factory=dict)  # what it remembers after each sample, [B, ...]
 
 

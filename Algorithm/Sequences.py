@@ -33,10 +33,9 @@ class Sequences:
         device: torch.device,
         share: slice = slice(None),
     ):
-        self._window, self._share = window, share
-        self._next, self._end = np.zeros(
-            (2, streams), np.int64
-        )  # the next sample of each stream, and its episode's end
+        self._window, self._device = window, device
+        # The next sample of each stream, and its episode's end.
+        self._next, self._end = np.zeros((2, streams), np.int64)
         own = len(range(streams)[share])
         self.memory = {key: torch.zeros(own, *shape, device=device) for key, shape in memory_shapes.items()}
 
@@ -54,9 +53,8 @@ class Sequences:
         return indices
 
     def observations(self, age: torch.Tensor) -> Observation:
-        """Return what else a student needs of this rank's sequences: its memory, and where their ages int [B] begin anew."""
-        device = next(iter(self.memory.values())).device
-        return {**self.memory, FIRST: (age == 0).to(device)}
+        """Return what else a recurrent student needs of this rank's samples, of `age` int [B] in their episodes."""
+        return {**self.memory, FIRST: (age == 0).to(self._device)} if self.memory else {}
 
     def remember(self, memory: Mapping[str, torch.Tensor]) -> None:
         """Keep what the student remembers after each of this rank's samples [B, ...], for the next windows."""
@@ -66,8 +64,6 @@ class Sequences:
         """Return where the streams are."""
         return {"next": self._next.tolist(), "end": self._end.tolist()}
 
-    def load_state_dict(self, state: Mapping[str, Any], memory: Mapping[str, torch.Tensor]) -> None:
-        """Continue from `state_dict` and this rank's `memory`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; the memory is kept by each rank."""
         self._next[:], self._end[:] = state["next"], state["end"]
-        for key, kept in self.memory.items():
-            kept[:] = memory[key]

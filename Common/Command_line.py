@@ -139,7 +139,7 @@ class OneLineParser(argparse.ArgumentParser):
         return super().parse_known_args([part for word in words for part in self._written_out(word)], namespace)
 
     def _written_out(self, word: str) -> list[str]:
-        """Return the words that mean the same: `--flag` or `--no-flag` for a truth, and a word for each entry of a list."""
+        """Return the words that mean the same: `--flag` or `--no-flag` for true or false, and a word for each entry of a list."""
         flag, equals, value = word.partition("=")
         action = self._option_string_actions.get(flag)
         if not equals or action is None or action.nargs in (None, "?"):

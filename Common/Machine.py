@@ -125,7 +125,7 @@ def resolve_device(name: str) -> "torch.device":
         reason = _failure_of(torch.device("cuda", Parallel.local_rank() % count) if device.index is None else device)
         if not reason:
             return device
-        if name != "auto":
+        if name != "auto" or Parallel.local_count() > 1:  # ranks of one job compute on the same kind of device
             raise BadDevice(f"device {name!r} cannot be used ({reason}); cpu or auto is needed")
     else:
         reason = " ".join(brief(str(warning.message)) for warning in said[:1]) or _gpu_without_driver()
@@ -135,13 +135,18 @@ def resolve_device(name: str) -> "torch.device":
 
 
 def _failure_of(device: "torch.device") -> str:
-    """Return why PyTorch cannot compute on a device, such as an old one that it has no kernels for; empty if it can."""
+    """Return why PyTorch cannot compute on a device, such as an old one that it has no kernels for; empty if it can.
+
+    Raises `BadDevice` if others have taken all of its memory, which may not last.
+    """
     import torch
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.ones(1, device=device).add(1).item()
+    except torch.OutOfMemoryError:
+        raise BadDevice(f"device {str(device)!r} has no memory left; another one or cpu is needed") from None
     except RuntimeError as error:
         return brief(str(error).partition("\n")[0])
     return ""

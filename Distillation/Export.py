@@ -64,8 +64,9 @@ def check_packages() -> None:
 def export_onnx(policy: Any, card: dict[str, Any], path: Path) -> float:
     """Write the mean action of a policy (on the CPU, in fp32) and its preprocessing as an ONNX model; returns its error.
 
-    A recurrent policy's state goes in, zeros at an episode's first step, and comes out. The error is the largest difference to PyTorch's outputs on random input, in the action's units. `card`, of
-    `describe_policy`, becomes the model's metadata `card`, as JSON.
+    A recurrent policy's state goes in, zeros at an episode's first step, and comes out. The error is the largest difference to
+    PyTorch's outputs on random input, in the action's units. `card`, of `describe_policy`, becomes the model's metadata
+    `card`, as JSON.
 
     Raises:
         BadInput: the error is above 1e-4.
@@ -146,7 +147,7 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
-            if "memory" in key:
+            if key in ("memory", "next_memory"):
                 what = "zeros at an episode's first step" if way == "inputs" else "is `memory` of the next step"
             elif way == "outputs":
                 limits = spec["low"], spec["high"]

@@ -11,22 +11,9 @@ from Common.Errors import BadFile, BadInput, brief
 from Common.Files import file_hash
 from Common.Settings import differences
 from Distillation.Reports.Labels import complete, identity, label
+from Distillation.Settings import SIGHT
 from Distillation.Utils import LAST
 from Models.Base_Model import ActorCritic
-
-# Settings that say what a student is and what it sees; one of the state alone has the first three.
-SIGHT = (
-    "task",
-    "mode",
-    "memory",
-    "cameras",
-    "frames",
-    "render_quality",
-    "proprioception",
-    "stack",
-    "grid",
-    "background",
-)
 
 
 def find_source(reference: str) -> tuple[Path, dict[str, Any]]:

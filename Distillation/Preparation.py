@@ -34,6 +34,7 @@ from Distillation.Utils import (
     run_folder,
     task_of,
 )
+from Enviroment.GL import choose_gl_backend
 from Enviroment.Tasks import Task
 from Enviroment.Utils import resumes_exactly
 from Models.Base_Model import ActorCritic
@@ -41,13 +42,8 @@ from Models.Base_Model import ActorCritic
 SUMMARY = "summary.json"
 PAGE = "page.html"  # written last
 FURTHER = "--PPD --start_from {} trains its student further"
-NOT_COMPARED = (
-    "versions",
-    "before",
-    "parent",
-    "label",
-    "exact_resume",
-)  # entries of config.json that may differ on resumption
+# Entries of config.json that may differ on resumption.
+NOT_COMPARED = ("versions", "before", "parent", "label", "exact_resume")
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,8 @@ def prepare(
         print(f"the run in {plan.folder} is finished; {FURTHER.format(plan.folder)}\n{plan.scores}")
         return None
     with Parallel.agreed():
+        if plan.job.student.mode != "State":
+            choose_gl_backend()  # of DAgger's run only now its mode is known
         inputs = load(plan, family)
         if first:
             begin(plan, overwrite, open_things)
@@ -106,7 +104,7 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     if isinstance(job, DAggerExperiment):
         job, start, origin = inherit(job)
     elif isinstance(job, OnPolicyExperiment) and job.start.start_from is not None:
-        start, origin = find_source(job.start.start_from)
+        start, origin = start_of(job, job.start.start_from, resume)
     task = task_of(job)
     job = with_backend(job, task)
     description = describe(job, task) | {"ranks": Parallel.count()} | origin
@@ -124,6 +122,22 @@ def decide(job: Experiment, resume: bool, overwrite: bool, open_things: ExitStac
     if scores is None and isinstance(job, CloningExperiment | DAggerExperiment):
         data = find_or_collect(job, task)
     return Plan(job, description, folder, resumes, start, data, scores)
+
+
+def start_of(job: Experiment, reference: str, resume: bool) -> tuple[Path | None, dict[str, Any]]:
+    """Return the file of the student that a run begins with, and entries of `config.json` on it.
+
+    A run that is resumed has its student in its checkpoint, and its source may be gone. Raises `BadInput` and `BadFile` as
+    `find_source`, and for a source that the run would replace.
+    """
+    folder = run_folder(job)
+    if resume and (folder / LAST).is_file():
+        settings = Checkpoint.load(folder / LAST).settings
+        return None, {key: settings[key] for key in ("start_sha256", "parent") if key in settings}
+    start, origin = find_source(reference)
+    if folder.resolve() in start.resolve().parents:
+        raise BadInput(f"--start_from {reference}: it lies in the run's own folder; --run_name names another")
+    return start, origin
 
 
 def load(plan: Plan, family: str) -> Inputs:
@@ -166,7 +180,7 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Return whether there is a checkpoint to resume from; `BadInput` where a run, or what is none, would be lost."""
+    """Return whether there is a checkpoint to resume from; `BadInput` where a folder's content would be lost."""
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
     if folder.exists() and not (resume or overwrite):

@@ -11,6 +11,19 @@ from Common.Settings import Settings, changed, setting
 from Enviroment.Task import KINDS
 
 MODES = ("State", "ImpaalaSmall", "ImpaalaMid", "ImpaalaBig")
+# Settings that say what a student is and what it sees; one of the state alone has the first three.
+SIGHT = (
+    "task",
+    "mode",
+    "memory",
+    "cameras",
+    "frames",
+    "render_quality",
+    "proprioception",
+    "stack",
+    "grid",
+    "background",
+)
 DATASET_SIZES = {"5k": 5_000, "10k": 10_000, "50k": 50_000, "100k": 100_000}
 
 

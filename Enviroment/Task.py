@@ -45,7 +45,7 @@ Kind = Literal["gray", "rgb", "depth"]
 KINDS = get_args(Kind)
 # What else tensors are called where observations are: a camera cannot have these names.
 TAKEN = {"State", "PartialState", "action", "reward", "terminated", "truncated", "unstable", "indices"}
-TAKEN |= {"mean", "log_std", "weights"}
+TAKEN |= {"mean", "log_std", "weights", "Memory", "First", "Features"}
 
 
 @dataclass(frozen=True)

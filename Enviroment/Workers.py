@@ -59,7 +59,7 @@ class SharedArrays:
 class Workers:
     """Processes that each make an object and call its methods. All of them do the same thing at the same time.
 
-    They start in the background; the first call waits for them. They ignore SIGINT and SIGTERM, and end when they are
+    They start in the background; the first call waits for them. They ignore Ctrl-C and signals to stop, and end when they are
     closed, when this object is no longer referenced, or when their parent ends. Any error closes them.
 
     Args:

@@ -107,10 +107,7 @@ class GaussianPolicy(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: Mapping[str, Any], deterministic: bool = True) -> np.ndarray:
-        """Return actions float32 [N, A] in the environment's units; see `Policy.act`.
-
-        Images are stacked already: `uint8` [N, stack, rows, columns], oldest first.
-        """
+        """Return actions float32 [N, A] in the environment's units; images are stacked, `uint8` [N, stack, ...], oldest first."""
         policy = self.distribution(self.to_tensors(obs))
         return policy.action(policy.mean if deterministic else policy.sample()).cpu().numpy()
 
@@ -310,6 +307,8 @@ class ActorCritic(GaussianPolicy):
 
     def _unrolled(self, recurrent: nn.GRUCell, features: torch.Tensor, obs: Observation) -> torch.Tensor:
         """Return the recurrent state [B, H] after each step of `features` [B, F], sequence after sequence."""
+        if MEMORY not in obs:
+            raise ValueError("a recurrent student acts on what its memory(n).see returns")
         state = obs[MEMORY]
         length = features.shape[0] // state.shape[0]
         first = obs[FIRST].unflatten(0, (-1, length)) if FIRST in obs else None

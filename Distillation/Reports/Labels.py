@@ -44,7 +44,7 @@ def on_any(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """Return all that makes a run another experiment, settings of the run whose student it continues included, as one comparable text."""
+    """Return all that makes a run another experiment, as one comparable text; the run that it continues is a part of it."""
     return json.dumps(_deciding(config), sort_keys=True)
 
 

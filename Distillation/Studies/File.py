@@ -16,8 +16,10 @@ from Algorithm.Teacher_source import teacher_hash, teacher_source
 from Common.Command_line import OneLineParser, as_flags
 from Common.Errors import BadFile, BadInput
 from Common.Files import ROOT, plain, read_json
+from Common.Settings import differences
 from Distillation.Pusher import parse
 from Distillation.Reports.Labels import complete, on_any
+from Distillation.Settings import SIGHT
 from Distillation.Utils import EXPERIMENTS, CloningExperiment, Experiment, in_names, run_folder, task_of
 
 # Settings that the runner chooses, and that a released config.json lacks.
@@ -218,6 +220,10 @@ def _run(
         inherited = job.settings().keys() - job.flags().keys()
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
         job.check_student()
+    elif parent is not None:
+        names = SIGHT[:-1] if job.student.mode != "State" else SIGHT[:3]  # the last may be auto
+        if unlike := differences(parent.job.flat(), job.flat(), names):
+            raise BadInput(f"parent {parent.entry}: its student is another one: {unlike}")
     deciding = job.named("result")
     deciding |= settings.keys() - job.free()
     by_hardware = {name for name in ("device", "precision", "backend") if job.flat()[name] == "auto"}

@@ -38,11 +38,13 @@ class Call:
 def missing_calls(runs: Sequence[StudyRun]) -> list[Call]:
     """Return the calls that are left to make, in a possible order: one run of each experiment, then a second one of each.
 
-    They make the runs that are not released, the datasets that these learn from, and runs of cloning that DAgger continues
-    and of which only the figures are there.
+    They make the runs that are not released, the datasets that these learn from, and the runs that they continue and of
+    which only the figures are there.
     """
     missing = {run for run in runs if not run.finished(run.released)}
-    missing |= {run.parent for run in missing if run.parent and not run.parent.finished(run.parent.folder)}
+    new = missing
+    while new := {run.parent for run in new if run.parent and not run.parent.finished(run.parent.folder)} - missing:
+        missing |= new
     todo = sorted((run for run in runs if run in missing), key=lambda run: run.job.student.run_index)
     datasets = _collections(todo)
     calls: dict[StudyRun, Call] = {}

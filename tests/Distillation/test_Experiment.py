@@ -82,6 +82,20 @@ def test_every_methods_tiny_run_fills_its_folder_and_a_cut_one_resumes_exactly(m
     assert metrics(run_folder(again)) == rows
 
 
+def check_fine_tuning(results, cloned, aggregated):
+    """A run of cloning and one of DAgger's best checkpoint are trained further."""
+    online = ONLINE | {"mode": "State", "results_dir": results, "optimization_steps": 2}
+    for source in (cloned, aggregated / "checkpoints" / "best_ID.pt"):
+        tuned = pusher(*flags("PPD", online, start_from=source, run_name="tuned"), "--overwrite")
+        assert tuned.returncode == 0, tuned.stderr
+        first = metrics(results / "Pusher" / "PPD" / "tuned")[0]
+        tested = [row for row in metrics(source if source is cloned else aggregated) if row["test/OD/return"]]
+        assert first["test/ID/return"] in {row["test/ID/return"] for row in tested}
+        config = json.loads((results / "Pusher" / "PPD" / "tuned" / "config.json").read_text())
+        assert config["parent"]["method"] == ("BC_phase" if source is cloned else "Dagger_phase")
+        assert f"from {'BC' if source is cloned else 'DAgger'} State 5k KL" in config["label"]
+
+
 def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     long = SMALL | {"optimization_steps": 300, "test_every": 200, "dataset": "5k", "loss_type": "KL", "alpha": 0.6}
     cloning = flags("BC_phase", long, mode="State", results_dir=results)
@@ -119,17 +133,7 @@ def test_cloning_the_state_then_dagger_both_cut_and_resumed(results, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(folder.with_name("again")) == rows
 
-    online = ONLINE | {"mode": "State", "results_dir": results, "optimization_steps": 2}
-    for source in (parent, folder / "checkpoints" / "best_ID.pt"):
-        tuned = pusher(*flags("PPD", online, start_from=source, run_name="tuned"), "--overwrite")
-        assert tuned.returncode == 0, tuned.stderr
-        first = metrics(results / "Pusher" / "PPD" / "tuned")[0]
-        tested = [row for row in metrics(source if source is parent else folder) if row["test/OD/return"]]
-        assert first["test/ID/return"] in {row["test/ID/return"] for row in tested}
-        config = json.loads((results / "Pusher" / "PPD" / "tuned" / "config.json").read_text())
-        assert config["parent"]["method"] == ("BC_phase" if source is parent else "Dagger_phase")
-        assert f"from {'BC' if source is parent else 'DAgger'} State 5k KL" in config["label"]
-
+    check_fine_tuning(results, parent, folder)
     before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*.*"))
     checkpoint = parent / "checkpoints" / "last.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])

@@ -50,6 +50,14 @@ def cloned(tmp_path_factory):
         for name, start in (("two", lambda *words: ranks(*words, "--collect")[0]), ("one", pusher)):
             run = start(*flags("BC_phase", settings, results_dir=results, run_name=name))
             assert run.returncode == 0, run.stderr
+        settings |= {
+            "alpha": 0,
+            "memory": "gru",
+            "minibatch_size": 80,
+            "optimization_steps": 4,
+        }  # 5 windows for 2 ranks
+        run = ranks(*flags("BC_phase", settings, results_dir=results, run_name="recurrent"))[0]
+        assert run.returncode == 0, run.stderr
 
     return shared(tmp_path_factory, "cloned", make)[0]
 

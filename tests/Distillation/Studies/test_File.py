@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import Distillation.Study as study
 from Distillation import Study
-from Distillation.Studies.File import read_study
+from Distillation.Studies.File import StudyRun, read_study
+from Distillation.Studies.Jobs import missing_calls
 from tests.Distillation.studies import TINY
 from tests.helpers import ROOT, TRIES, check, outcome, spoil
 
@@ -52,6 +53,14 @@ def test_ppd_may_begin_with_a_run_of_the_study_or_with_a_file(tmp_path):
     assert up.wanted["PPD_parameter"] == "5:0:linear"
     on = runs["on_run1"]
     assert (on.job.start.start_from, on.wanted["parent"]["method"]) == (shipped, "Dagger_phase")
+
+
+def test_a_run_whose_ancestors_are_only_released_needs_all_of_them(tmp_path, monkeypatch):
+    up = "[[runs]]\nname = 'up'\nmethod = 'PPD'\nparent = 'DAgger'\nrun_index = [0]\n"
+    runs = read(tmp_path, TINY + up)
+    monkeypatch.setattr(StudyRun, "finished", lambda run, folder: folder == run.released and run.entry != "up")
+    names = [call.name for call in missing_calls(runs)]
+    assert names[-3:] == ["BC_run0", "DAgger_run0", "up_run0"]
 
 
 def test_a_method_may_be_common(tmp_path):
@@ -107,6 +116,10 @@ BAD = {
     "an index its parent lacks": (TINY.replace("index = [0]\n", "index = [2]\n"), "parent BC: no run 2"),
     "a parent of cloning": (TINY.replace('dataset = "5k"', 'dataset = "5k"\nparent = "x"'), "no parent"),
     "unknown parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "parent y: no run 0 of that name"),
+    "a parent of another student": (
+        "[[runs]]\nmethod = 'PPD'\nname = 'x'\nmemory = 'gru'\n[[runs]]\nmethod = 'PPD'\nname = 'y'\nparent = 'x'",
+        "parent x: its student is another one: memory is gru, not none",
+    ),
     "two beginnings": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'\nstart_from = 'z'", "give one"),
     "a beginning that is not there": (
         "[[runs]]\nmethod = 'PPD'\nname = 'x'\nstart_from = 'z.pt'",
