@@ -271,7 +271,7 @@ def find_task(reference: str) -> Task:
     module, where = load_module(where, "task")
     task = vars(module).get(name)
     if task is None:
-        tasks = [key for key, value in vars(module).items() if isinstance(value, Task)]
+        tasks = [key for key, value in vars(module).items() if isinstance(value, Task) and not key.startswith("_")]
         raise BadInput(f"task {reference}: {where} has no {name!r}; the tasks in it: {', '.join(tasks) or 'none'}")
     if not isinstance(task, Task):
         raise BadInput(f"task {reference}: {name} is of type {type(task).__name__}; an Enviroment.Tasks.Task is needed")
