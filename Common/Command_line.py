@@ -36,9 +36,17 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
     """
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+            signal.signal(number, _stop)
     with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():
         yield
+
+
+class _Signalled(SystemExit):
+    """Ends a command that was sent a signal to stop."""
+
+
+def _stop(number: int, _: Any) -> NoReturn:
+    raise _Signalled(128 + number)
 
 
 @contextlib.contextmanager
@@ -50,9 +58,10 @@ def _errors_in_a_line(program: str, how_to_continue: str) -> Iterator[None]:
 
     try:
         yield
-    except KeyboardInterrupt:
-        print(f"stopped; {how_to_continue}" if how_to_continue else "stopped", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except (KeyboardInterrupt, _Signalled) as stop:
+        if not Parallel.rank():
+            print(f"stopped; {how_to_continue}" if how_to_continue else "stopped", file=sys.stderr)
+        sys.exit(stop.code if isinstance(stop, _Signalled) else 128 + signal.SIGINT)
     except Stopped as stop:
         if Parallel.rank():
             Parallel.leave_it_to_another(stop.exit_status)

@@ -113,6 +113,11 @@ class StudentSettings(Settings):
         inherited=True,
     )
 
+    @property
+    def called(self) -> str:
+        """What names of folders say of it."""
+        return self.mode if self.memory == "none" else f"{self.mode}_{self.memory}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestSettings(Settings):

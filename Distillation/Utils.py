@@ -89,7 +89,7 @@ class Experiment(Job):
         values = {
             name: in_names(value) if fields[name].metadata["parse"] else value for name, value in self.flat().items()
         }
-        return self.names.format(**values) + world_suffix(self)
+        return self.names.format(**values | {"mode": self.student.called}) + world_suffix(self)
 
     @property
     def name(self) -> str:
@@ -222,7 +222,7 @@ class CloningExperiment(Experiment):
         """Named by dataset, alpha, loss, student and views."""
         method, student = self.method, self.student
         alpha = f"{method.alpha:g}" if method.mode_alpha == "constant" else method.mode_alpha
-        name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.mode}_run{student.run_index}"
+        name = f"{self.data.dataset}_alpha{alpha}_{method.loss_type}_{student.called}_run{student.run_index}"
         return name + world_suffix(self)
 
     def trainer(self, parts: Parts) -> "Trainer":
