@@ -234,6 +234,11 @@ class Session:
         assert isinstance(self.logger, RunLogger)
         self.logger.end_bar()
         recording, seeds = Recording(), seed_sets(self.job.test, closing=True)
+        episodes = self.job.test.final_episodes
+        print(
+            f"\ntrained; now {episodes} closing episodes, and after them the report of robustness, the video and the page",
+            flush=True,
+        )
         report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
         if self.job.world.backend == "warp":
             world = self.world(len(seeds["OD"]), "warp")
@@ -245,7 +250,6 @@ class Session:
             **report,
         }
         write_json(self.plan.folder / SUMMARY, summary)
-        episodes = self.job.test.final_episodes
         print(
             f"\n{episodes} episodes on seeds it never trained on (OD), deterministic:\n{table(report['OD'], self.task)}"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from Algorithm.Dataset import Dataset
-from Algorithm.Policies import proof_error
+from Algorithm.Policies import FunctionTeacher, proof_error
 from Algorithm.Probe import Watched, read_states, watch
 from Algorithm.seeds import DATASET_FIRST_SEED
 from Algorithm.Test_model import Baseline, Evaluation, evaluate
@@ -185,9 +185,11 @@ def inspect_statistics(report: Report, teacher: GaussianPolicy, watched: Watched
     odd = np.flatnonzero((np.abs(z.mean(0)) > 5) | (z.std(0) > 10)).tolist()
     report.facts["teacher"] = {"saturated": saturated, "odd_entries": odd}
     if odd:
+        remedy = "its normalization is another teacher's; give SaveWeights.py the right file by --statistics"
+        if isinstance(teacher, FunctionTeacher):
+            remedy = "its episodes differ far more than the four that they were taken from"
         report.problems.append(
-            f"the teacher's statistics do not fit the states it visits (state entries {ranges(odd)}): its "
-            "normalization is another teacher's; give SaveWeights.py the right file by --statistics"
+            f"the teacher's statistics do not fit the states it visits (state entries {ranges(odd)}): {remedy}"
         )
     if saturated > 0.5:
         report.problems.append(
