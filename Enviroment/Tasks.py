@@ -117,12 +117,11 @@ _PUSHER = Task(
 
 TASKS = {
     "Pusher": _PUSHER,
-    # The object is drawn for the first 10 steps, before the arm is there. To hide the goal would hide nothing: it never moves.
+    # The goal is elsewhere in each episode, and drawn for the first 10 steps alone.
     "PusherMemory": replace(
         _PUSHER,
         name="PusherMemory",
-        env_id="Enviroment.Hidden:Hidden-v0",
-        keywords={"of": "Pusher-v5", "body": "object", "after": 10},
+        env_id="Enviroment.Pusher_memory:PusherMemory-v0",
         max_episode_steps=100,
         reference="PusherMemory",
     ),
