@@ -115,25 +115,37 @@ _PUSHER = Task(
     reference="Pusher",
 )
 
+_REACHER = Task(
+    name="Reacher",
+    env_id="Reacher-v5",
+    proprioception=(0, 1, 2, 3, 6, 7),
+    cameras={"Frame": Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480))},
+    success=lambda state: _reacher_distance(state) < 0.02,
+    measures={"distance": Measure(_reacher_distance, "m")},
+    reference="Reacher",
+)
+
 TASKS = {
     "Pusher": _PUSHER,
     # The goal is elsewhere in each episode, and drawn for the first 10 steps alone.
     "PusherMemory": replace(
         _PUSHER,
         name="PusherMemory",
-        env_id="Enviroment.Pusher_memory:PusherMemory-v0",
+        env_id="Enviroment.Hidden:Hidden-v0",
+        keywords={"of": "PusherGoals-v0", "body": "goal", "after": 10},
         max_episode_steps=100,
         reference="PusherMemory",
     ),
-    "Reacher": Task(
-        name="Reacher",
-        env_id="Reacher-v5",
-        proprioception=(0, 1, 2, 3, 6, 7),
-        cameras={"Frame": Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480))},
-        success=lambda state: _reacher_distance(state) < 0.02,
-        measures={"distance": Measure(_reacher_distance, "m")},
-        reference="Reacher",
+    # The target is drawn for the first 5 steps, and the arm is held until no stack of frames shows it.
+    "ReacherMemory": replace(
+        _REACHER,
+        name="ReacherMemory",
+        env_id="Enviroment.Hidden:Hidden-v0",
+        keywords={"of": "Reacher-v5", "body": "target", "after": 5, "held": 12},
+        max_episode_steps=62,
+        reference="ReacherMemory",
     ),
+    "Reacher": _REACHER,
     # The camera moves with the cart, so that small angles of the poles, which it alone knows, are many pixels. The cart's
     # position and velocity come from its encoder.
     "InvertedDoublePendulum": Task(
