@@ -119,7 +119,8 @@ _REACHER = Task(
     name="Reacher",
     env_id="Reacher-v5",
     proprioception=(0, 1, 2, 3, 6, 7),
-    cameras={"Frame": Camera(0.8, (0.0, 0.0, 0.0), 90.0, -90.0, rows=(120, 360), columns=(0, 480))},
+    # All of the disc that targets lie in. One is 3 pixels wide.
+    cameras={"Frame": Camera(0.56, (0.0, 0.0, 0.0), 90.0, -90.0, size=(64, 64))},
     success=lambda state: _reacher_distance(state) < 0.02,
     measures={"distance": Measure(_reacher_distance, "m")},
     reference="Reacher",
