@@ -1,13 +1,11 @@
-"""Importing this registers environments in which a student has to remember what it saw at the beginning of an episode.
+"""Importing this registers `Hidden-v0` with Gymnasium: another environment, one of whose bodies vanishes from the pictures.
 
-`Hidden-v0` is another environment, one of whose bodies vanishes from the pictures. `PusherGoals-v0` is one that is worth it.
+A student has to remember where it was. An arm that may move at once would tell by its posture, so it can be held for a while.
 """
 
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.registration import load_env_creator
 
 from Enviroment.Snapshot import simulation
@@ -51,21 +49,6 @@ class Hidden(gym.Wrapper):
         return result
 
 
-class PusherGoals(PusherEnv):
-    """Pusher, whose goal lies elsewhere in each episode: up to 15 cm along x and 10 cm along y from Pusher's own."""
-
-    def reset_model(self) -> np.ndarray:
-        """Begin an episode; the object lies where Pusher's does, 17 cm or more from the goal's centre."""
-        super().reset_model()
-        goal = self.np_random.uniform((-0.1, -0.15), (0.1, 0.15))  # both bodies slide along y, then along x
-        while np.linalg.norm(self.cylinder_pos - goal) <= 0.17:
-            self.cylinder_pos = self.np_random.uniform((-0.3, -0.2), (0.0, 0.2))
-        qpos = self.data.qpos.copy()
-        qpos[-4:] = *self.cylinder_pos, *goal
-        self.set_state(qpos, self.data.qvel.copy())
-        return self._get_obs()
-
-
 def make(of: str, body: str, after: int, held: int = 0, **keywords: Any) -> gym.Env:
     """Return the environment with the id `of`, whose `body` is drawn for `after` steps."""
     spec = gym.spec(of)
@@ -76,4 +59,3 @@ def make(of: str, body: str, after: int, held: int = 0, **keywords: Any) -> gym.
 
 if "Hidden-v0" not in gym.registry:  # worker processes know the registry of the one that started them
     gym.register("Hidden-v0", entry_point="Enviroment.Hidden:make")
-    gym.register("PusherGoals-v0", entry_point=PusherGoals)

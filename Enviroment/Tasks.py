@@ -89,6 +89,13 @@ def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **trainin
     )
 
 
+def _memory(name: str, task: Task, body: str, after: int, held: int, steps: int) -> Task:
+    """Return a task whose `body` is drawn for the first steps alone, and which lasts `steps` from when the arm is free."""
+    keywords = {"of": task.env_id, "body": body, "after": after, "held": held}
+    changes: dict[str, Any] = {"env_id": "Enviroment.Hidden:Hidden-v0", "keywords": keywords}
+    return replace(task, name=name, reference=name, max_episode_steps=held + steps, **changes)
+
+
 # DeepMind's walker, whose state is the torso's height, the limbs' orientations and the joints' velocities.
 _WALKER = (*range(1, 15), *range(17, 24))
 _WALKER_CAMERA = Camera(2.9, (0.0, 0.0, 0.8), 90.0, -28.0, follow="torso")
@@ -128,24 +135,10 @@ _REACHER = Task(
 
 TASKS = {
     "Pusher": _PUSHER,
-    # The goal is elsewhere in each episode, and drawn for the first 10 steps alone.
-    "PusherMemory": replace(
-        _PUSHER,
-        name="PusherMemory",
-        env_id="Enviroment.Hidden:Hidden-v0",
-        keywords={"of": "PusherGoals-v0", "body": "goal", "after": 10},
-        max_episode_steps=100,
-        reference="PusherMemory",
-    ),
-    # The target is drawn for the first 5 steps, and the arm is held until no stack of frames shows it.
-    "ReacherMemory": replace(
-        _REACHER,
-        name="ReacherMemory",
-        env_id="Enviroment.Hidden:Hidden-v0",
-        keywords={"of": "Reacher-v5", "body": "target", "after": 5, "held": 12},
-        max_episode_steps=62,
-        reference="ReacherMemory",
-    ),
+    # What matters is drawn for some steps, and the arm held until it is in no stack of frames: a student has to remember it.
+    # Pusher's goal never moves, so that to hide it would hide nothing.
+    "PusherMemory": _memory("PusherMemory", _PUSHER, "object", after=10, held=17, steps=100),
+    "ReacherMemory": _memory("ReacherMemory", _REACHER, "target", after=5, held=12, steps=50),
     "Reacher": _REACHER,
     # The camera moves with the cart, so that small angles of the poles, which it alone knows, are many pixels. The cart's
     # position and velocity come from its encoder.
