@@ -12,6 +12,7 @@ import numpy as np
 Scores = Sequence[np.ndarray]
 RESAMPLES = 2_000
 
+
 def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """Return the mean of the middle half along an axis; of fewer than four values the mean."""
     from scipy.stats import trim_mean
