@@ -189,7 +189,7 @@ def _expand(
             above = None if parent is None else _find(str(parent), index, settings | point, earlier)
             if parent is not None and not (above and (isinstance(above.job, CloningExperiment) or not job.inherits)):
                 which = " of --BC_phase" if job.inherits else ""
-                having = "".join(f", {key} {value}," for key, value in point.items())
+                having = "".join(f", {key} {value}" for key, value in point.items()) + ("," if point else "")
                 raise BadInput(f"parent {parent}: no run {index}{which} of that name{having} further up")
             yield _run(name, point, index, method, settings, results, above)
 
@@ -235,10 +235,8 @@ def _run(
         task = task_of(job)
         teacher = ROOT / teacher_source(job.place.teacher, task)
         if not teacher.is_file():
-            trains = (
-                "" if job.place.teacher else f": Train_Teacher_Pusher/Mujoco_main.py --task {task.reference} trains one"
-            )
-            raise BadInput(f"no teacher of {task.name} in {teacher}{trains}")
+            trains = f": Train_Teacher_Pusher/Mujoco_main.py --task {task.reference} trains one"
+            raise BadInput(f"no teacher of {task.name} in {teacher}{'' if job.place.teacher else trains}")
         teacher_sha256 = teacher_hash(job.place.teacher, task)
     assert isinstance(job, Experiment)
     if parent is not None and job.inherits:
