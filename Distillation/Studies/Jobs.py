@@ -72,9 +72,8 @@ def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
         if not any(dataset_folder(job, job.noise, size).exists() for size in sizes):
             keys = ("task", "device", "render_quality", "views", "backend", "teacher", "results_dir", *vars(job.noise))
             flags = {key: value for key, value in job.flat().items() if key in keys} | {"num_data": samples}
-            name = dataset_folder(
-                job, job.noise, samples
-            ).name  # each task has a folder of its own, but the logs share one
+            # Each task has a folder of its own, but the logs share one.
+            name = dataset_folder(job, job.noise, samples).name
             name += "" if job.world.task == DEFAULT_TASK else f"_{task_of(job).name}"
             calls[_source(job)] = Call(name, ["--C_data", *as_flags(flags)], [])
     return calls
