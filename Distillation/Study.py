@@ -3,8 +3,8 @@ time, and the same command continues it.
 
 The file has settings of all runs in `[common]`, of which each takes those that its method has, and experiments in `[[runs]]`:
 a `method` (a flag of Pusher.py, without the dashes), a `name`, its own settings, and `run_index`, a list ([0] unless given,
-also in common). Any other list is a grid, an experiment for each value. DAgger has a `parent`: the name of the experiment of
-cloning, further up, that it continues, index by index. PPD and the other methods by rollouts may have one of any method, which
+also in common). Any other list is a grid, an experiment for each value, such as one for each `task`. DAgger has a `parent`: the
+name of the experiment of cloning, further up, that it continues, index by index, and where that has lists, value by value. PPD and the other methods by rollouts may have one of any method, which
 they begin with, or a student's file, `start_from`. Paths are relative to the repository. Beside the picture of all
 experiments, `[pictures]` asks for pictures of a few: `methods = ["PPD", "DAgger-*"]` is drawn as methods.png.
 """
@@ -26,6 +26,7 @@ from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import STOPS, BadInput, decoration
 from Common.Files import ROOT, locked, write_text
 from Distillation.Reports.Curves import draw
+from Distillation.Reports.Profiles import draw_profiles
 from Distillation.Reports.Runs import find_runs
 from Distillation.Reports.Tables import tables
 from Distillation.Studies.Engines import Engine, Local
@@ -55,8 +56,14 @@ def write_results(folder: Path, study: Study, finished: Sequence[StudyRun]) -> N
     for name, experiments in pictures.items():
         if some := [run.released for run in finished if run.entry in experiments]:
             with decoration(f"the picture {name}"):
-                picture = draw(find_runs(some), folder / name)
-                print(picture, picture.with_suffix(".svg"), sep="\n")
+                _name(draw(find_runs(some), folder / name))
+    if len({run.task for run in found}) > 1:
+        with decoration("the picture profiles"):
+            _name(draw_profiles(found, folder / "profiles"))
+
+
+def _name(picture: Path) -> None:
+    print(picture, picture.with_suffix(".svg"), sep="\n")
 
 
 def run_study(study: Study, folder: Path, start_engine: StartEngine | None, dry_run: bool) -> bool:

@@ -2,7 +2,9 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +35,68 @@ def draw(runs: Sequence[Run], base: Path, what: str = "return") -> Path:
     Raises:
         BadInput: none of the runs has these metrics.
     """
+    several = what == "return" and len({run.task for run in runs}) > 1
+    groups = group_runs(runs, across_tasks=several)
+    with picture(base, (12, 5.9)) as figure:
+        if several:
+            _draw_tasks(figure, groups)
+        elif what == "return":
+            _draw_scores(figure, groups)
+        else:
+            _draw_metrics(figure, groups, what)
+    return Path(f"{base}.png")
+
+
+@contextmanager
+def picture(base: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """Give a figure of a `size` in inches to draw into, add a legend below if there are labels, and write `base.png` and `.svg`."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    groups = group_runs(runs)
     with plt.rc_context(STYLE):
-        figure = plt.figure(layout="constrained")
-        if what == "return":
-            _draw_scores(figure, groups)
-        else:
-            _draw_metrics(figure, groups, what)
+        figure = plt.figure(layout="constrained", figsize=size)
+        yield figure
         handles: dict[str, Any] = {}
         for axes in figure.axes:
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
-        columns = max(1, min(3, 130 // (10 + max(map(len, handles)))))  # that many letters fit beside one another
-        figure.set_size_inches(12, 5.9 + 0.24 * -(-len(handles) // columns))
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        if handles:
+            columns = max(1, min(3, 130 // (10 + max(map(len, handles)))))  # that many letters fit beside one another
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(width, height + 0.24 * -(-len(handles) // columns))
+            figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
         base.parent.mkdir(parents=True, exist_ok=True)
         for ending in ("png", "svg"):
             figure.savefig(f"{base}.{ending}", dpi=110, metadata={"Date": None})
         plt.close(figure)
-    return Path(f"{base}.png")
+
+
+def _draw_tasks(figure: Any, groups: Sequence[Group]) -> None:
+    """Draw normalized return against updates, a panel of each task."""
+    runs = [run for group in groups for run in group.runs]
+    tasks, looks = sorted({run.task for run in runs}), looks_of(groups)
+    columns = min(4, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure.set_size_inches(12, 0.6 + 2.6 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, task in zip(panels.flat, tasks):
+        for group in groups:
+            if own := [run for run in group.runs if run.task == task]:
+                of_task = replace(group, runs=own)
+                _curve(axes, of_task, "x_axis/optimization_steps", "test/OD/normalized_return", looks[group.label])
+        axes.set_title(task, fontsize=11)
+        axes.set_xlabel(AXES["x_axis/optimization_steps"][0])
+        _limit_and_mark(np.array([[axes]]), [run for run in runs if run.task == task], ["OD"])
+    for axes in panels[:, 1:].flat:
+        axes.set_ylabel("")
+    for axes in panels.flat[len(tasks) :]:
+        axes.remove()
 
 
 def _draw_scores(figure: Any, groups: Sequence[Group]) -> None:
     runs = [run for group in groups for run in group.runs]
-    looks = _looks(groups)
+    looks = looks_of(groups)
     timed = any(run.series("time/elapsed_s", "test/OD/return").size for run in runs)
     xs = [axis for axis in AXES if timed or axis != "time/elapsed_s"]
     metrics = ["normalized_return"]
@@ -116,7 +152,7 @@ def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
     names = metric_names([run for group in groups for run in group.runs], what)
     if not names:
         raise BadInput(f"--what {what}: none of these runs measured it")
-    looks = _looks(groups)
+    looks = looks_of(groups)
     columns = min(4, len(names))
     panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False).flatten()
     for axes, name in zip(panels, names):
@@ -128,7 +164,7 @@ def _draw_metrics(figure: Any, groups: Sequence[Group], what: str) -> None:
         axes.remove()
 
 
-def _looks(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+def looks_of(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
     """Return the look of each label's line: its colour is the method's, its shade and marker are the experiment's."""
     from matplotlib.colors import to_rgb
 

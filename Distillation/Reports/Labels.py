@@ -21,6 +21,7 @@ UNTERMED = UNNAMED | {"task", "mode", "mode_alpha"}  # settings that are no term
 TERMS = {"optimization_steps": "updates", "PPD_parameter": "λ", "alpha": "α"}
 TERMS |= dict.fromkeys(("dataset", "loss_type", "sampling"), "")  # the value says it
 DEFAULT_TASK = WorldSettings().task
+OF_TASK = {"task", "teacher_sha256", "render"}  # entries of config.json that another task has otherwise
 OLDER = {"random_shift": "shift", "frame_noise": "noise"}  # settings of older runs, which are terms of `augment` today
 RESOLVED = {"precision": "bf16"}  # what a default becomes, on hardware that has it
 
@@ -51,6 +52,12 @@ def identity(config: Mapping[str, Any]) -> str:
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in complete(config).items() if key not in UNNAMED}
     return own | ({"parent": _deciding(own["parent"])} if "parent" in own else {})
+
+
+def without_task(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `config.json` without what its task decides, so that a method's runs on several tasks are one experiment."""
+    own = {key: value for key, value in config.items() if key not in OF_TASK}
+    return own | ({"parent": without_task(own["parent"])} if "parent" in own else {})
 
 
 def label(config: Mapping[str, Any]) -> str:
@@ -85,17 +92,21 @@ def _origin(config: Mapping[str, Any], job: type[Experiment]) -> list[str]:
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of experiments that are shown together, without the terms that all of a method and mode share.
+    """Return the names of experiments that are shown together, without the terms that all of a method, mode and task share.
 
     Experiments that their terms do not tell apart, such as the same seeds once more, are numbered.
     """
-    alike: dict[tuple[str, str], list[str]] = {}
-    for config in configs:
-        alike.setdefault((config["method"], config["mode"]), []).append(label(config))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    kinds = [(config["method"], config["mode"], config.get("task", DEFAULT_TASK)) for config in configs]
+    for kind, config in zip(kinds, configs):
+        alike.setdefault(kind, []).append(label(config))
+    several = len({task for *_, task in kinds}) > 1
     found: list[str] = []
-    for config in configs:
-        head, *terms = label(config).split(", ")
-        others = [set(other.split(", ")) for other in alike[config["method"], config["mode"]]]
+    for kind, config in zip(kinds, configs):
+        head, *terms = f"{f'{DEFAULT_TASK} ' if several and kind[-1] == DEFAULT_TASK else ''}{label(config)}".split(
+            ", "
+        )
+        others = [set(other.split(", ")) for other in alike[kind]]
         name = ", ".join([head, *(term for term in terms if not all(term in other for other in others))])
         times = sum(name == other.partition(" #")[0] for other in found)
         found.append(f"{name} #{times + 1}" if times else name)

@@ -12,7 +12,8 @@ import numpy as np
 
 from Common.Errors import BadInput
 from Common.Files import read_json
-from Distillation.Reports.Labels import identity, labels
+from Distillation.Reports.Labels import DEFAULT_TASK, identity, labels, without_task
+from Distillation.Reports.Statistics import mean_of_middle
 from Distillation.Utils import EXPERIMENTS
 
 AXES = {  # [column of metrics.csv]: what a plot calls it, what its unit divides by
@@ -39,6 +40,11 @@ class Run:
     metrics: dict[str, np.ndarray]
     closing: dict[str, dict[str, dict[str, float]]] | None = None
     robustness: Any = None
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self.config.get("task", DEFAULT_TASK).rpartition(":")[2]
 
     def series(self, *names: str) -> np.ndarray:
         """Return columns of the rows that have them all, float [names, rows]."""
@@ -133,21 +139,48 @@ class Group:
     runs: list[Run]
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put the runs of each experiment together and give it a label of its own; methods are in their order."""
+def group_runs(runs: Sequence[Run], across_tasks: bool = False) -> list[Group]:
+    """Put the runs of each experiment together and give it a label of its own; methods are in their order.
+
+    With `across_tasks` runs of several tasks that differ in nothing else are one experiment.
+    """
+    describe = without_task if across_tasks else dict
     experiments: dict[tuple[str, int], list[Run]] = {}
     times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
-        experiment = identity(run.config)
-        seed = experiment, run.config.get("run_index")
+        experiment = identity(describe(run.config))
+        seed = experiment, (run.task, run.config.get("run_index"))
         experiments.setdefault((experiment, times[seed]), []).append(run)  # the same seed again is no further sample
         times[seed] += 1
     members = list(experiments.values())
-    names = labels([own[0].config for own in members])
+    names = labels([describe(own[0].config) for own in members])
     groups = [Group(name, own[0].config["method"], own[0].config["mode"], own) for name, own in zip(names, members)]
     order = list(dict.fromkeys([*EXPERIMENTS, *(group.method for group in groups)]))
     modes = list(dict.fromkeys((group.method, group.mode) for group in groups))
     return sorted(groups, key=lambda group: (order.index(group.method), modes.index((group.method, group.mode))))
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """An experiment's runs on several tasks: their normalized closing returns by task, float [runs] each."""
+
+    group: Group
+    scores: dict[str, np.ndarray]
+
+
+def scores_by_task(runs: Sequence[Run]) -> list[TaskScores]:
+    """Return the scores of experiments on several tasks, the highest interquartile mean first."""
+    found = []
+    for group in group_runs(runs, across_tasks=True):
+        scores: dict[str, list[float]] = {}
+        for run in group.runs:
+            if np.isfinite(
+                score := run.score("normalized_return")
+            ):  # not where the teacher is as bad as standing still
+                scores.setdefault(run.task, []).append(score)
+        if scores:
+            found.append(TaskScores(group, {task: np.array(values) for task, values in sorted(scores.items())}))
+    return sorted(found, key=lambda each: -mean_of_middle([*each.scores.values()]))
 
 
 def references(runs: Sequence[Run], figure: Callable[[Run, str, str], float]) -> np.ndarray | None:

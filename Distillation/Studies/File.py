@@ -31,6 +31,8 @@ class StudyRun:
     """One run of a study."""
 
     entry: str  # its experiment's name
+    table: str  # the name in the file, of the table that describes it
+    point: dict[str, Any]  # the values that it has of that table's lists
     command: list[str]  # its arguments for Pusher.py
     job: Experiment  # with the settings that DAgger inherits
     parent: "StudyRun | None"  # the run whose student this one continues, as DAgger does one of cloning
@@ -135,8 +137,8 @@ def _pictures(pictures: Any, experiments: set[str]) -> dict[str, set[str]]:
         raise BadInput("a table is needed")
     found: dict[str, set[str]] = {}
     for name, patterns in pictures.items():
-        if name == "curve" or not re.fullmatch(r"[\w-]+", name):
-            raise BadInput(f"{name}: another name than curve is needed, of letters, digits, _ and -")
+        if name in ("curve", "profiles") or not re.fullmatch(r"[\w-]+", name):
+            raise BadInput(f"{name}: another name than curve and profiles is needed, of letters, digits, _ and -")
         if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise BadInput(f"{name}: a list of names of experiments is needed")
         matching = {pattern: fnmatch.filter(experiments, pattern) for pattern in patterns}
@@ -181,17 +183,29 @@ def _expand(
         raise BadInput(f"run_index {indices}: a list of integers is needed")
     if not all([indices, *grid.values()]):
         raise BadInput("a list is empty")
-    for point in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, point))
-        point_name = "-".join(
-            [name, *(in_names(v) if isinstance(v, str) else f"{key}{v}" for key, v in chosen.items())]
-        )
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values))
         for index in indices:
-            above = None if parent is None else earlier.get((str(parent), index))
+            above = None if parent is None else _find(str(parent), index, settings | point, earlier)
             if parent is not None and not (above and (isinstance(above.job, CloningExperiment) or not job.inherits)):
                 which = " of --BC_phase" if job.inherits else ""
-                raise BadInput(f"parent {parent}: no run {index}{which} of that name further up")
-            yield _run(point_name, index, method, settings | chosen, results, above)
+                having = "".join(f", {key} {value}" for key, value in point.items()) + ("," if point else "")
+                raise BadInput(f"parent {parent}: no run {index}{which} of that name{having} further up")
+            yield _run(name, point, index, method, settings, results, above)
+
+
+def _in_name(key: str, value: Any) -> str:
+    """Return what an experiment's name says of a value of a list."""
+    if not isinstance(value, str):
+        return f"{key}{value}"
+    return value.rpartition(":")[2] if key == "task" else in_names(value)
+
+
+def _find(name: str, index: int, settings: dict[str, Any], earlier: Runs) -> StudyRun | None:
+    """Return the run of an experiment, or of a table with lists the run that has the same values as `settings`."""
+    of_table = (run for (_, run_index), run in earlier.items() if run.table == name and run_index == index)
+    alike = (run for run in of_table if run.point.items() <= settings.items())
+    return earlier.get((name, index)) or next(alike, None)
 
 
 class _Parser(OneLineParser):
@@ -200,8 +214,16 @@ class _Parser(OneLineParser):
 
 
 def _run(
-    entry: str, index: int, method: str, settings: dict[str, Any], results: Path, parent: StudyRun | None
+    table: str,
+    point: dict[str, Any],
+    index: int,
+    method: str,
+    settings: dict[str, Any],
+    results: Path,
+    parent: StudyRun | None,
 ) -> StudyRun:
+    """Return the run of a table's settings at one point of its lists."""
+    entry, settings = "-".join([table, *(_in_name(key, value) for key, value in point.items())]), settings | point
     places = {"run_name": f"{entry}_run{index}", "results_dir": results / "runs"}
     if parent and EXPERIMENTS[method].inherits:
         places |= {"folder_Dagger": parent.folder}
@@ -213,10 +235,13 @@ def _run(
         task = task_of(job)
         teacher = ROOT / teacher_source(job.place.teacher, task)
         if not teacher.is_file():
-            raise BadInput(f"no teacher in {teacher}")
+            trains = f": Train_Teacher_Pusher/Mujoco_main.py --task {task.reference} trains one"
+            raise BadInput(f"no teacher of {task.name} in {teacher}{'' if job.place.teacher else trains}")
         teacher_sha256 = teacher_hash(job.place.teacher, task)
     assert isinstance(job, Experiment)
     if parent is not None and job.inherits:
+        if parent.job.world.task != job.world.task:
+            raise BadInput(f"parent {parent.entry}: its task is {parent.job.world.task}, not {job.world.task}")
         inherited = job.settings().keys() - job.flags().keys()
         job = job.replace(**{name: value for name, value in parent.job.flat().items() if name in inherited})
         job.check_student()
@@ -234,7 +259,7 @@ def _run(
 
         with contextlib.chdir(ROOT):
             wanted |= find_source(job.flat()["start_from"])[1]
-    return StudyRun(entry, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
+    return StudyRun(entry, table, point, command, job, parent, ROOT / results / entry / f"run{index}", plain(wanted))
 
 
 def _experiment(run: StudyRun) -> str:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from Common.Command_line import as_flags
+from Distillation.Reports.Labels import DEFAULT_TASK
 from Distillation.Settings import DATASET_SIZES
 from Distillation.Studies.File import StudyRun
-from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, dataset_folder
+from Distillation.Utils import LAST, CloningExperiment, DAggerExperiment, dataset_folder, task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,8 @@ def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
         if not any(dataset_folder(job, job.noise, size).exists() for size in sizes):
             keys = ("task", "device", "render_quality", "views", "backend", "teacher", "results_dir", *vars(job.noise))
             flags = {key: value for key, value in job.flat().items() if key in keys} | {"num_data": samples}
+            # Each task has a folder of its own, but the logs share one.
             name = dataset_folder(job, job.noise, samples).name
+            name += "" if job.world.task == DEFAULT_TASK else f"_{task_of(job).name}"
             calls[_source(job)] = Call(name, ["--C_data", *as_flags(flags)], [])
     return calls

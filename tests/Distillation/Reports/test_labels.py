@@ -63,7 +63,7 @@ def test_beside_one_another_experiments_leave_out_what_they_share():
         *("PPD State, updates 100", "PPD State, updates 200"),
     ]
     assert labels(seen[:1]) == ["BC State 10k"]
-    assert labels([config(), config(task="x:CHEETAH")]) == ["PPD State", "CHEETAH PPD State"]
+    assert labels([config(), config(task="x:CHEETAH")]) == ["Pusher PPD State", "CHEETAH PPD State"]
     teachers = [config(teacher_sha256=letter * 64) for letter in "ab"]
     assert labels(teachers) == ["PPD State, teacher aaaaaaaa", "PPD State, teacher bbbbbbbb"]
     assert labels(teachers[:1]) == ["PPD State"]

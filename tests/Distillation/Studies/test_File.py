@@ -3,6 +3,7 @@
 import copy
 import json
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import Distillation.Study as study
 from Distillation import Study
 from Distillation.Studies.File import StudyRun, read_study
 from Distillation.Studies.Jobs import missing_calls
+from Enviroment.Tasks import TASKS
 from tests.Distillation.studies import TINY
 from tests.helpers import ROOT, TRIES, check, outcome, spoil
 
@@ -61,6 +63,34 @@ def test_a_run_whose_ancestors_are_only_released_needs_all_of_them(tmp_path, mon
     monkeypatch.setattr(StudyRun, "finished", lambda run, folder: folder == run.released and run.entry != "up")
     names = [call.name for call in missing_calls(runs)]
     assert names[-3:] == ["BC_run0", "DAgger_run0", "up_run0"]
+
+
+SEVERAL = TINY.replace("[common]", "[common]\ntask = ['Pusher', 'PusherMemory']")
+
+
+def test_a_parent_with_lists_is_continued_where_it_has_the_same_values(tmp_path):
+    text = SEVERAL.replace('dataset = "5k"', 'dataset = "5k"\nalpha = [0.0, 0.6]')
+    text = text.replace('parent = "BC"', 'parent = "BC"\nalpha = [0.6, 0.0]\nsampling = ["classic", "balanced"]')
+    text += (
+        "[[runs]]\nname = 'one'\nmethod = 'Dagger_phase'\nparent = 'BC'\ntask = 'PusherMemory'\nalpha = 0.6\nbeta = 1\n"
+    )
+    runs = {run.name: run for run in read(tmp_path, text)}
+    assert len(runs) == 8 + 8 + 2
+    dagger = [run for run in runs.values() if run.parent]
+    assert all(run.parent.name.startswith("BC-Pusher") for run in dagger)
+    for name in ("task", "alpha", "run_index"):
+        assert all(run.job.flat()[name] == run.parent.job.flat()[name] for run in dagger)
+    assert runs["DAgger-PusherMemory-alpha0.6-balanced_run0"].parent is runs["BC-PusherMemory-alpha0.6_run0"]
+    assert runs["one_run1"].parent is runs["BC-PusherMemory-alpha0.6_run1"]
+    collections = [call.name for call in missing_calls(list(runs.values())) if call.run is None]
+    assert collections == ["dataset_5k", "dataset_5k_PusherMemory"]
+    assert len({call.name for call in missing_calls(list(runs.values()))}) == 20
+
+
+def test_a_task_in_a_file_is_named_without_its_path(tmp_path):
+    (tmp_path / "tasks.py").write_text("from Enviroment.Tasks import TASKS\nARM = TASKS['Pusher']\n")
+    runs = read(tmp_path, TINY.replace("[common]", f"[common]\ntask = ['{tmp_path}/tasks.py:ARM']"))
+    assert [run.name for run in runs] == ["BC-ARM_run0", "BC-ARM_run1", "DAgger-ARM_run0"]
 
 
 def test_a_method_may_be_common(tmp_path):
@@ -136,6 +166,15 @@ BAD = {
     "a picture elsewhere": (TINY.replace("cloning", "'../x'"), "pictures: ../x: another name"),
     "a picture over another": (TINY.replace("cloning", "curve"), "pictures: curve: another name"),
     "no pictures": (TINY.replace("[pictures]", "[[pictures]]"), "pictures: a table"),
+    "a parent without these values": (
+        SEVERAL.replace('dataset = "5k"', 'dataset = "5k"\ntask = ["Pusher"]'),
+        "parent BC: no run 0 of --BC_phase of that name, task PusherMemory, further up",
+    ),
+    "a parent of another task": (
+        TINY + "task = 'PusherMemory'",
+        "parent BC: its task is Pusher, not PusherMemory",
+    ),
+    "a picture over the profiles": (TINY.replace("cloning", "profiles"), "pictures: profiles: another name"),
     "no teacher": (TINY.replace("[common]", "[common]\nteacher = 'nowhere.pt'"), "nowhere.pt"),
 }
 
@@ -150,6 +189,19 @@ def test_a_bad_study_is_one_line_status_2_and_nothing_written(case, tmp_path, ca
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     assert hint in error
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+def test_a_task_without_a_teacher_is_one_line_that_names_it_and_what_trains_one(flags, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(TASKS, "Untaught", replace(TASKS["Pusher"], name="Untaught", reference="Untaught"))
+    (tmp_path / "study.toml").write_text(TINY.replace("[common]", "[common]\ntask = ['Pusher', 'Untaught']"))
+    with pytest.raises(SystemExit) as end:
+        Study.main([str(tmp_path / "study.toml"), "--results_dir", str(tmp_path / "results"), *flags])
+    error = capsys.readouterr().err
+    assert (end.value.code, error.count("\n")) == (2, 1)
+    assert "BC: no teacher of Untaught in " in error
+    assert error.endswith(": Train_Teacher_Pusher/Mujoco_main.py --task Untaught trains one\n")
     assert not (tmp_path / "results").exists()
 
 
