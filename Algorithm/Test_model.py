@@ -267,8 +267,8 @@ def table(report: dict[str, dict[str, float]], task: Task) -> str:
     columns["accuracy"] = ("action_accuracy", 10, ".4f", "")
     columns["length"] = ("length", 8, ".0f", "")
     used = {name: column for name, column in columns.items() if any(column[0] in row for row in report.values())}
-    if len({row["length"] for row in report.values()}) == 1:  # nobody's episodes end early
-        del used["length"]
+    if len({row.get("length") for row in report.values()}) == 1:  # nobody's episodes end early, or an older file
+        used.pop("length", None)
     lines = [f"{'':<9}{'return':>16}" + "".join(f"{name:>{width}}" for name, (_, width, _, _) in used.items())]
     for who, row in report.items():
         line = f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}"
