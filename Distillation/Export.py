@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository,
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadFile, BadInput, brief
-from Common.Files import plain, replacing, write_text
+from Common.Files import check_output, plain, replacing, write_text
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -198,8 +198,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
 
     if output.suffix not in (".onnx", ".pt"):
         raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
-    if output.resolve() == source.resolve():
-        raise BadInput(f"--output {output} is the checkpoint itself; give another name")
+    check_output(output, [source])
     policy, card, task = open_policy(source)
     if output.suffix == ".onnx":
         check_packages()

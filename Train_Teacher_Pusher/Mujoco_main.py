@@ -33,7 +33,7 @@ from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
-from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, finish_checkpoint
+from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, evaluations, finish_checkpoint
 from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
@@ -160,6 +160,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         unlike = differences(before, values, sorted(values.keys() - teacher_run.named("machine")))
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; {FURTHER}")
+        evaluations(folder)  # or a damaged file would be noticed after config.json is written
         model = resume_model(folder, config)
     else:
         model = make_model(config)

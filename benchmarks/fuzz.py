@@ -28,128 +28,19 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from spoil import NUMBERS, PATHS, WORDS, make_odd_files, spoil_file
+from fuzz_inputs import CUT, EXECUTED, MAKING, SHIPPED, SOUND, TEACHER, make_files, spoil_file, spoil_words
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_Teacher_Pusher")
-SILENT_S, STOPPED_S, TALKING_S = 20.0, 10.0, 12.0  # how long a command may say nothing, take to stop, and go on if it is fine
+SILENT_S, STOPPED_S, TALKING_S = 60.0, 20.0, 6.0  # what is accepted and talks is told to stop, and has some time for it
 MEMORY = 16 * 2**30  # bytes of addresses
-
-TASKS = """
-import numpy as np
-from Enviroment.Tasks import TASKS
-from dataclasses import replace
-
-SHORT = replace(TASKS["Pusher"], name="Short", max_episode_steps=8, training={"gamma": 0.9})
-
-
-def act(states):
-    return np.zeros((len(states), 7), np.float32)
-"""
-VIEWS = 'base = "small"\nlight = 0.2\nnoise = 5.0\ndelayed_frames = 1\n'
-TEST = "--test_every 2 --episodes 1 --final_episodes 1 --robustness_episodes 0 --num_workers 1 --device cpu "
-TEST += "--wandb_mode disabled"
-RUN = f"{TEST} --results_dir results --optimization_steps 4 --minibatch_size 8 --video_every 0"
-ONLINE = f"{RUN} --num_envs 2 --rollout_steps 8 --epochs 1"
-LABEL = f"{RUN} --rollout_samples 100 --rollout_updates 100 --num_envs 1"
-SAC = "--total-timesteps 40 --num-envs 2 --hidden 8 --batch-size 4 --eval-freq 20 --wandb_mode disabled"
-SAC += " --results-dir teachers --device cpu"
-OFF = f"{SAC} --learning-starts 10 --buffer-size 100 --gradient-steps 1"
-STUDY = """
-[pictures]
-cloning = ["B*"]
-
-[common]
-mode = "State"
-device = "cpu"
-optimization_steps = 200
-test_every = 100
-episodes = 1
-final_episodes = 1
-robustness_episodes = 0
-num_workers = 1
-
-[[runs]]
-name = "BC"
-method = "BC_phase"
-dataset = "5k"
-alpha = [0.0, 0.6]
-
-[[runs]]
-name = "PPD"
-method = "PPD"
-views = "views.toml"
-mode = "ImpaalaSmall"
-run_index = [0, 1]
-"""
-PARENT, DONE = "results/Pusher/OurAlgorithm1_NLL/Phase_One/parent", "results/Pusher/PPD/done"
-DATASET, TEACHER, SHIPPED = "results/Pusher/Teacher/dataset_5k", "Results/Pusher/Teacher", "Results/Pusher/Students/PPD.pt"
-# What makes the sound files, in order.
-MAKING = (
-    "Pusher --C_data --num_data 5000 --num_workers 1 --results_dir results --device cpu",
-    f"Pusher --BC_phase {RUN} --dataset 5k --run_name parent",
-    f"Pusher --PPD {ONLINE} --run_name done",
-    f"Pusher --PPD {ONLINE} --run_name cut",
-    f"Mujoco_main {OFF} --run-name done",
-    f"Export {SHIPPED} --output student.pt",
-)
-# Sound command lines, and files or folders that they read beside those that they name.
-SOUND: dict[str, list[tuple[str, tuple[str, ...]]]] = {
-    "Pusher": [
-        (f"--PPD {ONLINE}", (f"{TEACHER}/teacher.pt",)),
-        (f"--PPD {ONLINE} --mode ImpaalaSmall --views views.toml --cameras side", ()),
-        (f"--PPD {ONLINE} --run_name cut --resume", ("results/Pusher/PPD/cut",) * 3),
-        (f"--PPD {ONLINE} --run_name done --overwrite", ()),
-        (f"--PPD {ONLINE} --start_from {DONE}", ()),
-        (f"--Sdistillation {ONLINE} --task tasks.py:SHORT --teacher tasks.py:act", ("tasks.py",) * 3),
-        (f"--Tdistillation {ONLINE} --teacher_noise 0.1 --teacher {TEACHER}/early_26.pt", ()),
-        (f"--BC_phase {RUN} --dataset 5k --alpha 0.6 --loss_type KL", (DATASET,) * 3),
-        (f"--Dagger_phase {LABEL} --folder_Dagger {PARENT}", (PARENT, PARENT, DATASET)),
-        ("--C_data --num_data 200 --num_envs 2 --num_workers 1 --results_dir results", ()),
-        ("--C_data --num_data 5000 --export_minari minari --num_workers 1 --results_dir results", (DATASET,)),
-    ],
-    "Mujoco_main": [
-        (f"{OFF} --run-name new", ()),
-        (f"{SAC} --algorithm ppo --n-steps 8 --n-epochs 1 --run-name new", ()),
-        (f"{OFF} --algorithm td3 --task tasks.py:SHORT --run-name new", ("tasks.py",) * 3),
-        (f"{OFF} --run-name done --resume --total-timesteps 60", ("teachers/done",) * 4),
-        (f"{OFF} --run-name done --overwrite", ()),
-    ],
-    "SaveWeights": [
-        (f"{TEACHER}/sac.zip --output teacher.pt", (f"{TEACHER}/sac_vecnormalize.pkl",)),
-        (f"{TEACHER}/sac.zip --output teacher.pt --statistics {TEACHER}/sac_vecnormalize.pkl", ()),
-        ("teachers/done/best.zip --output new/teacher.pt --task tasks.py:SHORT", ("teachers/done/best_vecnormalize.pkl",)),
-    ],
-    "Study": [
-        ("study.toml --results_dir results --dry_run", ("views.toml",)),
-        ("study.toml --results_dir results --jobs 0", ("results/Studies/study/BC-alpha0.0/run0",)),
-    ],
-    "Check": [
-        (f"--teacher {TEACHER}/teacher.pt --output checks", ()),
-        ("--task tasks.py:SHORT --teacher tasks.py:act --output checks --json", ()),
-        (f"--cameras side --frames rgb --output checks --teacher {TEACHER}/early_26.pt", ()),
-    ],
-    "Play": [
-        (f"{DONE} --seeds 1900 --num_workers 1", (f"{DONE}/checkpoints",)),
-        (f"{SHIPPED} --seeds 1900,1901 --num_workers 1 --json --device cpu", ()),
-        (f"student.pt --views views.toml --seeds 1900 --num_workers 1 --teacher {TEACHER}/early_26.pt", ()),
-        (f"{DONE}/checkpoints/best_ID.pt --seeds 1900 --num_workers 1 --video film.gif --beside {PARENT}", ()),
-        (f"{TEACHER}/teacher.pt --seeds 1900-1901 --num_workers 1 --stochastic", ()),
-    ],
-    "Export": [
-        (f"{SHIPPED} --output new/student.pt", ()),
-        (f"{DONE} --output new.onnx", (f"{DONE}/checkpoints",)),
-        (f"student.pt --output student_2.pt --seeds 1900", ()),
-        (f"{TEACHER}/teacher.pt --output new.onnx", ()),
-    ],
-}
 PLACES = {"Mujoco_main": "Train_Teacher_Pusher", "SaveWeights": "Train_Teacher_Pusher"}
-DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt", "Export": ""}  # written unless told otherwise
+DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt"}  # written unless told otherwise
 
 
 @dataclass
@@ -161,20 +52,6 @@ class Result:
     err: str
     hung: bool = False
     cut: bool = False  # it was told to stop, since it had begun to work
-
-
-@dataclass
-class Count:
-    """What became of the inputs of a command."""
-
-    inputs: int = 0
-    refused: int = 0
-    accepted: int = 0
-    cut: int = 0
-    tracebacks: int = 0
-    hangs: int = 0
-    lost: int = 0
-    problems: list[dict[str, Any]] = field(default_factory=list)
 
 
 def script(name: str) -> str:
@@ -199,8 +76,8 @@ def run(name: str, words: Sequence[str], work: Path, talking_s: float = TALKING_
             os.killpg(pid, signal.SIGKILL)
             told = now
         elif not told:
-            cut = now > started + talking_s and any(output.stat().st_size for output in outputs)
-            hung = now > started + SILENT_S and not cut
+            said = any(output.stat().st_size for output in outputs)
+            cut, hung = said and now > started + talking_s, not said and now > started + SILENT_S
             if cut or hung:
                 os.kill(pid, signal.SIGTERM)
                 told = now
@@ -219,6 +96,7 @@ def _be(path: str, words: Sequence[str], work: Path, outputs: Sequence[Path]) ->
         os.chdir(work)
         for number, file in enumerate([Path(os.devnull), *outputs]):
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), number)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         sys.argv, sys.path[0] = [path, *words], os.path.dirname(path)
         runpy.run_path(path, run_name="__main__")
@@ -289,41 +167,15 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         raise SystemExit
 
     module = importlib.import_module(script(name)[:-3].replace("/", "."))
-    with patch.object(OneLineParser, "parse_known_args", catch), patch.object(sys, "argv", [f"{name}.py"]):
-        with contextlib.suppress(SystemExit):
-            module.main()
+    caught = patch.object(OneLineParser, "parse_known_args", catch), patch.object(sys, "argv", [f"{name}.py"])
+    with caught[0], caught[1], contextlib.suppress(SystemExit):
+        module.main()
     return found[0]
 
 
-def spoil_words(words: list[str], actions: Sequence[argparse.Action], files: Sequence[str], choose: random.Random) -> None:
-    """Change a command line in one place: a flag with any value, a word gone, twice or another path."""
-    kind = choose.choice(["flag", "flag", "flag", "flag", "switch", "path", "path", "gone", "twice", "unknown"])
-    switches = [action for action in actions if action.nargs == 0 and action.dest != "help"]
-    paths = [number for number, word in enumerate(words) if "/" in word or "." in word]
-    if kind == "switch" and switches:
-        words.append(choose.choice(choose.choice(switches).option_strings))
-    elif kind == "path" and paths:
-        words[choose.choice(paths)] = choose.choice([*PATHS, *files])
-    elif kind == "gone":
-        words.pop(choose.randrange(len(words)))
-    elif kind == "twice":
-        words.insert(choose.randrange(len(words)), choose.choice(words))
-    elif kind == "unknown":
-        words.append(choose.choice(["--nothing", "--nothing=1", "-x", "--tes", "extra", "--help=3", "@file"]))
-    else:
-        action = choose.choice([action for action in actions if action.nargs != 0])
-        pools = [NUMBERS, WORDS, PATHS, [*(action.choices or ["x"])], files]
-        count = action.nargs if isinstance(action.nargs, int) else choose.choice([1, 1, 1, 0, 2])
-        values = [str(choose.choice(choose.choice(pools))) for _ in range(count)]
-        flag = choose.choice(action.option_strings or [""])
-        if flag in words and choose.random() < 0.7:
-            words[words.index(flag) + 1 : words.index(flag) + 2] = values
-        else:
-            given = [f"{flag}={value}" for value in values] if choose.random() < 0.2 and flag else [flag, *values]
-            words += given[not flag :]
-
-
-def judge(place: Place, result: Result, name: str, words: Sequence[str], before: dict[str, tuple[Any, ...]]) -> Iterator[str]:
+def judge(
+    place: Place, result: Result, name: str, words: Sequence[str], before: dict[str, tuple[Any, ...]]
+) -> Iterator[str]:
     """Yield what is wrong with how a command ended and with what it left."""
     lines = result.err.splitlines()
     if result.hung:
@@ -344,13 +196,15 @@ def judge(place: Place, result: Result, name: str, words: Sequence[str], before:
         elif len(errors[0]) > 1200:
             yield "a long line"
     after, changed = state(place.work), []
+    if EXECUTED in after:
+        yield "a file was executed"
     for path in sorted(before.keys() | after.keys()):
         old, new = before.get(path), after.get(path)
-        if old != new and (refused or old is not None) and not (old and _same(place, path)):
-            if refused or not _may_change(path, name, words):
-                changed.append(f"{path} is {'new' if old is None else 'gone' if new is None else 'changed'}")
+        allowed = not refused and (old is None or _may_change(path, name, words))
+        if old != new and not allowed and not (old and _same(place, path)):
+            changed.append(f"{path} is {'new' if old is None else 'gone' if new is None else 'changed'}")
     if changed:
-        yield f"lost or left: {', '.join(changed[:4])}"
+        yield f"lost or left behind: {', '.join(changed[:4])}"
 
 
 def _same(place: Place, path: str) -> bool:
@@ -362,94 +216,93 @@ def _may_change(path: str, name: str, words: Sequence[str]) -> bool:
     """Return whether an accepted command may change a file: one that it names, a run's to continue or to replace, a default."""
     named = [os.path.normpath(word.rpartition("=")[2]) for word in words]
     inside = any(path == word or path.startswith((f"{word}/", f"{os.path.splitext(word)[0]}.")) for word in named)
-    return inside or bool({"--resume", "--overwrite"} & {*words}) or (name in DEFAULTS and path.startswith(DEFAULTS[name]))
+    return (
+        inside or bool({"--resume", "--overwrite"} & {*words}) or (name in DEFAULTS and path.startswith(DEFAULTS[name]))
+    )
 
 
-def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> Count:
-    """Try some inputs of a command."""
-    count = Count()
-    parser = parser_of(name)
+def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str, Any]:
+    """Try some inputs of a command; returns what became of them."""
+    kinds = ("refused", "accepted", "cut", "traceback", "hangs", "lost")
+    count, problems = dict.fromkeys(kinds, 0), []
+    actions = parser_of(name)._actions
     names = sorted(str(path.relative_to(place.work)) for path in place.files)
     for number in numbers:
         choose = random.Random(f"{seed} {name} {number}")
         line, more = choose.choice(SOUND[name])
-        words = line.split()
+        words, damage = line.split(), ""
         read = [place.work / path for path in (*more, *words) if "/" in path or "." in path]
-        read = [path for path in read if path.exists()]
-        damage = []
-        if read and choose.random() < 0.45:
-            damage.append(spoil_file(choose.choice(read), place.files, choose))
-        for _ in range(choose.choice([0, 0, 0, 1]) if damage else choose.choice([1, 1, 2])):
-            if words:
-                spoil_words(words, parser._actions, names, choose)
-        words = [word for word in words if "\x00" not in word]
+        if (read := [path for path in read if path.exists()]) and choose.random() < 0.45:
+            damage = spoil_file(choose.choice(read), place.files, choose)
+        for _ in range(choose.choice([0, 0, 0, 1] if damage else [1, 2])):
+            spoil_words(words, actions, names, choose)
         before = state(place.work)
         result = run(name, words, place.work)
-        problems = list(judge(place, result, name, words, before))
+        found = list(judge(place, result, name, words, before))
         place.mend()
-        count.inputs += 1
-        count.refused += result.status > 0 and not (problems or result.cut)
-        count.accepted += result.status == 0 and not problems
-        count.cut += result.cut and not problems
-        count.tracebacks += "traceback" in problems
-        count.hangs += "hangs" in problems
-        count.lost += any(problem.startswith("lost") for problem in problems)
-        if problems:
-            again = f"--commands {name} --seed {seed} --first {number} --inputs 1"
-            case = {"repeat": again, "command": shlex.join([f"{name}.py", *words]), "damage": damage}
-            count.problems.append(case | {"problems": problems, "status": result.status, "stderr": result.err[-600:]})
-        said = (result.err.strip().splitlines() or [""])[-1][:220]
-        told = f"{name} {number} {damage} {shlex.join(words)[-150:]!r}: {result.status} {problems or ''} {said}"
-        print(told.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
-    return count
+        outcomes = [problem.partition(" ")[0] for problem in found]
+        outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
+        for kind in kinds:
+            count[kind] += kind in outcomes
+        case = {"repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1", "damage": damage}
+        case |= {"command": shlex.join([f"{name}.py", *words]), "status": result.status, "problems": found}
+        print(json.dumps(case | {"said": result.err[-200:]}), file=sys.stderr, flush=True)
+        if found:
+            problems.append(case | {"stderr": result.err[-1500:]})
+    return {"inputs": len(numbers), **count, "problems": problems}
 
 
-def prepare(folder: Path) -> Place:
-    """Copy the repository's code and its shipped files, import all of it from there, and make sound files by the commands."""
-    work, made = folder / "work", (folder / "sound").exists()
-    for room in ROOMS:
-        for copy in (work, folder / "sound") if made else (work,):
-            shutil.rmtree(copy / room, ignore_errors=True)
-            shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+def import_everything(work: Path) -> None:
+    """Import the product from a copy of it, and leave out what takes most of a tiny run's or check's time."""
     sys.path.insert(0, str(work))
-    os.environ |= {"PYTHONPATH": str(work), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(work), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MUJOCO_GL": "disable"}  # imported once, it must not open a display, which a fork cannot use
     sys.dont_write_bytecode = True
-    for path in sorted(path for room in ROOMS for path in (work / room).rglob("*.py")):
-        importlib.import_module(".".join(path.relative_to(work).with_suffix("").parts).removesuffix(".__init__"))
-    for module in ("matplotlib.pyplot", "matplotlib.backends.backend_agg", "imageio.v2", "imageio_ffmpeg", "sb3_contrib"):
-        importlib.import_module(module)
-    import torch
-
-    from Distillation import Experiment
-
-    torch.set_num_threads(1)
-    for picture in ("write_video", "draw"):  # most of a tiny run's time
-        setattr(Experiment, picture, _empty)
-    from Enviroment.GL import find_gl_backend
-
+    os.environ["MUJOCO_GL"] = "disable"  # imported once, it must not open a display, which a fork cannot use
+    paths = [path.relative_to(work).with_suffix("") for room in ROOMS for path in sorted((work / room).rglob("*.py"))]
+    late = "matplotlib.pyplot matplotlib.backends.backend_agg imageio.v2 imageio_ffmpeg sb3_contrib"
+    for name in (*(".".join(path.parts).removesuffix(".__init__") for path in paths), *late.split()):
+        importlib.import_module(name)
+    quick = {"EPISODES": range(2000, 2002), "NUM_ENVS": 8, "STEPS": 40, "MODE": "ImpaalaSmall", "SECONDS": 0.1}
+    pictures = {"write_video": _empty, "draw": _empty}
+    changes: dict[str, dict[str, Any]] = {"Distillation.Inspection": quick, "Algorithm.Probe": {"UPDATES": 5}}
+    changes |= {"Distillation.Experiment": pictures, "Train_Teacher_Pusher.callbacks": {"write_video": _empty}}
+    for module, values in changes.items():
+        for name, value in values.items():
+            getattr(sys.modules[module], name)  # it has to be there
+            setattr(sys.modules[module], name, value)
+    sys.modules["torch"].set_num_threads(1)
+    find_gl_backend = sys.modules["Enviroment.GL"].find_gl_backend
     del os.environ["MUJOCO_GL"]
     find_gl_backend.cache_clear()
     find_gl_backend()
     gc.collect()
     gc.freeze()
+
+
+def prepare(folder: Path) -> Place:
+    """Copy the repository's code and shipped files, import it, and make sound files by its commands, unless they are there."""
+    work, made = folder / "work", (folder / "sound").exists()
+    for copy in (work, folder / "sound") if made else (work,):
+        for room in ROOMS:
+            shutil.rmtree(copy / room, ignore_errors=True)
+            shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    os.environ |= {"PYTHONPATH": str(work), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    import_everything(work)
     if made:
         return Place(folder)
-    for place, ends in (("Results/Pusher/Teacher", "*.*"), ("Results/Pusher/Students", "PPD.pt")):
-        (work / place).mkdir(parents=True)
-        for path in (ROOT / place).glob(ends):
-            if path.is_file():
-                shutil.copy2(path, work / place)
-    for name, text in (("tasks.py", TASKS), ("views.toml", VIEWS), ("study.toml", STUDY)):
-        (work / name).write_text(text)
-    make_odd_files(work)
+    for path in (*(ROOT / TEACHER).iterdir(), ROOT / SHIPPED):
+        if path.is_file():
+            (work / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, work / path.relative_to(ROOT))
+    make_files(work)
     for line in MAKING:
         name, *words = line.split()
         print(line, file=sys.stderr, flush=True)
         if (result := run(name, words, work, 300.0)).status:
             sys.exit(f"{line}: {result.err or result.out}")
-    for path in ("summary.json", "page.html"):  # it was cut off before its report
-        (work / "results/Pusher/PPD/cut" / path).unlink()
+    for end in ("summary.json", "page.html"):  # it was cut off before its report
+        (work / CUT / end).unlink()
     return Place(folder)
 
 
@@ -475,8 +328,8 @@ def main() -> None:
         counts = {name: fuzz(place, name, numbers, arguments.seed) for name in arguments.commands}
     from common import machine
 
-    print(json.dumps({"machine": machine(), "commands": {name: vars(c) for name, c in counts.items()}}, indent=2))
-    sys.exit(any(count.problems for count in counts.values()))
+    print(json.dumps({"machine": machine(), "commands": counts}, indent=2))
+    sys.exit(any(count["problems"] for count in counts.values()))
 
 
 if __name__ == "__main__":
