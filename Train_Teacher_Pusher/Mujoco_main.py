@@ -160,8 +160,8 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         unlike = differences(before, values, sorted(values.keys() - teacher_run.named("machine")))
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; {FURTHER}")
-        evaluations(folder)  # or a damaged file would be noticed after config.json is written
         model = resume_model(folder, config)
+        evaluations(folder, model.num_timesteps)  # or damage would be noticed after config.json is written
     else:
         model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)

@@ -76,18 +76,22 @@ def _replace(folder: Path, files: Sequence[str]) -> None:
         os.replace(folder / f"writing_{file}", folder / file)
 
 
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's `metrics.csv`, none where there is no file; raises `BadFile` if it is damaged."""
+def evaluations(folder: Path, steps: int) -> tuple[float, list[dict[str, Any]]]:
+    """Return the best return in a run's `metrics.csv`, and its rows up to some steps; raises `BadFile` if it is damaged.
+
+    Steps after the checkpoint are made again, but `best.zip` may be from there.
+    """
     metrics = folder / METRICS
     try:
         rows = list(csv.DictReader(metrics.open(newline="", encoding="utf-8"))) if metrics.is_file() else []
         for row in rows:
             int(row["timesteps"]), float(row["return"]), float(row["minutes"])
-            if None in row or None in row.values():
-                raise ValueError(f"a row of {len(row)} cells")
+        kept = [row for row in rows if int(row["timesteps"]) <= steps]
+        if any(None in row or None in row.values() for row in kept):
+            raise ValueError("a row is not whole")
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
-    return rows
+    return max((float(row["return"]) for row in rows), default=-float("inf")), kept
 
 
 class EvaluationCallback(BaseCallback):
@@ -111,11 +115,8 @@ class EvaluationCallback(BaseCallback):
         super().__init__()
         self._folder, self._task, self._world, self._run = folder, task, world, run
         self._keeping, self._stops = keeping, stops
-        self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
-        rows = evaluations(folder)
-        if rows:  # resumed: steps after the checkpoint are made again, but best.zip may be from there
-            self._best = max(float(row["return"]) for row in rows)
-            rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
+        self._minutes, self._evaluated = 0.0, 0
+        self._best, rows = evaluations(folder, model.num_timesteps)
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
         entropy = ["entropy_coefficient"] if hasattr(model, "log_ent_coef") else []

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import random
 import re
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from fuzz_inputs import CUT, EXECUTED, MAKING, SHIPPED, SOUND, TEACHER, make_files, spoil_file, spoil_words
+from fuzz_inputs import CUT, EXECUTED, MAKING, RELEASED, SHIPPED, SOUND, TEACHER, make_files, spoil_file, spoil_words
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_Teacher_Pusher")
@@ -299,8 +300,12 @@ def prepare(folder: Path) -> Place:
     for line in MAKING:
         name, *words = line.split()
         print(line, file=sys.stderr, flush=True)
-        if (result := run(name, words, work, 300.0)).status:
+        if (result := run(name, words, work, math.inf)).status:
             sys.exit(f"{line}: {result.err or result.out}")
+    for source, released in RELEASED.items():
+        for end in ("config.json", "summary.json", "metrics.csv"):
+            (work / released).mkdir(parents=True, exist_ok=True)
+            shutil.copy2(work / source / end, work / released / end)
     for end in ("summary.json", "page.html"):  # it was cut off before its report
         (work / CUT / end).unlink()
     return Place(folder)

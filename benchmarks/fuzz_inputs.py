@@ -53,33 +53,43 @@ cloning = ["B*"]
 
 [common]
 device = "cpu"
-optimization_steps = 20
-test_every = 10
+optimization_steps = 4
+test_every = 2
 episodes = 1
 final_episodes = 1
 robustness_episodes = 0
 num_workers = 1
+video_every = 0
+minibatch_size = 8
+num_envs = 2
+rollout_steps = 8
+epochs = 1
 
 [[runs]]
 name = "BC"
 method = "BC_phase"
 dataset = "5k"
-alpha = [0.6]
 
 [[runs]]
 name = "PPD"
 method = "PPD"
+
+[[runs]]
+name = "views"
+method = "PPD"
 views = "views.toml"
 mode = "ImpaalaSmall"
-num_envs = 2
-rollout_steps = 8
-minibatch_size = 8
-run_index = [0]
+PPD_parameter = [1.0, 5.0]
+run_index = [0, 1]
 """
 PARENT = "results/Pusher/OurAlgorithm1_NLL/Phase_One/parent"
 DONE, CUT = "results/Pusher/PPD/done", "results/Pusher/PPD/cut"
 DATASET, TEACHER = "results/Pusher/Teacher/dataset_5k", "Results/Pusher/Teacher"
 SHIPPED = "Results/Pusher/Students/PPD.pt"
+RELEASED = {
+    PARENT: "results/Studies/study/BC/run0",
+    DONE: "results/Studies/study/PPD/run0",
+}  # the same runs, of the study
 # What makes the sound files, in order.
 MAKING = (
     "Pusher --C_data --num_data 5000 --num_workers 1 --results_dir results --device cpu",
@@ -88,7 +98,6 @@ MAKING = (
     f"Pusher --PPD {ONLINE} --run_name cut",
     f"Mujoco_main {OFF} --run-name done",
     f"Export {SHIPPED} --output student.pt",
-    "Study study.toml --results_dir results",
 )
 # Sound command lines, and files or folders that they read beside those that they name.
 SOUND: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -128,7 +137,7 @@ SOUND: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("study.toml --results_dir results --dry_run", ("views.toml",)),
         (
             "study.toml --results_dir results --jobs 0",
-            ("results/Studies/study/BC-alpha0.6/run0", "results/Studies/study/PPD/run0"),
+            (*RELEASED.values(),),
         ),
     ],
     "Check": [

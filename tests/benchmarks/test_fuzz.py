@@ -30,7 +30,7 @@ ENDS = {
     "Path('run/a.txt').write_text('kept')": [],
     "Path('executed').mkdir(); sys.exit(0)": ["a file was executed"],
     "Path('run/a.txt').write_text('other'); sys.exit(0)": ["lost or left behind: run/a.txt is changed"],
-    "import os; os.kill(os.getpid(), 11)": ["ended by signal 11"],
+    "import os; os.kill(os.getpid(), 9)": ["ended by signal 9"],
     "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)": ["hangs"],
 }
 
