@@ -68,17 +68,19 @@ def run(name: str, words: Sequence[str], work: Path, talking_s: float = TALKING_
     pid = os.fork()
     if not pid:
         _be(str(work / script(name)), words, work, outputs)
-    started, told, hung, cut = time.monotonic(), 0.0, False, False
+    started, spoke, told, hung, cut = time.monotonic(), 0.0, 0.0, False, False
+    patience = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # on a machine that others use as well
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         time.sleep(0.01)
         now = time.monotonic()
-        if told and now > told + STOPPED_S:
+        if told and now > told + STOPPED_S * patience:
             hung = True
             os.killpg(pid, signal.SIGKILL)
             told = now
         elif not told:
-            said = any(output.stat().st_size for output in outputs)
-            cut, hung = said and now > started + talking_s, not said and now > started + SILENT_S
+            spoke = spoke or now * any(output.stat().st_size for output in outputs)
+            cut = bool(spoke) and now > spoke + talking_s
+            hung = not spoke and now > started + SILENT_S * patience
             if cut or hung:
                 os.kill(pid, signal.SIGTERM)
                 told = now
@@ -181,7 +183,7 @@ def judge(
     lines = result.err.splitlines()
     if result.hung:
         yield "hangs"
-    if result.status < 0 and not result.hung:
+    if result.status < 0 and not result.hung and not (result.cut and result.status == -signal.SIGTERM):  # at its end
         yield f"ended by signal {-result.status}"
     if "Traceback" in result.err + result.out:
         yield "traceback"
@@ -281,8 +283,12 @@ def import_everything(work: Path) -> None:
 
 def prepare(folder: Path) -> Place:
     """Copy the repository's code and shipped files, import it, and make sound files by its commands, unless they are there."""
-    work, made = folder / "work", (folder / "sound").exists()
-    for copy in (work, folder / "sound") if made else (work,):
+    work, sound = folder / "work", folder / "sound"
+    made = sound.exists()
+    if made:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(sound, work, symlinks=True)
+    for copy in (work, sound) if made else (work,):
         for room in ROOMS:
             shutil.rmtree(copy / room, ignore_errors=True)
             shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -291,6 +297,7 @@ def prepare(folder: Path) -> Place:
     os.environ |= {"PYTHONPATH": str(work), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(home), "OMP_NUM_THREADS": "1"}
     import_everything(work)
     if made:
+        make_files(work)
         return Place(folder)
     for path in (*(ROOT / TEACHER).iterdir(), ROOT / SHIPPED):
         if path.is_file():

@@ -154,7 +154,7 @@ SOUND: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     ],
     "Export": [
         (f"{SHIPPED} --output new/student.pt", ()),
-        (f"{DONE} --output new.onnx", (f"{DONE}/checkpoints",)),
+        (f"{DONE} --output new.pt", (f"{DONE}/checkpoints",)),
         ("student.pt --output student_2.pt --seeds 1900", ()),
         (f"{TEACHER}/teacher.pt --output new.onnx", ()),
     ],
@@ -176,9 +176,10 @@ def make_files(work: Path) -> None:
     for name, text in (("tasks.py", TASKS), ("views.toml", VIEWS), ("study.toml", STUDY)):
         (work / name).write_text(text)
     os.mkfifo(work / "fifo")
-    (work / "loop").symlink_to("loop")
-    (work / "dangling").symlink_to("gone")
-    (work / "a b").mkdir()
+    for name, target in (("loop", "loop"), ("dangling", "gone")):
+        (work / name).unlink(missing_ok=True)
+        (work / name).symlink_to(target)
+    (work / "a b").mkdir(exist_ok=True)
     (work / "a b" / "ä.toml").write_text("light = 0.1\n")
     (work / "bom.toml").write_bytes(b"\xef\xbb\xbflight = 0.1\n\xff")
     for name in ("empty.pt", "empty.toml"):
