@@ -38,6 +38,7 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
     import minari
     from minari.dataset.minari_storage import MinariStorage
 
+    path = path.absolute()  # Minari joins a relative one to itself
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -57,9 +58,10 @@ def export_minari(dataset: Dataset, task: Task, path: Path) -> None:
             }
         )
         storage.update_episodes(_episodes(dataset, env))
+        temporary.replace(path)
     finally:
         env.close()
-    temporary.replace(path)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _spec(env: Any) -> Any:

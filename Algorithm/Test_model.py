@@ -15,6 +15,8 @@ from Enviroment.World import World
 from Models.Base_Model import GaussianPolicy, Policy
 from Models.Memory import Memory, NoMemory, Observation
 
+MOST_SEEDS = 100_000  # of a command line
+
 
 class Baseline:
     """The policy whose return is the zero of the normalized return: zeros, or random actions where zeros are out of bounds."""
@@ -267,8 +269,8 @@ def table(report: dict[str, dict[str, float]], task: Task) -> str:
     columns["accuracy"] = ("action_accuracy", 10, ".4f", "")
     columns["length"] = ("length", 8, ".0f", "")
     used = {name: column for name, column in columns.items() if any(column[0] in row for row in report.values())}
-    if len({row["length"] for row in report.values()}) == 1:  # nobody's episodes end early
-        del used["length"]
+    if len({row.get("length") for row in report.values()}) == 1:  # nobody's episodes end early, or an older file
+        used.pop("length", None)
     lines = [f"{'':<9}{'return':>16}" + "".join(f"{name:>{width}}" for name, (_, width, _, _) in used.items())]
     for who, row in report.items():
         line = f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}"
@@ -280,14 +282,16 @@ def table(report: dict[str, dict[str, float]], task: Task) -> str:
 
 
 def parse_seeds(text: str) -> Sequence[int]:
-    """Read `1900-1999` (both included) or `1900,1907`; raises `BadSetting` for anything else."""
+    """Read `1900-1999` (both included) or `1900,1907`; raises `BadSetting` for anything else, and for too many."""
     try:
-        seeds: list[int] = []
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            seeds += (episodes := range(int(first), int(last if dash else first) + 1))
-            if not episodes:
-                raise ValueError
+        parts = [part.partition("-") for part in text.split(",")]
+        ends = [(int(first), int(last if dash else first)) for first, dash, last in parts]
+        if not all(0 <= first <= last < 2**32 for first, last in ends):
+            raise ValueError
     except ValueError:
-        raise BadSetting(f"seeds {text!r}: a range like 1900-1999 or a list like 1900,1907 is needed") from None
-    return seeds
+        raise BadSetting(
+            f"seeds {text[:100]!r}: a range like 1900-1999 or a list like 1900,1907 is needed, of numbers below 2^32"
+        ) from None
+    if (number := sum(last - first + 1 for first, last in ends)) > MOST_SEEDS:
+        raise BadSetting(f"seeds {text[:100]}: {number:,} episodes, where at most {MOST_SEEDS:,} are possible")
+    return [seed for first, last in ends for seed in range(first, last + 1)]

@@ -34,11 +34,26 @@ def one_line_errors(program: str, how_to_continue: str = "") -> Iterator[None]:
         program: the program's name.
         how_to_continue: advice that is added to the message of a run that was stopped.
     """
-    if threading.current_thread() is threading.main_thread():
-        for number in STOPS:
-            signal.signal(number, _stop)
-    with _output_that_cannot_fail(), _errors_in_a_line(program, how_to_continue), writable_caches():
+    with (
+        _signals_that_stop(),
+        _output_that_cannot_fail(),
+        _errors_in_a_line(program, how_to_continue),
+        writable_caches(),
+    ):
         yield
+
+
+@contextlib.contextmanager
+def _signals_that_stop() -> Iterator[None]:
+    """Let signals to stop raise in here, and not after it, where Python ends and would print a traceback for each."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, _stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class _Signalled(SystemExit):

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +42,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def check_output(path: Path, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise `BadInput`, before time is spent, unless a file can be written at `path`; its folders need not exist.
+
+    It may be none of the `inputs`, of which those that are not given are None.
+    """
+    place = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if os.path.isdir(path):
+        raise BadInput(f"{path} is a folder; a file's name is needed")
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
+        raise BadInput(f"{path} cannot be written: {place} is no folder that can be written")
+    if any(each is not None and os.path.realpath(each) == os.path.realpath(path) for each in inputs):
+        raise BadInput(f"{path} would be read and replaced; give another name")
 
 
 def sync(file: IO[Any]) -> None:

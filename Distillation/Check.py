@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, one_line_errors
-from Common.Files import RESULTS, read_json, write_json
+from Common.Files import RESULTS, check_output, read_json, write_json
 from Enviroment.Task import KINDS
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
@@ -54,16 +54,17 @@ def check(task: "Task", reference: str | None, folder: Path, as_json: bool) -> N
     from Algorithm.Teacher_source import teacher_source
     from Distillation.Inspection import inspect
 
+    sheet, findings = (folder / name.format(task.selection) for name in (SHEET, CHECK))
+    check_output(sheet)
     source = teacher_source(reference, task)
     known = reference is not None or source.is_file()
     teacher = open_teacher(reference, task) if known else None
     if not as_json:
         print(f"checking {task.name}: about two minutes", file=sys.stderr, flush=True)
-    sheet = folder / SHEET.format(task.selection)
     report = inspect(task, teacher, source, sheet)
     content: dict[str, Any] = {"of": identity(task, reference, known), **report.facts}
     content["problems"] = report.problems
-    write_json(folder / CHECK.format(task.selection), content)
+    write_json(findings, content)
     print(json.dumps(content, indent=2) if as_json else words(report, task, sheet))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
 from Common.Command_line import OneLineParser, one_line_errors
-from Common.Errors import BadInput
-from Common.Files import plain, replacing, write_text
+from Common.Errors import BadFile, BadInput, brief
+from Common.Files import check_output, plain, replacing, write_text
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXAMPLE = "examples/onnx_student.py"
@@ -198,8 +198,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
 
     if output.suffix not in (".onnx", ".pt"):
         raise BadInput(f"--output {output}: a file name ending in .onnx or .pt is needed")
-    if output.resolve() == source.resolve():
-        raise BadInput(f"--output {output} is the checkpoint itself; give another name")
+    check_output(output, [source])
     policy, card, task = open_policy(source)
     if output.suffix == ".onnx":
         check_packages()
@@ -211,14 +210,18 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
         seeds = parse_seeds(seeds_text)
         report, _ = score(policy, get_Teacher_model(task=task.name), task, seeds, render_quality=quality)
         card = card | {"scores": {"seeds": seeds_text, "figures": report}}
-    described = describe_policy(policy, card, task)
+    try:
+        described = describe_policy(policy, card, task)
+        text = card_text(described, output.name, task)
+    except Exception as error:  # foreign content may break anything
+        raise BadFile(f"{source}: its card is damaged ({type(error).__name__}: {brief(error)})") from error
     if output.suffix == ".onnx":
         difference = export_onnx(policy, described, output)
         print(f"actions equal PyTorch's to {difference:.0e}")
     else:
         save_student(output, policy.for_acting(), card)
     written = output.with_suffix(".md")
-    write_text(written, card_text(described, output.name, task))
+    write_text(written, text)
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository,
 
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput, BadSetting
+from Common.Files import check_output
 
 if TYPE_CHECKING:  # the command line answers before PyTorch is loaded
     from Algorithm.Test_model import Recording
@@ -178,6 +179,9 @@ def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
         raise BadInput("--plot is the plot of --views all")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".pdf", ".svg"):
         raise BadSetting(f"plot {arguments.plot}: a file name ending in .png, .pdf or .svg is needed")
+    for output in (arguments.video, arguments.plot):
+        if output is not None:
+            check_output(output)
     arguments.seeds = arguments.seeds or ("1900-1939" if every else "1900-1999")
     seeds = parse_seeds(arguments.seeds)
     if every and len(seeds) < 2:
@@ -237,8 +241,6 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         other, others_card, others_task = open_policy(arguments.beside, device)
         if others_task.name != task.name:
             raise BadInput(f"--beside {arguments.beside}: a policy of {others_task.name}, not of {task.name}")
-    if arguments.video:
-        arguments.video.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
     recording = Recording() if arguments.video else None
     how = {"render_quality": quality, "num_workers": arguments.num_workers, "deterministic": not arguments.stochastic}
     report, episodes = score(policy, teacher, task, seeds, recording=recording, **how)

@@ -135,7 +135,7 @@ def start_of(job: Experiment, reference: str, resume: bool) -> tuple[Path | None
         settings = Checkpoint.load(folder / LAST).settings
         return None, {key: settings[key] for key in ("start_sha256", "parent") if key in settings}
     start, origin = find_source(reference)
-    if folder.resolve() in start.resolve().parents:
+    if Path(os.path.realpath(folder)) in Path(os.path.realpath(start)).parents:
         raise BadInput(f"--start_from {reference}: it lies in the run's own folder; --run_name names another")
     return start, origin
 
@@ -260,7 +260,7 @@ def inherit(job: DAggerExperiment) -> tuple[DAggerExperiment, Path, dict[str, An
     """
     if job.data.folder_Dagger is None:
         raise BadInput("--Dagger_phase needs --folder_Dagger, the folder of a run of --BC_phase")
-    folder = Path(os.path.expanduser(job.data.folder_Dagger)).resolve()
+    folder = Path(os.path.realpath(os.path.expanduser(job.data.folder_Dagger)))  # resolve() raises for a loop of links
     inherited = job.settings().keys() - job.flags().keys()
     parent = _parent(folder, job, inherited)
     job = job.replace(folder_Dagger=str(folder), **{name: parent[name] for name in inherited})

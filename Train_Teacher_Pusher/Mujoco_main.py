@@ -33,7 +33,7 @@ from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
-from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, finish_checkpoint
+from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finite, evaluations, finish_checkpoint
 from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
@@ -161,6 +161,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         if unlike:
             raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; {FURTHER}")
         model = resume_model(folder, config)
+        evaluations(folder, model.num_timesteps)  # or damage would be noticed after config.json is written
     else:
         model = make_model(config)
         shutil.rmtree(folder, ignore_errors=True)

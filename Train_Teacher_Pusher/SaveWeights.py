@@ -21,7 +21,7 @@ from Algorithm.Policies import check_fits, play
 from Algorithm.seeds import ID_TEST_SEEDS
 from Common.Command_line import OneLineParser, one_line, one_line_errors
 from Common.Errors import BadFile, BadInput
-from Common.Files import RESULTS
+from Common.Files import RESULTS, check_output
 from Enviroment.Tasks import Task, find_task
 from Enviroment.Utils import make_env, make_world
 from Enviroment.World import World
@@ -178,11 +178,10 @@ def save_weights(checkpoint: Path, task: Task, output: Path | None = None, stati
     Raises `BadInput` if it is no such checkpoint, if it does not fit the task, or if the result acts in another way.
     """
     output = output or RESULTS / task.name / "Teacher" / "teacher.pt"
-    if output.is_dir():
-        raise BadInput(f"--output {output} is a folder; a file's name is needed")
     env: Any = make_env(task, frames=False)
     env.close()
     statistics = statistics or find_statistics(checkpoint, task.env_id)
+    check_output(output, (checkpoint, statistics))
     original = read_original(checkpoint, env.observation_space["State"].shape[0], env.action_space, statistics)
     print(f"original    {original.algorithm} in {checkpoint}\nstatistics  {statistics or 'none'}", flush=True)
     if statistics is None and original.was_normalized:

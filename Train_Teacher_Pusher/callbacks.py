@@ -29,6 +29,7 @@ from Train_Teacher_Pusher.Statistics import find_statistics
 
 # Attributes of a model that would be saved as byte code, which only the Python that wrote it can read.
 CODE = ("learning_rate", "lr_schedule")
+METRICS = "metrics.csv"  # in a run's folder
 FIELDS = ["timesteps", "updates", "minutes", "return", "length", "success"]
 
 
@@ -75,6 +76,24 @@ def _replace(folder: Path, files: Sequence[str]) -> None:
         os.replace(folder / f"writing_{file}", folder / file)
 
 
+def evaluations(folder: Path, steps: int) -> tuple[float, list[dict[str, Any]]]:
+    """Return the best return in a run's `metrics.csv`, and its rows up to some steps; raises `BadFile` if it is damaged.
+
+    Steps after the checkpoint are made again, but `best.zip` may be from there.
+    """
+    metrics = folder / METRICS
+    try:
+        rows = list(csv.DictReader(metrics.open(newline="", encoding="utf-8"))) if metrics.is_file() else []
+        for row in rows:
+            int(row["timesteps"]), float(row["return"]), float(row["minutes"])
+        kept = [row for row in rows if int(row["timesteps"]) <= steps]
+        if any(None in row or None in row.values() for row in kept):
+            raise ValueError("a row is not whole")
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+        raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
+    return max((float(row["return"]) for row in rows), default=-float("inf")), kept
+
+
 class EvaluationCallback(BaseCallback):
     """Scores the deterministic policy from time to time, writes `metrics.csv`, and keeps `best.zip` and `last.zip`.
 
@@ -96,22 +115,13 @@ class EvaluationCallback(BaseCallback):
         super().__init__()
         self._folder, self._task, self._world, self._run = folder, task, world, run
         self._keeping, self._stops = keeping, stops
-        self._best, self._minutes, self._evaluated = -float("inf"), 0.0, 0
-        metrics = folder / "metrics.csv"
-        try:
-            rows = list(csv.DictReader(metrics.open(encoding="utf-8"))) if metrics.is_file() else []
-            for row in rows:
-                int(row["timesteps"]), float(row["return"]), float(row["minutes"])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
-        if rows:  # resumed: steps after the checkpoint are made again, but best.zip may be from there
-            self._best = max(float(row["return"]) for row in rows)
-            rows = [row for row in rows if int(row["timesteps"]) <= model.num_timesteps]
+        self._minutes, self._evaluated = 0.0, 0
+        self._best, rows = evaluations(folder, model.num_timesteps)
         if rows:
             self._minutes, self._evaluated = float(rows[-1]["minutes"]), int(rows[-1]["timesteps"])
         entropy = ["entropy_coefficient"] if hasattr(model, "log_ent_coef") else []
         columns = [*FIELDS, *entropy, *(f"final_{name}" for name in task.measures)]
-        self._metrics = MetricsFile(metrics, keep=len(rows), columns=columns)
+        self._metrics = MetricsFile(folder / METRICS, keep=len(rows), columns=columns)
         if run is not None and run.offline:  # its folder holds the whole curve, as in `RunLogger`
             for row in rows:
                 self._send({key: float(value) for key, value in row.items() if value})

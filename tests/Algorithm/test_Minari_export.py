@@ -1,14 +1,20 @@
 """A dataset for Minari."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
+
+from Algorithm import Minari_export
+from Algorithm.Minari_export import export_minari
+from Common.Errors import BadInput
 
 
-def test_the_minari_export_holds_the_same_data(dataset, task, tmp_path):
+def test_the_minari_export_holds_the_same_data(dataset, task, tmp_path, monkeypatch):
     import minari
 
-    from Algorithm.Minari_export import export_minari
-
-    export_minari(dataset, task, tmp_path / "minari")
+    monkeypatch.chdir(tmp_path)
+    export_minari(dataset, task, Path("minari"))
     exported = minari.MinariDataset(tmp_path / "minari")
     assert exported.total_episodes == 5
     episode, rows = exported[3], slice(300, 400)
@@ -20,3 +26,13 @@ def test_the_minari_export_holds_the_same_data(dataset, task, tmp_path):
     np.testing.assert_array_equal(episode.rewards, fields["reward"][rows])
     np.testing.assert_array_equal(episode.infos["mean"], fields["mean"][rows])
     assert episode.truncations.tolist() == [False] * 99 + [True]
+
+
+def test_an_export_that_fails_leaves_nothing(dataset, task, tmp_path, monkeypatch):
+    def fail(*_):
+        raise BadInput("an episode comes out differently")
+
+    monkeypatch.setattr(Minari_export, "_episodes", fail)
+    with pytest.raises(BadInput, match="differently"):
+        export_minari(dataset, task, tmp_path / "new" / "minari")
+    assert not list((tmp_path / "new").iterdir())

@@ -82,6 +82,8 @@ def test_an_evaluation_leaves_the_random_numbers_alone(env, task, teacher):
 
 def test_seeds_are_read_from_ranges_and_lists():
     assert parse_seeds("1900-1902,7") == [1900, 1901, 1902, 7]
-    for bad in ("", "a", "5-", "9-3"):
+    for bad in ("", "a", "5-", "9-3", "99999999999999999999", "0-99999999999"):
         with pytest.raises(ValueError, match="1900-1999"):
             parse_seeds(bad)
+    with pytest.raises(ValueError, match="1,000,001 episodes, where at most 100,000"):
+        parse_seeds("7,0-999999")

@@ -93,3 +93,10 @@ def test_no_duration_is_taken_from_a_clock_that_may_be_set():
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
             assert not re.search(r"\btime\.time(_ns)?\(|datetime\.now", path.read_text()), path
+
+
+def test_a_signal_while_python_ends_leaves_no_traceback(tmp_path):
+    last = "import atexit, os; atexit.register(os.kill, os.getpid(), 15)"
+    with start(tmp_path, last=last) as program:
+        _, err = program.communicate(timeout=60)
+    assert (program.returncode, err) == (-signal.SIGTERM, "done ±\n")

@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from Common.Errors import BadFile
-from Common.Files import load_tensors, locked
+from Common.Errors import BadFile, BadInput
+from Common.Files import check_output, load_tensors, locked
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -68,3 +68,16 @@ def test_where_nothing_can_be_locked_a_line_warns_and_work_goes_on(number, tmp_p
     assert errors.count("\n") == 2
     assert f"no lock for {tmp_path / 'run'} ({os.strerror(number)})" in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_known_before_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    check_output(tmp_path / "new" / "deep" / "file")
+    check_output(tmp_path / "file", [None, tmp_path / "other"])
+    for path, said in ((tmp_path, "is a folder"), (tmp_path / "file" / "x" / "y", "cannot be written")):
+        with pytest.raises(BadInput, match=said):
+            check_output(path)
+    with pytest.raises(BadInput, match="read and replaced"):
+        check_output(tmp_path / "link", [tmp_path / "file"])
+    assert not (tmp_path / "new").exists()

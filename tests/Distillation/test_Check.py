@@ -140,9 +140,13 @@ def test_the_command_looks_at_a_task_without_a_teacher_and_at_one_with(quick, tm
     assert findings == read_json(tmp_path / "Pusher" / "check.json")
     assert set(findings["time"]["hours"]) == {"PPD", "Sdistillation", "Tdistillation", "BC_phase", "Dagger_phase"}
     assert findings["original"] == {"recorded": False}
-    with pytest.raises(SystemExit):
-        Check.main(["--teacher", "nothing.pt"])
-    assert "nothing.pt" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for words in (["--teacher", "nothing.pt"], ["--output", str(tmp_path / "file")]):
+        with pytest.raises(SystemExit):
+            Check.main(words)
+        error = capsys.readouterr().err
+        assert words[1] in error
+        assert error.count("\n") == 1  # before it says how long it takes
 
 
 def test_a_task_that_was_never_checked_is_warned_of(tmp_path, monkeypatch):

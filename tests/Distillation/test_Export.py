@@ -125,6 +125,8 @@ def test_a_small_file_and_a_card_with_scores(task, tmp_path, capsys):
         ({"format": "recipe"}, "damaged, or not a teacher or student"),
         ({"weights": {}}, "not a complete student"),
         ({"card": {"task": "Chess"}}, "unknown task"),
+        ({"card": {"task": "Pusher", "mode": "State"}}, "its card is damaged (KeyError: 'method')"),
+        ({"card": {"task": "Pusher", "mode": "State", "method": "PPD", "scores": 1}}, "its card is damaged (TypeError"),
     ],
 )
 def test_a_file_of_another_format_or_a_newer_version_is_one_line(task, tmp_path, capsys, change, hint):
@@ -137,6 +139,27 @@ def test_a_file_of_another_format_or_a_newer_version_is_one_line(task, tmp_path,
     assert error.count("\n") == 1
     assert hint in error
     assert not path.with_suffix(".onnx").exists()
+
+
+def test_a_shipped_student_of_an_older_form_is_exported(tmp_path):
+    student = SHIPPED_TEACHER.parents[1] / "Students" / "PPD.pt"  # its scores have no lengths of episodes
+    Export.main([str(student), "--output", str(tmp_path / "PPD.pt")])
+    assert "normalized" in (tmp_path / "PPD.md").read_text()
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for words, said in (
+        (["loop", "--output", "new.pt"], "no such file"),
+        ([SHIPPED_TEACHER, "--output", SHIPPED_TEACHER], "would be read and replaced"),
+        ([SHIPPED_TEACHER, "--output", "file/new.onnx"], "no folder that can be written"),
+    ):
+        with pytest.raises(SystemExit):
+            Export.main([str(tmp_path / word) if word != "--output" else word for word in words])
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
 
 
 def test_without_the_optional_packages_one_line_names_them(tmp_path, capsys, monkeypatch):

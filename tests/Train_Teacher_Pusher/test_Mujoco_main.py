@@ -118,6 +118,12 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
         status, errors = train(*words, "--total-timesteps", 900, "--resume")
         assert (status, errors.count("\n")) == (2, 1)
         (folder / name).write_bytes(content)
+    config, metrics = (folder / "config.json").read_bytes(), (folder / "metrics.csv").read_text()
+    for damaged in (metrics[: metrics.rindex(",")], metrics + "1,2\n", "\0"):
+        (folder / "metrics.csv").write_text(damaged)
+        status, errors = train(*words, "--total-timesteps", 900, "--resume")
+        assert (status, errors.count("\n")) == (2, 1)
+        assert (folder / "config.json").read_bytes() == config, "nothing is written before all is read"
 
 
 def test_a_film_that_fails_costs_a_line(train, tmp_path, monkeypatch):

@@ -311,6 +311,8 @@ def test_a_teacher_is_written_with_its_proof_or_not_at_all(tmp_path, monkeypatch
         save_weights(path, REACHER, output)
     assert not output.parent.exists()
     monkeypatch.undo()
+    with pytest.raises(BadInput, match="would be read and replaced"):
+        save_weights(path, REACHER, path)
     save_weights(path, REACHER, output)
     assert "statistics  none" in capsys.readouterr().out
     proof, teacher = load_tensors(output, "teacher")["proof"], get_Teacher_model(output, task="Reacher")
