@@ -138,7 +138,8 @@ def main() -> None:
             raise BadInput(f"{folder} exists: {kept}; {FURTHER}")
         resume = arguments.resume and begun(folder)
         with locked(folder):
-            finish_checkpoint(folder, "last")
+            for name in ("last", "best"):
+                finish_checkpoint(folder, name)
             run(teacher_run, task, resume and any(folder.glob("last*")), folder)
 
 
