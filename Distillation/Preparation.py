@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import sys
 from collections.abc import Set
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from Algorithm.Policies import check_fits, load_policy
 from Algorithm.Test_model import table
 from Common import Parallel
 from Common.Errors import BadFile, BadInput
-from Common.Files import begun, file_hash, locked, read_json, write_json
+from Common.Files import begun, file_hash, locked, read_json, remove_run, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
@@ -174,7 +173,7 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
         open_things.enter_context(locked(folder))
         if not overwrite and (folder / LAST).is_file():
             raise BadInput(f"{folder}: another process was faster")
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_run(folder)
     (folder / SUMMARY).unlink(missing_ok=True)
     write_json(folder / "config.json", plan.description)
 

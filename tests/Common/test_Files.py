@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
+import shutil
 
 import pytest
 import torch
 
 from Common.Errors import BadFile
-from Common.Files import load_tensors, locked
+from Common.Files import begun, load_tensors, locked, remove_run
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -68,3 +69,18 @@ def test_where_nothing_can_be_locked_a_line_warns_and_work_goes_on(number, tmp_p
     assert errors.count("\n") == 2
     assert f"no lock for {tmp_path / 'run'} ({os.strerror(number)})" in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_removal_was_killed_can_still_be_begun_again(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    for name in ("config.json", "metrics.csv", "a.tmp", "zip"):
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        remove_run(folder)
+    assert {path.name for path in folder.iterdir()} == {"checkpoints", "config.json"}
+    assert begun(folder)
+    remove_run(folder)
+    remove_run(folder)
+    assert not folder.exists()

@@ -79,7 +79,13 @@ def test_a_tiny_teacher_trains_resumes_and_is_taken_over(algorithm, train, tmp_p
     assert (folder / "last_replay.pkl").exists() == (algorithm != "ppo")
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["timesteps"]) for row in rows] == [100, 160, 200, 300, 320]  # at the same steps as a run in one piece
+    assert [int(row["timesteps"]) for row in rows] == [
+        100,
+        160,
+        200,
+        300,
+        320,
+    ]  # at the same steps as a run in one piece
     assert ("entropy_coefficient" in rows[0]) == (algorithm in ("sac", "tqc"))
     updates = [int(row["updates"]) for row in rows]
     assert 0 < updates[1] < updates[3]
