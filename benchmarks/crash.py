@@ -331,20 +331,18 @@ def main() -> None:
     random.seed(arguments.seed)
     shared_memory = set(os.listdir("/dev/shm"))
     with tempfile.TemporaryDirectory() as temporary:
-        place = arguments.keep or Path(temporary)
+        place = (arguments.keep or Path(temporary)).resolve()
         place.mkdir(parents=True, exist_ok=True)
         scenarios = prepare(place, arguments.methods, arguments.views)
         crash(scenarios, place, arguments.kills, lambda line: print(line, file=sys.stderr, flush=True))
     left = sorted(name for name in os.listdir("/dev/shm") if name not in shared_memory and name.startswith(OURS))
     told = ("kills", "runs", "equal", "problems")
-    report = {
-        name: {"seconds_unbroken": round(s.seconds, 1), **{key: getattr(s, key) for key in told}}
-        for name, s in scenarios.items()
-    }
+    methods = {}
+    for name, s in scenarios.items():
+        methods[name] = {"seconds_unbroken": round(s.seconds, 1)} | {key: getattr(s, key) for key in told}
     kills = sum(s.killed for s in scenarios.values())
-    print(
-        json.dumps({"machine": machine(), "kills": kills, "left_in_shared_memory": left, "methods": report}, indent=2)
-    )
+    report = {"machine": machine(), "kills": kills, "left_in_shared_memory": left, "methods": methods}
+    print(json.dumps(report, indent=2))
     sys.exit(bool(left) or any(s.problems or s.equal < s.runs for s in scenarios.values()))
 
 
