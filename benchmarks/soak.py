@@ -60,7 +60,7 @@ def soak(command: str, results: Path, minutes: float) -> dict[str, Any]:
         time.sleep(1)
         samples.append(footprint([run.pid, *descendants(run.pid)]))
     run.send_signal(signal.SIGTERM)
-    status, fifth = run.wait(120), len(samples) // 5
+    status, fifth = run.wait(600), len(samples) // 5
     report: dict[str, Any] = {"command": command, "exit_status": status, "last_line": log.read_text().splitlines()[-1]}
     for name in samples[0]:
         early, late = (
