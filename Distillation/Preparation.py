@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import sys
 from collections.abc import Set
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_m
 from Distillation.Fine_tuning import check_source, find_source
 from Distillation.Reports.Labels import complete, label, on_any
 from Distillation.Utils import (
+    AGGREGATED,
     LAST,
     CloningExperiment,
     DAggerExperiment,
@@ -85,6 +87,7 @@ def prepare(
     plan: Plan = Parallel.exchange(own)[0]
     plan = replace(plan, job=plan.job.replace(device=job.place.device))  # each rank has its own
     if plan.scores is not None:
+        shutil.rmtree(plan.folder / AGGREGATED, ignore_errors=True)  # a kill after the page was written leaves it
         print(f"the run in {plan.folder} is finished; {FURTHER.format(plan.folder)}\n{plan.scores}")
         return None
     with Parallel.agreed():
