@@ -300,8 +300,7 @@ def crash(scenarios: dict[str, Scenario], place: Path, kills: int, tell: Callabl
         results = link(place / f"{name}_{scenario.runs}", place / "shared")
         log = place / f"{name}_{scenario.runs}.log"
         scenario.runs += 1
-        before = scenario.killed
-        status = -1
+        before, status = scenario.killed, -1
         while status:
             enough = total() >= kills or scenario.killed - before >= 6  # let it come to an end
             moment = 3600.0 if enough else random.uniform(0.0, 0.8 * scenario.seconds)
@@ -316,7 +315,8 @@ def crash(scenarios: dict[str, Scenario], place: Path, kills: int, tell: Callabl
         scenario.equal += not unlike
         if unlike:
             scenario.problems.append(f"run {scenario.runs - 1} differs in {unlike}")
-        tell(f"{name}: {scenario.killed - before} kills, {'failed' if status else 'ended'}; {total()} in all")
+        end = "failed" if status else f"differs in {unlike}" if unlike else "ended as unbroken"
+        tell(f"{name}: {scenario.killed - before} kills, {end}; {total()} in all; problems: {scenario.problems}")
 
 
 def main() -> None:
