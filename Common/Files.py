@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -102,6 +103,17 @@ def begun(folder: Path) -> bool:
         raise BadInput(f"--resume: nothing to resume in {folder}, and it holds something else than a run")
     print(f"--resume: nothing to resume in {folder}, so the run begins", flush=True)
     return False
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's folder, if there is one. Its `config.json` goes last: by it `begun` knows what a kill in here left over."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "config.json":
+            with contextlib.suppress(OSError):
+                path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

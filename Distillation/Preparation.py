@@ -18,13 +18,14 @@ from Algorithm.Policies import check_fits, load_policy
 from Algorithm.Test_model import table
 from Common import Parallel
 from Common.Errors import BadFile, BadInput
-from Common.Files import begun, file_hash, locked, read_json, write_json
+from Common.Files import begun, file_hash, locked, read_json, remove_run, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
 from Distillation.Datasets import VIEW_RANGES, describe, find_or_collect, open_matching, with_backend
 from Distillation.Fine_tuning import check_source, find_source
 from Distillation.Reports.Labels import complete, label, on_any
 from Distillation.Utils import (
+    AGGREGATED,
     LAST,
     CloningExperiment,
     DAggerExperiment,
@@ -86,6 +87,7 @@ def prepare(
     plan: Plan = Parallel.exchange(own)[0]
     plan = replace(plan, job=plan.job.replace(device=job.place.device))  # each rank has its own
     if plan.scores is not None:
+        shutil.rmtree(plan.folder / AGGREGATED, ignore_errors=True)  # a kill after the page was written leaves it
         print(f"the run in {plan.folder} is finished; {FURTHER.format(plan.folder)}\n{plan.scores}")
         return None
     with Parallel.agreed():
@@ -174,7 +176,7 @@ def begin(plan: Plan, overwrite: bool, open_things: ExitStack) -> None:
         open_things.enter_context(locked(folder))
         if not overwrite and (folder / LAST).is_file():
             raise BadInput(f"{folder}: another process was faster")
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_run(folder)
     (folder / SUMMARY).unlink(missing_ok=True)
     write_json(folder / "config.json", plan.description)
 

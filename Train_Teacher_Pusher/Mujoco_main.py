@@ -8,7 +8,6 @@ updates limits this task, not the size of each. Rewards may have other weights i
 
 import argparse
 import pickle
-import shutil
 import sys
 from dataclasses import Field, asdict
 from pathlib import Path
@@ -27,7 +26,7 @@ from Algorithm.Logger import LOGGING, resolve_wandb_mode, start_wandb
 from Algorithm.Training import stop_requests
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadFile, BadInput, Diverged, Stopped, brief, decoration
-from Common.Files import RESULTS, begun, locked, read_json, write_json
+from Common.Files import RESULTS, begun, locked, read_json, remove_run, write_json
 from Common.Machine import resolve_device
 from Common.Settings import differences
 from Enviroment.Tasks import Task, find_task
@@ -138,7 +137,8 @@ def main() -> None:
             raise BadInput(f"{folder} exists: {kept}; {FURTHER}")
         resume = arguments.resume and begun(folder)
         with locked(folder):
-            finish_checkpoint(folder, "last")
+            for name in ("last", "best"):
+                finish_checkpoint(folder, name)
             run(teacher_run, task, resume and any(folder.glob("last*")), folder)
 
 
@@ -164,7 +164,7 @@ def run(teacher_run: TeacherRun, task: Task, resume: bool, folder: Path) -> None
         evaluations(folder, model.num_timesteps)  # or damage would be noticed after config.json is written
     else:
         model = make_model(config)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_run(folder)
     write_json(written, values)
     about: dict[str, Any] = {
         "group": "Teacher",

@@ -62,13 +62,16 @@ def save_checkpoint(model: BaseAlgorithm, folder: Path, name: str, replay: bool 
 
 
 def finish_checkpoint(folder: Path, name: str) -> None:
-    """Finish a `save_checkpoint` that was killed between files, so that those of checkpoint `name` are of one moment.
+    """Finish a `save_checkpoint` that was killed, so that the files of checkpoint `name` are of one moment, and no others are left.
 
-    They are written in an order, then renamed in the same. If the first has its name already, the others are whole.
+    They are written in an order, then renamed in the same. If the first has its name already, the others are whole. Else
+    they are removed.
     """
     files = [f"{name}_{STATISTICS}", f"{name}.zip", f"{name}_replay.pkl"]
-    if not (folder / f"writing_{files[0]}").exists():
-        _replace(folder, [file for file in files if (folder / f"writing_{file}").exists()])
+    if (folder / f"writing_{files[0]}").exists():
+        for file in reversed(files):  # the first one last, or a kill in here would leave half a file as a whole one
+            (folder / f"writing_{file}").unlink(missing_ok=True)
+    _replace(folder, [file for file in files if (folder / f"writing_{file}").exists()])
 
 
 def _replace(folder: Path, files: Sequence[str]) -> None:
@@ -92,6 +95,11 @@ def evaluations(folder: Path, steps: int) -> tuple[float, list[dict[str, Any]]]:
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         raise BadFile(f"{metrics}: damaged ({brief(error)})") from error
     return max((float(row["return"]) for row in rows), default=-float("inf")), kept
+
+
+def _next(steps: int, every: int) -> int:
+    """Return the next multiple of `every`: a run that is cut off more often than that is evaluated and saved all the same."""
+    return (steps // every + 1) * every
 
 
 class EvaluationCallback(BaseCallback):
@@ -128,15 +136,15 @@ class EvaluationCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
-        self._next = self.num_timesteps + self._keeping.eval_freq
-        self._next_checkpoint = self.num_timesteps + self._keeping.checkpoint_freq
+        self._next_evaluation = _next(self.num_timesteps, self._keeping.eval_freq)
+        self._next_checkpoint = _next(self.num_timesteps, self._keeping.checkpoint_freq)
 
     def _on_step(self) -> bool:
-        if self.num_timesteps >= self._next:
-            self._next += self._keeping.eval_freq
+        if self.num_timesteps >= self._next_evaluation:
+            self._next_evaluation = _next(self.num_timesteps, self._keeping.eval_freq)
             self._evaluate()
         if self.num_timesteps >= self._next_checkpoint:
-            self._next_checkpoint += self._keeping.checkpoint_freq
+            self._next_checkpoint = _next(self.num_timesteps, self._keeping.checkpoint_freq)
             save_checkpoint(self.model, self._folder, "last", replay=True)
         return not self._stops
 
@@ -179,11 +187,11 @@ class EvaluationCallback(BaseCallback):
             row["entropy_coefficient"] = round(float(self.model.log_ent_coef.detach().exp()), 5)
         row |= {f"final_{name}": round(float(values.mean()), 4) for name, values in result.measures.items()}
         row = {name: value for name, value in row.items() if np.isfinite(value)}
+        if row["return"] > self._best:  # before the row, after which a resumed run would take it for saved
+            self._best = row["return"]
+            save_checkpoint(self.model, self._folder, "best")
         self._metrics.write(row)
         if self._run is not None:
             with decoration(LOGGING):
                 self._send(row)
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-        if row["return"] > self._best:
-            self._best = row["return"]
-            save_checkpoint(self.model, self._folder, "best")

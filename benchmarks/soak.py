@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from common import machine
-from crash import DATASET, descendants, start
+from crash import DATASET, PUSHER, TEACHER, descendants, start
 
-WANDB = "--wandb_mode offline --video_every 0"
+ENDLESS = "--wandb_mode offline --video_every 0 --optimization_steps 100000000"
 COMMANDS = {
-    "collection": "--C_data --num_data 100000000",
-    "BC": f"--BC_phase {WANDB} --mode ImpaalaSmall --dataset 5k --alpha 0.6 --optimization_steps 100000000",
-    "PPD": f"--PPD {WANDB} --mode State --optimization_steps 100000000 --test_every 1000",
+    "collection": f"{PUSHER} --C_data --num_data 100000000",
+    "BC": f"{PUSHER} --BC_phase {ENDLESS} --mode ImpaalaSmall --dataset 5k --alpha 0.6",
+    "PPD": f"{PUSHER} --PPD {ENDLESS} --mode State --test_every 1000",
+    "PPD_memory": f"{PUSHER} --PPD {ENDLESS} --mode State --memory gru --test_every 1000",
+    "teacher": f"{TEACHER} --wandb_mode offline --total_timesteps 100000000 --eval_freq 2000 --checkpoint_freq 2000 "
+    "--learning_starts 1000 --buffer_size 10000",  # which is soon full
 }
 
 
@@ -47,7 +50,9 @@ def soak(command: str, results: Path, minutes: float) -> dict[str, Any]:
     log, began = results / "log.txt", time.time()
     run = start(command.split(), results, log)
     while run.poll() is None and not any(
-        path.stat().st_mtime > began for name in ("last.pt", "*.partial/meta.json") for path in results.rglob(name)
+        path.stat().st_mtime > began
+        for name in ("last.pt", "last.zip", "*.partial/meta.json")
+        for path in results.rglob(name)
     ):
         time.sleep(0.2)
     samples, end = [], time.monotonic() + 60 * minutes
@@ -55,7 +60,7 @@ def soak(command: str, results: Path, minutes: float) -> dict[str, Any]:
         time.sleep(1)
         samples.append(footprint([run.pid, *descendants(run.pid)]))
     run.send_signal(signal.SIGTERM)
-    status, fifth = run.wait(120), len(samples) // 5
+    status, fifth = run.wait(600), len(samples) // 5
     report: dict[str, Any] = {"command": command, "exit_status": status, "last_line": log.read_text().splitlines()[-1]}
     for name in samples[0]:
         early, late = (

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,7 +63,7 @@ class Process(subprocess.Popen):
         env |= {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
         apart: dict[str, Any] = {"cwd": ROOT}
         if os.name == "posix":
-            apart |= {"start_new_session": True, "preexec_fn": _end_with_runner}
+            apart |= {"start_new_session": True, "preexec_fn": partial(_end_with_runner, os.getpid())}
         with (logs / f"{call.name}.log").open("a") as output, _stops_held_back():
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
             super().__init__(command, env=env, **streams, **apart)
@@ -86,8 +87,10 @@ def _stops_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_runner() -> None:
+def _end_with_runner(runner: int) -> None:
     """Let this process be stopped, and be killed if the runner is killed (on Linux; elsewhere its folder stays locked)."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of sys/prctl.h
+    if os.getppid() != runner:  # it was killed before
+        os._exit(1)

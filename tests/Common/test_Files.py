@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
+import shutil
 
 import pytest
 import torch
 
 from Common.Errors import BadFile, BadInput
-from Common.Files import check_output, load_tensors, locked
+from Common.Files import begun, check_output, load_tensors, locked, remove_run
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -81,3 +82,18 @@ def test_an_output_that_cannot_be_written_is_known_before_and_nothing_is_made(tm
     with pytest.raises(BadInput, match="read and replaced"):
         check_output(tmp_path / "link", [tmp_path / "file"])
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_removal_was_killed_can_still_be_begun_again(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    for name in ("config.json", "metrics.csv", "a.tmp", "zip"):
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        remove_run(folder)
+    assert {path.name for path in folder.iterdir()} == {"checkpoints", "config.json"}
+    assert begun(folder)
+    remove_run(folder)
+    remove_run(folder)
+    assert not folder.exists()

@@ -12,6 +12,7 @@ import pytest
 
 from Distillation import Plot, Study
 from Distillation.Reports.Runs import find_runs, group_runs
+from Distillation.Studies.Engines import _end_with_runner
 from tests.Distillation.studies import SCRIPT, TINY, finish, released, start, wait_for
 
 
@@ -20,6 +21,12 @@ def test_what_is_printed_may_be_cut_short():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
         runner.stdout.close()  # as `| head` does
         assert (runner.stderr.read(), runner.wait()) == ("", 0)
+
+
+def test_a_run_does_not_outlive_a_runner_that_was_killed_as_it_started():
+    another = os.getppid()
+    orphan = subprocess.Popen([sys.executable, "-c", ""], preexec_fn=lambda: _end_with_runner(another))
+    assert orphan.wait() == 1
 
 
 def test_a_study_ends_with_what_is_worth_committing_and_drawing(uncut, tmp_path, capsys, monkeypatch):

@@ -16,6 +16,7 @@ from Common.Files import load_tensors, locked, save_tensors
 from Distillation import Experiment
 from Distillation.Preparation import check_settings
 from Distillation.Pusher import main
+from Distillation.Utils import AGGREGATED
 from Models.Model_Pusher import SHIPPED_TEACHER, load_student
 from tests import warm
 from tests.helpers import (
@@ -163,6 +164,9 @@ def test_a_run_that_was_cut_before_anything_was_saved_or_after_its_figures_is_ma
     assert run.returncode == 0, run.stderr
     assert (begun / "page.html").is_file()
     assert (begun / "curve.png").is_file()
+    (begun / AGGREGATED).mkdir()  # a kill after the page leaves it
+    assert outcome(main, [*flags("PPD", STATE, results_dir=tmp_path), "--resume"]) == (0, "")
+    assert not (begun / AGGREGATED).exists()
 
 
 def test_a_run_goes_on_where_auto_is_something_else_and_on_another_gpu(cut, tmp_path, monkeypatch):

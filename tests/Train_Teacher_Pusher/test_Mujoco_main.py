@@ -79,7 +79,13 @@ def test_a_tiny_teacher_trains_resumes_and_is_taken_over(algorithm, train, tmp_p
     assert (folder / "last_replay.pkl").exists() == (algorithm != "ppo")
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["timesteps"]) for row in rows] == [100, 160, 260, 320]
+    assert [int(row["timesteps"]) for row in rows] == [
+        100,
+        160,
+        200,
+        300,
+        320,
+    ]  # at the same steps as a run in one piece
     assert ("entropy_coefficient" in rows[0]) == (algorithm in ("sac", "tqc"))
     updates = [int(row["updates"]) for row in rows]
     assert 0 < updates[1] < updates[3]
@@ -112,6 +118,7 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
         (folder / name).write_bytes(b"half")
     finish_checkpoint(folder, "last")
     assert (folder / "last.zip").read_bytes() == whole[1]
+    assert not list(folder.glob("writing_*"))
     for name in files:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2])
@@ -124,6 +131,16 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
         status, errors = train(*words, "--total-timesteps", 900, "--resume")
         assert (status, errors.count("\n")) == (2, 1)
         assert (folder / "config.json").read_bytes() == config, "nothing is written before all is read"
+
+
+def test_metrics_have_no_row_of_a_best_checkpoint_that_was_not_saved(train, tmp_path, monkeypatch):
+    def killed(model, folder, name, replay=False):
+        assert name == "best"
+        sys.exit(9)
+
+    monkeypatch.setattr(callbacks, "save_checkpoint", killed)
+    assert train(*tiny("sac", tmp_path, "--task", "Reacher"), "--total-timesteps", 100) == (9, "")
+    assert (tmp_path / "sac" / "metrics.csv").read_text().count("\n") == 1  # the columns
 
 
 def test_a_film_that_fails_costs_a_line(train, tmp_path, monkeypatch):
