@@ -7,7 +7,9 @@ import mujoco
 try:
     from dm_control.mujoco.wrapper.mjbindings import sizes
 except ModuleNotFoundError as _error:
-    raise ModuleNotFoundError(f"{_error}: pip install -e '.[dmc]' brings it") from _error
+    raise ModuleNotFoundError(
+        f"{_error}: pip install -e '.[dmc]' brings it, and on Python 3.13 what docs/new_task.md says"
+    ) from _error
 
 # dm_control 1.0.50 lists fields of MuJoCo's structures that MuJoCo 4 no longer has, and stops at the first.
 for _name, _struct in (("mjmodel", mujoco.MjModel), ("mjdata", mujoco.MjData)):

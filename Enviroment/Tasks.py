@@ -130,6 +130,7 @@ _REACHER = Task(
     cameras={"Frame": Camera(0.56, (0.0, 0.0, 0.0), 90.0, -90.0, size=(64, 64))},
     success=lambda state: _reacher_distance(state) < 0.02,
     measures={"distance": Measure(_reacher_distance, "m")},
+    training={"total_timesteps": 400_000, "eval_freq": 25_000},
     reference="Reacher",
 )
 
