@@ -107,7 +107,7 @@ def begun(folder: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; its folder is made."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names of files may hold what is no text
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

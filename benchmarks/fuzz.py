@@ -247,7 +247,10 @@ def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str
         outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
         for kind in kinds:
             count[kind] += kind in outcomes
-        case = {"repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1", "damage": damage}
+        case: dict[str, Any] = {
+            "repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1",
+            "damage": damage,
+        }
         case |= {"command": shlex.join([f"{name}.py", *words]), "status": result.status, "problems": found}
         print(json.dumps(case | {"said": result.err[-200:]}), file=sys.stderr, flush=True)
         if found:

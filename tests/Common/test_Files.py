@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from Common.Errors import BadFile, BadInput
-from Common.Files import check_output, load_tensors, locked
+from Common.Files import check_output, load_tensors, locked, write_text
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -81,3 +81,8 @@ def test_an_output_that_cannot_be_written_is_known_before_and_nothing_is_made(tm
     with pytest.raises(BadInput, match="read and replaced"):
         check_output(tmp_path / "link", [tmp_path / "file"])
     assert not (tmp_path / "new").exists()
+
+
+def test_a_text_with_the_name_of_any_file_is_written(tmp_path):
+    write_text(tmp_path / "card.md", "# \udcff.pt ä\n")  # a byte that is no UTF-8, as Python reads it
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == "# \\udcff.pt ä\n"
