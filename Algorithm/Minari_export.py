@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from Algorithm.Dataset import Dataset, episode_ends, field
 from Common.Errors import BadInput
+from Common.Files import check_output
 from Enviroment.Tasks import Task
 from Enviroment.Utils import make_env
 
 
 def check_minari(path: Path) -> None:
-    """Raise `BadInput` if Minari is not installed or `path` exists."""
+    """Raise `BadInput` if Minari is not installed, or if `path` exists or cannot be written."""
     try:
         import h5py  # noqa: F401
         import minari  # noqa: F401
@@ -24,6 +25,7 @@ def check_minari(path: Path) -> None:
         raise BadInput("an export to Minari needs Minari: pip install 'minari[hdf5]==0.5.4'") from None
     if path.exists():
         raise BadInput(f"{path} exists already: another folder is needed for the Minari dataset")
+    check_output(path)
 
 
 def export_minari(dataset: Dataset, task: Task, path: Path) -> None:

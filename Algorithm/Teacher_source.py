@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # a study's command line answers before NumPy and PyTorch are
 def teacher_source(reference: str | Path | None, task: Task) -> Path:
     """Return the file that a teacher is in (see `open_teacher`); of a function the Python file.
 
-    Raises `BadInput` if there is no such module.
+    Raises `BadInput` if there is no such module, or if it is no reference.
     """
+    if not isinstance(reference, str | Path | None):  # from a damaged config.json
+        raise BadInput(f"teacher {reference!r}: a file, package.module:function or path/to/file.py:function is needed")
     if not reference:
         return RESULTS / task.name / "Teacher" / "teacher.pt"
     in_code = function_name(reference)

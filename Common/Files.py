@@ -119,7 +119,7 @@ def remove_run(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; its folder is made."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names of files may hold what is no text
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from Algorithm.Dataset import Dataset
 from Algorithm.Policies import check_fits, load_policy
 from Algorithm.Test_model import table
 from Common import Parallel
-from Common.Errors import BadFile, BadInput
+from Common.Errors import BadFile, BadInput, BadSetting
 from Common.Files import begun, file_hash, locked, read_json, remove_run, write_json
 from Common.Machine import resolve_precision
 from Common.Settings import differences
@@ -216,7 +216,12 @@ def as_begun(job: Experiment) -> Experiment:
             begun = {name: before.get(name) for name in ("precision", "backend")}
             begun["device"] = "cpu" if before.get("device") == "cpu" else None
             given = job.flat()
-            return job.replace(**{name: value for name, value in begun.items() if value and given[name] == "auto"})
+            resumed = job.replace(**{name: value for name, value in begun.items() if value and given[name] == "auto"})
+            try:
+                resumed.check()
+            except BadSetting as error:
+                raise BadFile(f"{last}: damaged: its {error}") from None
+            return resumed
     return job
 
 

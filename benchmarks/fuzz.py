@@ -3,9 +3,9 @@
     python benchmarks/fuzz.py --inputs 200
 
 An input is a sound command line that was spoilt, or one whose files were: cut, changed bit by bit or value by value, of
-another kind, gone. The flags are those of the commands' own parsers. Each input runs in a fork of this process, which has
-imported everything, in a copy of the repository that is mended after each. What is refused has to leave every file as it
-was and no new one; what is accepted may write what its command line names. Prints JSON; exit status 1 if there is a problem.
+another kind, gone. The flags are those of the commands' own parsers. Each input runs in a fork of this process, in a copy of
+the repository that is mended after each. What is refused has to leave every file as it was and no new one; what is accepted
+may write what its command line names. Prints JSON; exit status 1 if there is a problem.
 """
 
 import argparse
@@ -247,7 +247,10 @@ def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str
         outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
         for kind in kinds:
             count[kind] += kind in outcomes
-        case = {"repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1", "damage": damage}
+        case: dict[str, Any] = {
+            "repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1",
+            "damage": damage,
+        }
         case |= {"command": shlex.join([f"{name}.py", *words]), "status": result.status, "problems": found}
         print(json.dumps(case | {"said": result.err[-200:]}), file=sys.stderr, flush=True)
         if found:

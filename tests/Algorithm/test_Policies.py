@@ -53,6 +53,8 @@ def test_a_function_is_a_clipped_gaussian_around_its_actions(planner):
     policy = teacher.distribution({"State": torch.from_numpy(states)})
     assert policy.log_std.exp().unique().tolist() == pytest.approx([0.1])
     assert teacher_source(f"{planner}:steer", REACHER) == planner
+    with pytest.raises(BadInput, match=r"teacher \[1\]: a file"):
+        teacher_source([1], REACHER)
     assert teacher_hash(f"{planner}:steer", REACHER) != teacher_hash(f"{planner}:learned", REACHER)
     assert open_teacher(f"{planner}:learned", REACHER).act({"State": states}).shape == (6, 2)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from Common.Errors import BadFile, BadInput
-from Common.Files import begun, check_output, load_tensors, locked, remove_run
+from Common.Files import begun, check_output, load_tensors, locked, remove_run, write_text
 from Models.Model_Pusher import (
     SHIPPED_TEACHER,
     get_Teacher_model,
@@ -97,3 +97,8 @@ def test_a_run_whose_removal_was_killed_can_still_be_begun_again(tmp_path, monke
     remove_run(folder)
     remove_run(folder)
     assert not folder.exists()
+
+
+def test_a_text_with_the_name_of_any_file_is_written(tmp_path):
+    write_text(tmp_path / "card.md", "# \udcff.pt ä\n")  # a byte that is no UTF-8, as Python reads it
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == "# \\udcff.pt ä\n"

@@ -189,6 +189,10 @@ def test_a_run_goes_on_where_auto_is_something_else_and_on_another_gpu(cut, tmp_
     check_settings(folder, began, checkpoint.settings | {"device": "cuda:0"}, set())
     with pytest.raises(BadInput, match='device is "cuda", not "cpu"'):
         check_settings(folder, began, checkpoint.settings, set())
+    replace(checkpoint, settings=checkpoint.settings | {"precision": [1]}).save(folder / "checkpoints" / "last.pt")
+    status, errors = outcome(main, [*words, "--device", "cpu"])
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "last.pt: damaged: its precision" in errors
 
 
 def test_a_teacher_that_does_not_fit_is_refused(tmp_path):
