@@ -16,7 +16,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 
-print("Play.py: error: wrong", file=sys.stderr)
+print("Play.py: error: wrong", file=sys.stderr, flush=True)
 {}
 sys.exit(2)
 """
@@ -45,7 +45,7 @@ def test_what_a_command_should_not_do_is_noticed_and_mended(end, tmp_path, monke
     (tmp_path / "work" / "run" / "a.txt").write_text("kept")
     place = fuzz.Place(tmp_path)
     before = fuzz.state(place.work)
-    result = fuzz.run("Play", ["film.gif"], place.work, 3.0 if "sleep" in end else 60.0)
+    result = fuzz.run("Play", ["film.gif"], place.work, 0.2 if "sleep" in end else 60.0)
     assert list(fuzz.judge(place, result, "Play", ["film.gif"], before)) == ENDS[end]
     place.mend()
     assert fuzz.state(place.work).keys() == before.keys()
