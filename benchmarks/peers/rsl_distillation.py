@@ -22,10 +22,11 @@ class Environments(VecEnv):
     def __init__(self, job: Job, num_envs: int):
         same_step = gym.vector.AutoresetMode.SAME_STEP
         self.envs = gym.vector.SyncVectorEnv([lambda: job.make_env(state=True)] * num_envs, autoreset_mode=same_step)
-        self.num_envs, self.num_actions = num_envs, self.envs.single_action_space.shape[0]
+        self.num_envs, self.num_actions = num_envs, len(job.teacher.scale)
         self.max_episode_length = int(job.task.max_episode_steps or 1000)
         self.episode_length_buf = torch.zeros(num_envs, dtype=torch.long)
-        self.device, self.cfg = "cpu", {}
+        self.device = "cpu"
+        self.cfg: dict = {}
         self.obs = self.tensors(self.envs.reset(seed=job.seed)[0])
 
     @staticmethod
@@ -50,7 +51,7 @@ class Environments(VecEnv):
 class TeacherModel(torch.nn.Module):
     """Our teacher with the methods that rsl_rl calls of one."""
 
-    def __init__(self, obs: TensorDict, obs_groups: dict, obs_set: str, num_actions: int, teacher: torch.nn.Module):
+    def __init__(self, obs: TensorDict, obs_groups: dict, obs_set: str, num_actions: int, teacher: Any):
         super().__init__()
         self.teacher = teacher
 

@@ -12,12 +12,13 @@ def train(job: Job) -> None:
     """Train until the time is up."""
     env = DummyVecEnv([job.make_env] * 8)
     model = PPO("MultiInputPolicy", env, n_steps=256, seed=job.seed, device="cpu")
-    job.act = lambda obs: model.predict({key: obs[key] for key in env.observation_space}, deterministic=True)[0]
+    seen = list(job.make_env().observation_space)
+    job.act = lambda obs: model.predict({key: obs[key] for key in seen}, deterministic=True)[0]
 
     def measure(*_: object) -> bool:  # measured
         rollouts = model._n_updates // model.n_epochs  # measured
-        seen = rollouts * 2048 * model.n_epochs  # measured
-        job.record(model.num_timesteps, seen, seen // model.batch_size)  # measured
+        samples = rollouts * 2048 * model.n_epochs  # measured
+        job.record(model.num_timesteps, samples, samples // model.batch_size)  # measured
         return True  # measured
 
     model.learn(10**9, callback=measure)
