@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 from adapter import Job, main
 from imitation.algorithms.bc import BC
-from imitation.data.types import DictObs, TransitionsMinimal
+from imitation.data.types import DictObs, Transitions
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
 
@@ -16,10 +16,11 @@ def train(job: Job) -> None:
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     seen = DictObs({key: obs[key] for key in env.observation_space})
     policy = MultiInputActorCriticPolicy(**spaces, lr_schedule=lambda _: 1e-3)
+    infos, dones = np.array([{}] * len(actions)), np.zeros(len(actions), bool)
     trainer = BC(
         **spaces,
         policy=policy,
-        demonstrations=TransitionsMinimal(seen, actions, np.array([{}] * len(actions))),
+        demonstrations=Transitions(seen, actions, infos, seen, dones),  # its batches need next observations, unused
         rng=np.random.default_rng(job.seed),
         device="cpu",
     )

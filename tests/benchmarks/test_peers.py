@@ -38,10 +38,14 @@ def test_a_peer_is_given_what_our_students_see(common):
     with closing(make_world(task, 1, 1)) as world:
         memory = FrameStacks(FrameStack(task.stack, task.stack_stride), task.seen, 1)
         first = torch.ones(1, dtype=torch.bool)
-        seen.append(memory.see(world.reset([1900]), first))
         actions = np.random.default_rng(0).uniform(-2, 2, (9, 7)).astype(np.float32)
-        seen += [memory.see(world.step(torch.from_numpy(action[None])).obs, ~first) for action in actions]
-        seen = [{key: value[0].numpy().copy() for key, value in obs.items()} for obs in seen]
+
+        def see(obs, first):
+            seen.append({key: value[0].numpy().copy() for key, value in memory.see(obs, first).items()})
+
+        see(world.reset([1900]), first)
+        for action in actions:
+            see(world.step(torch.from_numpy(action[None])).obs, ~first)
     with closing(common.Stacked(make_env(task), task, state=True)) as env:
         given = [env.reset(seed=1900)[0], *(env.step(action)[0] for action in actions)]
         assert all(obs in env.observation_space for obs in given)
