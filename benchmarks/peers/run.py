@@ -243,8 +243,8 @@ def main() -> None:
             try:
                 train(name, arguments, output)
                 reason.unlink(missing_ok=True)
-            except RunError as error:
-                print(f"{error}\n{error.details}", file=sys.stderr)
+            except (RunError, subprocess.CalledProcessError) as error:
+                print(f"{error}\n{getattr(error, 'details', '')}", file=sys.stderr)
                 write_text(reason, f"{error}\n")
 
 
