@@ -1,6 +1,5 @@
 """The same work as one writes it first: what the benchmarks compare with."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice, repeat
@@ -13,7 +12,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 import torch
-from common import untrained_student
+from common import Stacked, untrained_student
 
 from Algorithm.Dataset import episode_ages, open_dataset
 from Algorithm.Losses import distillation_kl
@@ -163,35 +162,6 @@ class StockPPD(PPD):
         with patch("Algorithm.PPO.Rollout", StockRollout):
             super().__init__(*arguments, **named)
         self.learner.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.config.learning_rate, eps=1e-5)
-
-
-class Stacked(gym.Wrapper):
-    """What a student sees, stacked."""
-
-    def __init__(self, env: gym.Env, task: Task):
-        super().__init__(env)
-        assert isinstance(env.observation_space, gym.spaces.Dict)
-        self._stride = task.stack_stride
-        self._frames: deque[np.ndarray] = deque(maxlen=FrameStack(task.stack, task.stack_stride).history + 1)
-        frame = gym.spaces.Box(0, 255, (task.stack, *task.seen["Frame"].shape), np.uint8)
-        self.observation_space = gym.spaces.Dict(
-            {"PartialState": env.observation_space["PartialState"], "Frame": frame}
-        )
-
-    def reset(self, **named: Any) -> Any:
-        """Fill the stack with the first frame."""
-        obs, info = self.env.reset(**named)
-        self._frames += [obs["Frame"]] * (self._frames.maxlen or 0)
-        return self._seen(obs), info
-
-    def step(self, action: np.ndarray) -> Any:
-        """Add a frame."""
-        obs, *rest = self.env.step(action)
-        self._frames.append(obs["Frame"])
-        return self._seen(obs), *rest
-
-    def _seen(self, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"PartialState": obs["PartialState"], "Frame": np.stack([*self._frames][:: self._stride])}
 
 
 def sb3_ppo(open_things: ExitStack, experiment: PPDExperiment) -> Callable[[], dict[str, Any]]:

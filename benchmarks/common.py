@@ -1,5 +1,5 @@
-"""What the benchmarks share: candidates measured in turn, each in a process of its own, where their time goes, the student
-that they train, and the machine they ran on."""
+"""What the benchmarks share: candidates measured in turn, each in a process of its own, where their time goes, what others' students
+see, our student that they train, and the machine they ran on."""
 
 import functools
 import multiprocessing as mp
@@ -8,6 +8,7 @@ import platform
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 import Common  # noqa: F401, isort: skip  # settles how threads wait before PyTorch is loaded
 import gymnasium as gym
+import numpy as np
 import torch
 
 from Common.Machine import cores, keep_freed_memory, resolve_precision
@@ -24,7 +26,55 @@ from Enviroment.My_wrapper import observation_space
 from Enviroment.Tasks import Task
 from Enviroment.Views import VIEWS
 from Models.Base_Model import ActorCritic
+from Models.Memory import FrameStack
 from Models.Model_Pusher import get_Teacher_model, make_student
+
+Arrays = dict[str, np.ndarray]
+
+
+def as_channels(stack: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return a stack of frames, [..., stack, (3,) rows, columns] from `axis`, with all its frames as channels of one image."""
+    return stack.reshape(*stack.shape[:axis], -1, *stack.shape[-2:])
+
+
+class Stacked(gym.Wrapper):
+    """An environment of `make_env` as a student sees it: `PartialState`, and the frames of each camera.
+
+    These are uint8 [stack, rows, columns], of `rgb` [stack * 3, rows, columns], oldest first.
+
+    Args:
+        state: whether the observation has the teacher's `State` as well.
+    """
+
+    def __init__(self, env: gym.Env, task: Task, state: bool = False):
+        super().__init__(env)
+        assert isinstance(env.observation_space, gym.spaces.Dict)
+        self._vectors = ["State"] * state + ["PartialState"] * bool(task.proprioception)
+        self._stride, length = task.stack_stride, FrameStack(task.stack, task.stack_stride).history + 1
+        self._frames: dict[str, deque[np.ndarray]] = {camera: deque(maxlen=length) for camera in task.seen}
+        spaces = {key: env.observation_space[key] for key in self._vectors}
+        for name, camera in task.seen.items():
+            shape = as_channels(np.empty((task.stack, *camera.shape), np.uint8)).shape
+            spaces[name] = gym.spaces.Box(0, 255, shape, np.uint8)
+        self.observation_space = gym.spaces.Dict(spaces)
+
+    def reset(self, **named: Any) -> Any:
+        """Fill the stacks with the first frames."""
+        obs, info = self.env.reset(**named)
+        for camera, frames in self._frames.items():
+            frames += [obs[camera]] * (frames.maxlen or 0)
+        return self._seen(obs), info
+
+    def step(self, action: np.ndarray) -> Any:
+        """Add the newest frames."""
+        obs, *rest = self.env.step(action)
+        for camera, frames in self._frames.items():
+            frames.append(obs[camera])
+        return self._seen(obs), *rest
+
+    def _seen(self, obs: Arrays) -> Arrays:
+        stacks = {name: as_channels(np.stack([*frames][:: self._stride])) for name, frames in self._frames.items()}
+        return {key: obs[key] for key in self._vectors} | stacks
 
 
 class Apart:
