@@ -22,7 +22,24 @@ WORDS = [*NUMBERS.split(), "", " ", "a\nb", "[1, 2]", "%s {}", "\udcff", "\x1b[3
 PATHS = "gone/file.pt . Results fifo loop dangling empty.pt empty.toml noise.zip /dev/null /dev/zero /dev/full bom.toml"
 PATHS += " /proc/self/mem tasks.py/x pickle.pt pickle.pkl"
 ODD_PATHS = [*PATHS.split(), "a b/ä.toml"]
-VALUES = [None, -1, 0, 1e999, float("nan"), 2**70, "", "x", "ä", [], {}, [1, "a"], True, [[]], {"a": {}}, "/dev/null"]
+VALUES: list[Any] = [
+    None,
+    -1,
+    0,
+    1e999,
+    float("nan"),
+    2**70,
+    "",
+    "x",
+    "ä",
+    [],
+    {},
+    [1, "a"],
+    True,
+    [[]],
+    {"a": {}},
+    "/dev/null",
+]
 CODE = (
     "\x00|[[[|raise KeyError|import sys; sys.exit(3)|print(|= 3|ä = 1|" + "x" * 500
 )  # what stands in texts by mistake
@@ -248,7 +265,7 @@ def spoil_inside(path: Path, content: bytes, choose: random.Random) -> bytes | N
         _spoil_zip(content, buffer, choose)
     elif path.suffix == ".pkl":
         found = pickle.loads(content)
-        values = [None, [], {}, 1.5, {"obs_rms": 1}, Foreign(), np.zeros(3)]
+        values: list[Any] = [None, [], {}, 1.5, {"obs_rms": 1}, Foreign(), np.zeros(3)]
         inner = [vars(found), *(vars(part) for part in vars(found).values() if hasattr(part, "__dict__"))]
         spoil_value(choose.choice(inner), choose)
         pickle.dump(choose.choice([*values, *[found] * len(values)]), buffer)
