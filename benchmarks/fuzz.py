@@ -38,7 +38,11 @@ from fuzz_inputs import CUT, EXECUTED, MAKING, RELEASED, SHIPPED, SOUND, TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_Teacher_Pusher")
-SILENT_S, STOPPED_S, TALKING_S = 60.0, 20.0, 6.0  # what is accepted and talks is told to stop, and has some time for it
+SILENT_S, STOPPED_S, TALKING_S = (
+    180.0,
+    20.0,
+    6.0,
+)  # what is accepted and talks is told to stop, and has some time for it
 MEMORY = 16 * 2**30  # bytes of addresses
 PLACES = {"Mujoco_main": "Train_Teacher_Pusher", "SaveWeights": "Train_Teacher_Pusher"}
 DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt"}  # written unless told otherwise
