@@ -38,11 +38,7 @@ from fuzz_inputs import CUT, EXECUTED, MAKING, RELEASED, SHIPPED, SOUND, TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_Teacher_Pusher")
-SILENT_S, STOPPED_S, TALKING_S = (
-    180.0,
-    20.0,
-    6.0,
-)  # what is accepted and talks is told to stop, and has some time for it
+SILENT_S, STOPPED_S, TALKING_S = 180.0, 20.0, 6.0  # what is accepted and talks is told to stop, and has time for it
 MEMORY = 16 * 2**30  # bytes of addresses
 PLACES = {"Mujoco_main": "Train_Teacher_Pusher", "SaveWeights": "Train_Teacher_Pusher"}
 DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt"}  # written unless told otherwise
@@ -125,8 +121,7 @@ def state(work: Path) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for folder, folders, files in os.walk(work):
         for name in [*folders, *files]:
-            path = os.path.join(folder, name)
-            what = os.lstat(path)
+            what = os.lstat(path := os.path.join(folder, name))
             kept = () if os.path.isdir(path) else (what.st_ino, what.st_size, what.st_mtime_ns)
             found[os.path.relpath(path, work)] = (what.st_mode, *kept)
     return found
