@@ -235,10 +235,7 @@ class Session:
         self.logger.end_bar()
         recording, seeds = Recording(), seed_sets(self.job.test, closing=True)
         episodes = self.job.test.final_episodes
-        print(
-            f"\ntrained; now {episodes} closing episodes, and after them the report of robustness, the video and the page",
-            flush=True,
-        )
+        print("\ntraining has ended; its closing figures follow", flush=True)
         report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
         if self.job.world.backend == "warp":
             world = self.world(len(seeds["OD"]), "warp")

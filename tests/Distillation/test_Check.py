@@ -130,11 +130,11 @@ def test_a_probe_reads_what_the_frames_show(pusher_world, monkeypatch):
 
 
 def test_the_command_looks_at_a_task_without_a_teacher_and_at_one_with(quick, tmp_path, capsys, monkeypatch):
-    Check.main(["--task", "Reacher", "--output", str(tmp_path / "Reacher")])
+    Check.main(["--task", "Swimmer", "--output", str(tmp_path / "Swimmer")])
     said = capsys.readouterr().out
-    assert "there is no teacher yet: Train_Teacher_Pusher/Mujoco_main.py --task Reacher trains one" in said
+    assert "there is no teacher yet: Train_Teacher_Pusher/Mujoco_main.py --task Swimmer trains one" in said
     assert "resuming is exact" in said
-    assert (tmp_path / "Reacher" / "check.png").stat().st_size > 1000
+    assert (tmp_path / "Swimmer" / "check.png").stat().st_size > 1000
     Check.main(["--output", str(tmp_path / "Pusher"), "--json"])
     findings = json.loads(capsys.readouterr().out)
     assert findings == read_json(tmp_path / "Pusher" / "check.json")

@@ -72,7 +72,7 @@ def test_a_tiny_run_leaves_the_promised_folder(finished):
     tests = [line.split()[:3] for line in lines[title + 2 : title + 5]]
     columns = ("x_axis/optimization_steps", "x_axis/samples_collected")
     assert tests == [[*(row[name] for name in columns), f"{float(row['test/ID/return']):.2f}"] for row in rows]
-    assert [line.split()[0] for line in lines[title + 8 : title + 11]] == ["student", "teacher", "zero"]
+    assert [line.split()[0] for line in lines[title + 10 : title + 13]] == ["student", "teacher", "zero"]
     assert not run.stderr
 
 

@@ -302,7 +302,7 @@ def test_a_second_task_is_one_more_task():
     reacher = TASKS["Reacher"]
     world = make_world(reacher, 2, 1)
     obs = world.reset([0, 1])
-    assert obs["Frame"].shape == (2, 64, 128)
+    assert obs["Frame"].shape == (2, 64, 64)
     assert obs["Frame"].float().std() > 5
     statistics = StateStatistics(np.zeros(10), np.ones(10))
     torch.manual_seed(0)

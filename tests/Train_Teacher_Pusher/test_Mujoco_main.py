@@ -129,7 +129,7 @@ def test_a_stopped_or_killed_run_keeps_what_it_saved(algorithm, train, tmp_path)
     for damaged in (metrics[: metrics.rindex(",")], metrics + "1,2\n", "\0"):
         (folder / "metrics.csv").write_text(damaged)
         status, errors = train(*words, "--total-timesteps", 900, "--resume")
-        assert (status, errors.count("\n")) == (2, 1)
+        assert (status, errors.count("\n")) == (2, 1), damaged
         assert (folder / "config.json").read_bytes() == config, "nothing is written before all is read"
 
 
