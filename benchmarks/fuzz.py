@@ -45,6 +45,7 @@ SILENT_S, STOPPED_S, TALKING_S = (
 )  # what is accepted and talks is told to stop, and has some time for it
 MEMORY = 16 * 2**30  # bytes of addresses
 PLACES = {"Mujoco_main": "Train_Teacher_Pusher", "SaveWeights": "Train_Teacher_Pusher"}
+State = dict[str, tuple[Any, ...]]
 DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt"}  # written unless told otherwise
 
 
@@ -120,9 +121,9 @@ def _be(path: str, words: Sequence[str], work: Path, outputs: Sequence[Path]) ->
         os._exit(status & 255)
 
 
-def state(work: Path) -> dict[str, tuple[Any, ...]]:
+def state(work: Path) -> State:
     """Return every file and folder with what changes when it is written; of folders only that they are there."""
-    found: dict[str, tuple[Any, ...]] = {}
+    found: State = {}
     for folder, folders, files in os.walk(work):
         for name in [*folders, *files]:
             path = os.path.join(folder, name)
@@ -180,9 +181,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return found[0]
 
 
-def judge(
-    place: Place, result: Result, name: str, words: Sequence[str], before: dict[str, tuple[Any, ...]]
-) -> Iterator[str]:
+def judge(place: Place, result: Result, name: str, words: Sequence[str], before: State) -> Iterator[str]:
     """Yield what is wrong with how a command ended and with what it left."""
     lines = result.err.splitlines()
     if result.hung:
@@ -223,9 +222,8 @@ def _may_change(path: str, name: str, words: Sequence[str]) -> bool:
     """Return whether an accepted command may change a file: one that it names, a run's to continue or to replace, a default."""
     named = [os.path.normpath(word.rpartition("=")[2]) for word in words]
     inside = any(path == word or path.startswith((f"{word}/", f"{os.path.splitext(word)[0]}.")) for word in named)
-    return (
-        inside or bool({"--resume", "--overwrite"} & {*words}) or (name in DEFAULTS and path.startswith(DEFAULTS[name]))
-    )
+    usual = name in DEFAULTS and path.startswith(DEFAULTS[name])
+    return inside or usual or bool({"--resume", "--overwrite"} & {*words})
 
 
 def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str, Any]:
@@ -251,10 +249,8 @@ def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str
         outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
         for kind in kinds:
             count[kind] += kind in outcomes
-        case: dict[str, Any] = {
-            "repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1",
-            "damage": damage,
-        }
+        repeat = f"--commands {name} --seed {seed} --first {number} --inputs 1"
+        case: dict[str, Any] = {"repeat": repeat, "damage": damage}
         case |= {"command": shlex.join([f"{name}.py", *words]), "status": result.status, "problems": found}
         print(json.dumps(case | {"said": result.err[-200:]}), file=sys.stderr, flush=True)
         if found:
