@@ -84,8 +84,7 @@ def run(name: str, words: Sequence[str], work: Path, talking_s: float = TALKING_
             told = now
         elif not told:
             spoke = spoke or now * any(output.stat().st_size for output in outputs)
-            cut = bool(spoke) and now > spoke + talking_s
-            hung = not spoke and now > started + SILENT_S * patience
+            cut, hung = 0 < spoke < now - talking_s, not spoke and now > started + SILENT_S * patience
             if cut or hung:
                 os.kill(pid, signal.SIGTERM)
                 told = now
@@ -104,7 +103,7 @@ def _be(path: str, words: Sequence[str], work: Path, outputs: Sequence[Path]) ->
         os.chdir(work)
         for number, file in enumerate([Path(os.devnull), *outputs]):
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+        sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         sys.argv, sys.path[0] = [path, *words], os.path.dirname(path)
         runpy.run_path(path, run_name="__main__")
@@ -192,8 +191,8 @@ def judge(place: Place, result: Result, name: str, words: Sequence[str], before:
         yield "traceback"
     elif re.search(r"\w+Warning\b", result.err):
         yield "a warning of Python's"
-    refused = result.status != 0 and not result.cut
-    if refused and result.status > 0:
+    refused = result.status not in (0, 1) and not result.cut  # 1: it was accepted, and its run failed
+    if result.status > 0 and not result.cut:
         errors = [line for line in lines if re.match(r"\w+\.py: error: ", line)]
         if len(errors) != 1 or errors != lines[-1:]:
             yield f"{len(errors)} lines of error, and others"
@@ -246,7 +245,7 @@ def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str
         found = list(judge(place, result, name, words, before))
         place.mend()
         outcomes = [problem.partition(" ")[0] for problem in found]
-        outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
+        outcomes = outcomes or ["cut" if result.cut else "accepted" if result.status < 2 else "refused"]
         for kind in kinds:
             count[kind] += kind in outcomes
         repeat = f"--commands {name} --seed {seed} --first {number} --inputs 1"
