@@ -268,11 +268,11 @@ def test_more_that_is_refused(tmp_path, monkeypatch):
         read_original(path, 5, ACTIONS, tmp_path / "other.pkl")
     with pytest.raises(BadFile, match="not a VecNormalize file"):
         read_original(path, 5, ACTIONS, path)
-    rewritten(path, lambda data: None, model.policy.state_dict() | {"critic.x": None})
-    with pytest.raises(BadFile, match="a weight is no tensor"):
-        read_original(path, 5, ACTIONS, None)
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
     with pytest.raises(BadInput, match="contrib"):
+        read_original(path, 5, ACTIONS, None)
+    rewritten(path, lambda data: None, model.policy.state_dict() | {"critic.x": None})
+    with pytest.raises(BadFile, match="a weight is no tensor"):
         read_original(path, 5, ACTIONS, None)
 
 
