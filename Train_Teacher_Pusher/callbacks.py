@@ -82,8 +82,13 @@ def evaluations(folder: Path, steps: int) -> tuple[float, list[dict[str, Any]]]:
     Steps after the checkpoint are made again, but `best.zip` may be from there.
     """
     metrics = folder / METRICS
+    if not metrics.is_file():
+        return -float("inf"), []
     try:
-        rows = list(csv.DictReader(metrics.open(newline="", encoding="utf-8"))) if metrics.is_file() else []
+        with metrics.open(newline="", encoding="utf-8") as file:
+            rows = list(reader := csv.DictReader(file))
+        if not {"timesteps", "return", "minutes"} <= {*(reader.fieldnames or ())}:
+            raise ValueError("columns are missing")
         for row in rows:
             int(row["timesteps"]), float(row["return"]), float(row["minutes"])
         kept = [row for row in rows if int(row["timesteps"]) <= steps]
