@@ -1,5 +1,6 @@
 """A run's checkpoint: written whole or not at all, and read without executing anything."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -65,6 +66,29 @@ class Checkpoint:
         if not isinstance(counters, list) or len(counters) != 3 or not all(isinstance(n, int) for n in counters):
             raise BadFile(f"{path}: not a complete checkpoint (no counters)")
         return cls(**{name: content[name] for name in kinds})
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Raise `ValueError` unless a state that was loaded fits: PyTorch would notice it in the middle of the next update."""
+    for group in optimizer.param_groups:
+        for name, own in optimizer.defaults.items():
+            value = group[name]
+            numbers, own_numbers = (each if isinstance(each, tuple | list) else (each,) for each in (value, own))
+            alike = len(numbers) == len(own_numbers) and all(map(_alike, numbers, own_numbers))
+            if not alike:
+                raise ValueError(f"an optimizer's {name} is {value}")
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if not isinstance(value, torch.Tensor) or value.shape not in (parameter.shape, torch.Size()):
+                raise ValueError(f"an optimizer's {name} does not fit its weights")
+
+
+def _alike(value: Any, own: Any) -> bool:
+    """Return whether an option of an optimizer may have a value: any finite number, but no other switch, unless that is None."""
+    if own is None or isinstance(own, bool):
+        return value is own or value is None or (own is None and isinstance(value, bool))
+    is_number = isinstance(value, int | float | torch.Tensor) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

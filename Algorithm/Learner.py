@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from Algorithm.Augmentation import Augmentation
-from Algorithm.Checkpoint import random_state, restore_random_state
+from Algorithm.Checkpoint import check_optimizer, random_state, restore_random_state
 from Algorithm.Config import TrainingConfig
 from Algorithm.CUDA_graphs import graphed
 from Algorithm.Losses import Loss
@@ -150,6 +150,7 @@ class Trainer:
         """Continue from `state_dict`."""
         self.student.load_state_dict(state["student"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
+        check_optimizer(self.learner.optimizer)
         self.learner.updates, self.samples_collected, self.samples_seen = state["counters"]
         self.learner.gap = state.get("gap", math.inf)  # older checkpoints have none
         own = state["ranks"][Parallel.rank()]

@@ -13,6 +13,7 @@ from Common.Errors import BadSetting
 from Common.Files import plain
 
 Role = Literal["result", "seed", "place", "machine"]
+LARGEST = 3.4e38
 FREE: tuple[Role, ...] = ("place", "machine")  # roles of settings that may change when a run is resumed
 
 
@@ -84,6 +85,8 @@ class Settings:
 def _check_number(shown: str, number: float, limits: Mapping[str, Any]) -> None:
     if not math.isfinite(number):
         raise BadSetting(f"{shown}: a finite number is needed")
+    if abs(number) > LARGEST:
+        raise BadSetting(f"{shown}: at most {LARGEST:g} is needed, the largest number of PyTorch's float32")
     if limits["at_least"] is not None and number < limits["at_least"]:
         raise BadSetting(f"{shown}: at least {limits['at_least']} is needed")
     if limits["above"] is not None and number <= limits["above"]:

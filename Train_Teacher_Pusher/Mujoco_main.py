@@ -9,6 +9,7 @@ updates limits this task, not the size of each. Rewards may have other weights i
 import argparse
 import pickle
 import sys
+from collections.abc import Iterator
 from dataclasses import Field, asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, V
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
+from Algorithm.Checkpoint import check_optimizer
 from Algorithm.Logger import LOGGING, resolve_wandb_mode, start_wandb
 from Algorithm.Training import stop_requests
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
@@ -36,6 +38,7 @@ from Train_Teacher_Pusher.callbacks import CODE, EvaluationCallback, check_finit
 from Train_Teacher_Pusher.Original import algorithm_class
 from Train_Teacher_Pusher.SaveWeights import STATISTICS
 from Train_Teacher_Pusher.Settings import RUNS, OffPolicyConfig, PPOConfig, TeacherConfig, TeacherRun, resolve
+from Train_Teacher_Pusher.Statistics import read_statistics
 
 FURTHER = "--resume with more --total-timesteps trains a finished one further"
 # All other settings are arguments of Stable-Baselines3's classes, by the same names.
@@ -86,6 +89,9 @@ def resume_model(folder: Path, config: TeacherConfig) -> BaseAlgorithm:
         model = kind.load(model_file, device=config.device, custom_objects=dict.fromkeys(CODE, 0.0))
         model.learning_rate = config.schedule
         model._setup_lr_schedule()
+        for optimizer in optimizers(model):
+            check_optimizer(optimizer)
+        read_statistics(statistics_file, model.observation_space)  # type: ignore[arg-type]
         with statistics_file.open("rb") as file:
             statistics = pickle.load(file)
         statistics.set_venv(make_training_env(config))
@@ -95,6 +101,14 @@ def resume_model(folder: Path, config: TeacherConfig) -> BaseAlgorithm:
     except Exception as error:  # damaged or foreign files may break anything
         raise BadFile(f"{folder}: damaged, or not of this run ({brief(error)})") from error
     return model
+
+
+def optimizers(model: BaseAlgorithm) -> Iterator[torch.optim.Optimizer]:
+    """Yield the optimizers of a model: the actor's, the critic's and the entropy's, or one of all."""
+    for owner in (model, model.policy, getattr(model.policy, "actor", None), getattr(model.policy, "critic", None)):
+        for name in ("optimizer", "ent_coef_optimizer"):
+            if isinstance(optimizer := getattr(owner, name, None), torch.optim.Optimizer):
+                yield optimizer
 
 
 def parse(argv: list[str] | None = None) -> tuple[TeacherRun, argparse.Namespace, OneLineParser]:

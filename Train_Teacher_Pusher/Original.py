@@ -85,14 +85,19 @@ def read_original(
         BadFile: it is missing, damaged, of an algorithm that is not supported, or does not fit the task.
     """
     data, weights = read_zip(path)
-    algorithm = find_algorithm(path, data)
-    check_actions(path, data.get("action_space"), action_space)
-    observation_space = read_observation_space(path, data.get("observation_space"), state_size)
-    arguments = policy_arguments(path, data)
-    if algorithm in ON_POLICY:
-        arguments["use_sde"] = data.get("use_sde", False)
-        if architecture := without_shared_layers(weights, arguments.get("net_arch")):
-            arguments["net_arch"] = architecture
+    try:
+        algorithm = find_algorithm(path, data)
+        check_actions(path, data.get("action_space"), action_space)
+        observation_space = read_observation_space(path, data.get("observation_space"), state_size)
+        arguments = policy_arguments(path, data)
+        if algorithm in ON_POLICY:
+            arguments["use_sde"] = data.get("use_sde", False)
+            if architecture := without_shared_layers(weights, arguments.get("net_arch")):
+                arguments["net_arch"] = architecture
+    except BadInput:
+        raise
+    except Exception as error:  # foreign content may break anything
+        raise BadFile(f"{path}: its description of the policy is damaged ({brief(error)})") from error
     alias = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
     policy_class = algorithm_class(algorithm).policy_aliases[alias]
     try:
@@ -119,6 +124,8 @@ def read_zip(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
             weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+        if not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
+            raise TypeError("a weight is no tensor")
         return {**data}, {**weights}
     except Exception as error:  # zip, JSON and torch raise a dozen kinds for a damaged file
         raise BadFile(f"{path}: damaged, or not a .zip of Stable-Baselines3 ({brief(error)})") from error

@@ -87,9 +87,9 @@ def evaluations(folder: Path, steps: int) -> tuple[float, list[dict[str, Any]]]:
     metrics = folder / METRICS
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-        rows = list(csv.DictReader(lines))
-        if lines and not lines[0].startswith(FIELDS[0]):
-            raise ValueError("no head")
+        rows = list(reader := csv.DictReader(lines))
+        if lines and not {"timesteps", "return", "minutes"} <= {*(reader.fieldnames or ())}:
+            raise ValueError("columns are missing")
         for row in rows:
             int(row["timesteps"]), float(row["return"]), float(row["minutes"])
         kept = [row for row in rows if int(row["timesteps"]) <= steps]

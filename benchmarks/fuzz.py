@@ -41,6 +41,7 @@ ROOMS = ("Common", "Enviroment", "Models", "Algorithm", "Distillation", "Train_T
 SILENT_S, STOPPED_S, TALKING_S = 180.0, 20.0, 6.0  # what is accepted and talks is told to stop, and has time for it
 MEMORY = 16 * 2**30  # bytes of addresses
 PLACES = {"Mujoco_main": "Train_Teacher_Pusher", "SaveWeights": "Train_Teacher_Pusher"}
+State = dict[str, tuple[Any, ...]]
 DEFAULTS = {"Check": f"{TEACHER}/check", "SaveWeights": f"{TEACHER}/teacher.pt"}  # written unless told otherwise
 
 
@@ -79,8 +80,7 @@ def run(name: str, words: Sequence[str], work: Path, talking_s: float = TALKING_
             told = now
         elif not told:
             spoke = spoke or now * any(output.stat().st_size for output in outputs)
-            cut = bool(spoke) and now > spoke + talking_s
-            hung = not spoke and now > started + SILENT_S * patience
+            cut, hung = 0 < spoke < now - talking_s, not spoke and now > started + SILENT_S * patience
             if cut or hung:
                 os.kill(pid, signal.SIGTERM)
                 told = now
@@ -99,7 +99,7 @@ def _be(path: str, words: Sequence[str], work: Path, outputs: Sequence[Path]) ->
         os.chdir(work)
         for number, file in enumerate([Path(os.devnull), *outputs]):
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+        sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         sys.argv, sys.path[0] = [path, *words], os.path.dirname(path)
         runpy.run_path(path, run_name="__main__")
@@ -116,9 +116,9 @@ def _be(path: str, words: Sequence[str], work: Path, outputs: Sequence[Path]) ->
         os._exit(status & 255)
 
 
-def state(work: Path) -> dict[str, tuple[Any, ...]]:
+def state(work: Path) -> State:
     """Return every file and folder with what changes when it is written; of folders only that they are there."""
-    found: dict[str, tuple[Any, ...]] = {}
+    found: State = {}
     for folder, folders, files in os.walk(work):
         for name in [*folders, *files]:
             what = os.lstat(path := os.path.join(folder, name))
@@ -175,9 +175,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return found[0]
 
 
-def judge(
-    place: Place, result: Result, name: str, words: Sequence[str], before: dict[str, tuple[Any, ...]]
-) -> Iterator[str]:
+def judge(place: Place, result: Result, name: str, words: Sequence[str], before: State) -> Iterator[str]:
     """Yield what is wrong with how a command ended and with what it left."""
     lines = result.err.splitlines()
     if result.hung:
@@ -188,8 +186,8 @@ def judge(
         yield "traceback"
     elif re.search(r"\w+Warning\b", result.err):
         yield "a warning of Python's"
-    refused = result.status != 0 and not result.cut
-    if refused and result.status > 0:
+    refused = result.status not in (0, 1) and not result.cut  # 1: it was accepted, and its run failed
+    if result.status > 0 and not result.cut:
         errors = [line for line in lines if re.match(r"\w+\.py: error: ", line)]
         if len(errors) != 1 or errors != lines[-1:]:
             yield f"{len(errors)} lines of error, and others"
@@ -218,9 +216,8 @@ def _may_change(path: str, name: str, words: Sequence[str]) -> bool:
     """Return whether an accepted command may change a file: one that it names, a run's to continue or to replace, a default."""
     named = [os.path.normpath(word.rpartition("=")[2]) for word in words]
     inside = any(path == word or path.startswith((f"{word}/", f"{os.path.splitext(word)[0]}.")) for word in named)
-    return (
-        inside or bool({"--resume", "--overwrite"} & {*words}) or (name in DEFAULTS and path.startswith(DEFAULTS[name]))
-    )
+    usual = name in DEFAULTS and path.startswith(DEFAULTS[name])
+    return inside or usual or bool({"--resume", "--overwrite"} & {*words})
 
 
 def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str, Any]:
@@ -243,13 +240,11 @@ def fuzz(place: Place, name: str, numbers: Sequence[int], seed: int) -> dict[str
         found = list(judge(place, result, name, words, before))
         place.mend()
         outcomes = [problem.partition(" ")[0] for problem in found]
-        outcomes = outcomes or ["cut" if result.cut else "refused" if result.status else "accepted"]
+        outcomes = outcomes or ["cut" if result.cut else "accepted" if result.status < 2 else "refused"]
         for kind in kinds:
             count[kind] += kind in outcomes
-        case: dict[str, Any] = {
-            "repeat": f"--commands {name} --seed {seed} --first {number} --inputs 1",
-            "damage": damage,
-        }
+        repeat = f"--commands {name} --seed {seed} --first {number} --inputs 1"
+        case: dict[str, Any] = {"repeat": repeat, "damage": damage}
         case |= {"command": shlex.join([f"{name}.py", *words]), "status": result.status, "problems": found}
         print(json.dumps(case | {"said": result.err[-200:]}), file=sys.stderr, flush=True)
         if found:

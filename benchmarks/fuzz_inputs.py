@@ -20,8 +20,8 @@ NUMBERS = """0 -1 1 2 7 2.5 1e-3 nan inf -inf 1e999 1e308 0x10 1_000 १ -0.0 10
 mps gray warp small os:system math:sin nothing.here:NAME tasks.py:act tasks.py:SHORT tasks.py: :act"""
 WORDS = [*NUMBERS.split(), "", " ", "a\nb", "[1, 2]", "%s {}", "\udcff", "\x1b[31m", "x" * 300]
 PATHS = "gone/file.pt . Results fifo loop dangling empty.pt empty.toml noise.zip /dev/null /dev/zero /dev/full bom.toml"
-PATHS += " /proc/self/mem tasks.py/x pickle.pt pickle.pkl"
-ODD_PATHS = [*PATHS.split(), "a b/ä.toml"]
+PATHS += " /proc/self/mem tasks.py/x pickle.pt pickle.pkl \udcff.pt new/\udcff.onnx new/film.mp4 new/plot.png"
+ODD_PATHS = [*PATHS.split(), "a b/ä.toml", "x" * 300 + ".toml"]
 VALUES: list[Any] = [
     None,
     -1,

@@ -238,6 +238,7 @@ REFUSED = {
         5,
         lambda data: data.update(policy_kwargs={"features_extractor_class": "<class 'x.Mine'>"}),
     ),
+    "its description of the policy is damaged": (5, lambda data: data.update(policy_kwargs=["net_arch"])),
     "its weights are not those": (5, lambda data: data.update(policy_kwargs={"net_arch": [3]})),
 }
 
@@ -269,6 +270,9 @@ def test_more_that_is_refused(tmp_path, monkeypatch):
         read_original(path, 5, ACTIONS, path)
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
     with pytest.raises(BadInput, match="contrib"):
+        read_original(path, 5, ACTIONS, None)
+    rewritten(path, lambda data: None, model.policy.state_dict() | {"critic.x": None})
+    with pytest.raises(BadFile, match="a weight is no tensor"):
         read_original(path, 5, ACTIONS, None)
 
 

@@ -28,6 +28,7 @@ ENDS = {
     "Path('run/a.txt').write_text('other')": ["lost or left behind: run/a.txt is changed"],
     "Path('run/a.txt').unlink()": ["lost or left behind: run/a.txt is gone"],
     "Path('run/a.txt').write_text('kept')": [],
+    "Path('new').mkdir(); sys.exit(1)": [],  # it was accepted, and its run failed
     "Path('executed').mkdir(); sys.exit(0)": ["a file was executed"],
     "Path('run/a.txt').write_text('other'); sys.exit(0)": ["lost or left behind: run/a.txt is changed"],
     "import os; os.kill(os.getpid(), 9)": ["ended by signal 9"],
