@@ -11,10 +11,15 @@ from tests.helpers import student_for
 
 
 @needs_cuda
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_captured_update_computes_what_one_launched_kernel_by_kernel_does(env, task, statistics, teacher, precision):
-    config = PPDConfig(**SIZES, entropy_coefficient=0)  # its estimate is random
-    student = student_for(env, task, statistics).to("cuda")
+@pytest.mark.parametrize(
+    ("precision", "memory", "critic"),
+    [("fp32", "none", "same"), ("bf16", "none", "same"), ("fp32", "none", "state"), ("fp32", "gru", "same")],
+)
+def test_a_captured_update_computes_what_one_launched_kernel_by_kernel_does(
+    env, task, statistics, teacher, precision, memory, critic
+):
+    config = PPDConfig(**SIZES, entropy_coefficient=0, window=4)  # the entropy's estimate is random
+    student = student_for(env, task, statistics, memory=memory, critic=critic).to("cuda")
     student.precision = precision
     trainer = PPD(student, env, config, 0, teacher=teacher.to("cuda"))
     trainer.start()
@@ -25,7 +30,7 @@ def test_a_captured_update_computes_what_one_launched_kernel_by_kernel_does(env,
             seen = trainer.rollout.observation(0)
             torch.testing.assert_close(trainer._outputs(**seen), trainer.outputs(**seen), rtol=1e-2, atol=1e-2)
         trainer.compute_targets()
-        indices = torch.randperm(16, device="cuda")[:samples]
+        indices = trainer.rollout.shuffled()[: samples // trainer.window].flatten()
         results = []
         for compute in (graphed, trainer.learner._gradients):
             for parameter in student.parameters():
