@@ -331,10 +331,13 @@ def main() -> None:
     parser.add_argument("--commands", nargs="+", choices=list(SOUND), default=list(SOUND))
     parser.add_argument("--keep", type=Path, help="make the sound files there, or use those that are there")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = prepare((arguments.keep or Path(temporary)).resolve())
-        numbers = range(arguments.first, arguments.first + arguments.inputs)
+    folder = arguments.keep or Path(tempfile.mkdtemp())  # a TemporaryDirectory would be removed where a fork ends
+    try:
+        place, numbers = prepare(folder.resolve()), range(arguments.first, arguments.first + arguments.inputs)
         counts = {name: fuzz(place, name, numbers, arguments.seed) for name in arguments.commands}
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
     from common import machine
 
     print(json.dumps({"machine": machine(), "commands": counts}, indent=2))
