@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,16 @@ def teacher_source(reference: str | Path | None, task: Task) -> Path:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise BadInput(f"teacher {reference}: no module {in_code[0]}; a file is given as path/to/file.py:function")
     return Path(spec.origin)
+
+
+def whole_reference(reference: str | None) -> str | None:
+    """Return a reference that names the same teacher in any folder."""
+    if not reference:
+        return reference
+    where, *name = function_name(reference) or (reference,)
+    if name and not where.endswith(".py"):  # a module
+        return reference
+    return ":".join([os.path.abspath(os.path.expanduser(where)), *name])
 
 
 def teacher_hash(reference: str | Path | None, task: Task) -> str:

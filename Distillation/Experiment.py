@@ -15,7 +15,7 @@ from Algorithm.Logger import NullLogger, RunLogger, resolve_wandb_mode, start_wa
 from Algorithm.Policies import AnyTeacher, open_teacher
 from Algorithm.Robustness import PHYSICS, TRAINED, robustness
 from Algorithm.seeds import ID_TEST_SEEDS, OD_TEST_SEEDS
-from Algorithm.Teacher_source import teacher_hash, teacher_source
+from Algorithm.Teacher_source import teacher_hash
 from Algorithm.Test_model import Recording, StudentTest, table
 from Algorithm.Training import Loop, no_test
 from Algorithm.Video import write_video
@@ -61,14 +61,13 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         if isinstance(job, DAggerExperiment) and job.place.teacher is None:
             job = job.replace(teacher=parents_teacher(job))
         with Parallel.agreed():
-            path = teacher_source(job.place.teacher, task)
             teacher = open_teacher(job.place.teacher, task, job.place.device)
         with Parallel.agreed():
             check_ranks(job, teacher_hash(job.place.teacher, task))
         if not (Parallel.rank() or job.place.quiet or resume) and (warning := unchecked(task, job.place.teacher)):
             print(warning, file=sys.stderr)
         if isinstance(job, Experiment):
-            distil(job, teacher, path, resume, overwrite)
+            distil(job, teacher, os.path.basename(job.place.teacher or "teacher.pt"), resume, overwrite)
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
@@ -93,7 +92,7 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def distil(job: Experiment, teacher: AnyTeacher, teacher_path: Path, resume: bool, overwrite: bool) -> None:
+def distil(job: Experiment, teacher: AnyTeacher, teacher_name: str, resume: bool, overwrite: bool) -> None:
     """Train a student, test it, and write its folder."""
     started = time.monotonic()
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
@@ -103,7 +102,7 @@ def distil(job: Experiment, teacher: AnyTeacher, teacher_path: Path, resume: boo
         if prepared is None:
             return
         plan, inputs = prepared
-        print(heading(plan, teacher_path), flush=True)
+        print(heading(plan, teacher_name), flush=True)
         session = Session(plan, inputs, teacher, open_things)
         seconds = session.train()
         if Parallel.rank() == 0:
@@ -310,7 +309,7 @@ class Session:
         return outcome
 
 
-def heading(plan: Plan, teacher: Path) -> str:
+def heading(plan: Plan, teacher: str) -> str:
     """Return the lines that a run prints first: the method, the updates, the device and the folder."""
     job = plan.job
     ranks = f", {Parallel.count()} ranks" if Parallel.count() > 1 else ""
@@ -318,7 +317,7 @@ def heading(plan: Plan, teacher: Path) -> str:
     tests = f"tested every {job.test.test_every} on {job.test.episodes} ID and OD episodes"
     return columns(
         {
-            job.flag: f"{job.title.partition(':')[0]} of {teacher.name} into {job.student.mode}",
+            job.flag: f"{job.title.partition(':')[0]} of {teacher} into {job.student.mode}, {task_of(job).name}",
             "updates": f"{job.method.optimization_steps}, {tests}",
             "on": f"{job.place.device} in {job.student.precision}{ranks}{warp}",
             "run": f"{plan.folder}{' (resumed)' if plan.resumes else ''}",

@@ -129,7 +129,7 @@ def inspect_returns(report: Report, task: Task, world: World, teacher: GaussianP
     if teacher is None:
         report.problems.append(
             f"there is no teacher yet: Train_Teacher_Pusher/Mujoco_main.py --task {task.reference} trains one, SaveWeights.py "
-            "takes one over"
+            "takes one over, and --teacher path/to/file.py:function names a function"
         )
         return
     best = max(result.returns.mean() for name, result in results.items() if name != "teacher")
@@ -230,7 +230,7 @@ def draw_sheet(task: Task, driver: GaussianPolicy, stack: FrameStack, path: Path
     for eye in eyes.values():
         eye.close()
     rows = []
-    for t in np.linspace(0, len(frames) - 1, 8).round().astype(int):
+    for t in np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int)):
         steps = [frames[t - back] for back in stack.steps_back(torch.tensor(t)).tolist()]
         stacks = {name: np.stack([step[name] for step in steps]) for name in eyes}
         rows += [text_strip(f"step {t}, oldest to newest", 1024), draw_stacks(stacks, 1024)]

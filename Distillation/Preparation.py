@@ -297,9 +297,10 @@ def parents_teacher(job: DAggerExperiment) -> str | None:
     """Return the teacher of the run of cloning that DAgger continues, None for the task's own or where there is no such run."""
     config = Path(os.path.expanduser(job.data.folder_Dagger or "")) / "config.json"
     try:
-        return read_json(config).get("teacher")
+        parent = read_json(config)
     except BadFile:
         return None  # `inherit` says what is wrong
+    return parent.get("teacher") if parent.get("task") == job.world.task else None
 
 
 def _parent(folder: Path, job: DAggerExperiment, inherited: Set[str]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
 
+from Algorithm import Teacher_source
 from Common.Command_line import OneLineParser, add_flag, one_line_errors, setting_as_flag
 from Common.Errors import BadInput
 from Distillation.Utils import JOBS, Job, task_of
-from Enviroment.Views import whole_reference
+from Enviroment import Views
 
 HOW_TO_CONTINUE = "the same command continues a collection, and with --resume (and without --overwrite) a run"
 
@@ -50,8 +51,12 @@ def parse(
         task = task_of(job)
         if "stack" in job.flags() and "stack" not in given and job.flat()["mode"] != "State":
             job = job.replace(stack=task.stack)
-        world = {"cameras": task.chosen, "frames": task.frames, "views": whole_reference(job.world.views)}
-        return job.replace(task=task.reference, **world), arguments
+        world = {"task": task.reference, "cameras": task.chosen, "frames": task.frames}
+        whole = {
+            "views": Views.whole_reference(job.world.views),
+            "teacher": Teacher_source.whole_reference(job.place.teacher),
+        }
+        return job.replace(**world, **whole), arguments
     except BadInput as error:
         parser.error(setting_as_flag(error))
 

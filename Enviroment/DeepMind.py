@@ -1,8 +1,13 @@
-"""Importing this registers DeepMind Control's tasks with Gymnasium, as `dm_control/<domain>-<task>-v0`, by shimmy."""
+"""Importing this registers DeepMind Control's tasks with Gymnasium, as `dm_control/<domain>-<task>-v0`, by shimmy.
+
+So it does `Repeated-v0`, each of whose steps makes several of another environment.
+"""
 
 import importlib
 
 import mujoco
+
+from Enviroment import Repeated  # noqa: F401
 
 try:
     from dm_control.mujoco.wrapper.mjbindings import sizes

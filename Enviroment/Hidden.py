@@ -49,12 +49,17 @@ class Hidden(gym.Wrapper):
         return result
 
 
-def make(of: str, body: str, after: int, held: int = 0, **keywords: Any) -> gym.Env:
-    """Return the environment with the id `of`, whose `body` is drawn for `after` steps."""
+def make_bare(of: str, **keywords: Any) -> gym.Env:
+    """Return the environment with the id `of` as its own code makes it, without a time limit or other wrappers."""
     spec = gym.spec(of)
     create: Any = spec.entry_point
     create = create if callable(create) else load_env_creator(create)
-    return Hidden(create(**spec.kwargs | keywords), body, after, held)
+    return create(**spec.kwargs | keywords)
+
+
+def make(of: str, body: str, after: int, held: int = 0, **keywords: Any) -> gym.Env:
+    """Return the environment with the id `of`, whose `body` is drawn for `after` steps."""
+    return Hidden(make_bare(of, **keywords), body, after, held)
 
 
 if "Hidden-v0" not in gym.registry:  # worker processes know the registry of the one that started them

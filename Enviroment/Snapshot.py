@@ -37,7 +37,7 @@ def simulation(env: gym.Env) -> tuple[mujoco.MjModel, mujoco.MjData] | None:
 
 def frames_per_second(env: gym.Env) -> int:
     """Return how many steps of an environment make a second, at least 1."""
-    seconds = getattr(env.unwrapped, "dt", None)
+    seconds = env.get_wrapper_attr("dt") if env.has_wrapper_attr("dt") else None
     return max(1, round(1 / seconds if seconds else env.metadata.get("render_fps") or 30))
 
 

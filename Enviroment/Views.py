@@ -14,6 +14,7 @@ import numpy as np
 
 from Common.Command_line import check_name
 from Common.Errors import BadInput, BadSetting
+from Common.Files import ROOT
 
 # Three strengths of every shift, by which a student is examined.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
@@ -171,7 +172,7 @@ def find_views(reference: str) -> Views:
         raise BadSetting(f"views {reference!r}: {', '.join(VIEWS)} or the path of a .toml file is needed")
     check_name("views", views_name(reference))
     try:
-        content = tomllib.loads(Path(os.path.expanduser(reference)).read_text(encoding="utf-8"))
+        content = tomllib.loads(_found(reference).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadSetting(f"views {reference}: {error.strerror if isinstance(error, OSError) else error}") from None
     base = content.pop("base", "none")
@@ -188,8 +189,14 @@ def find_views(reference: str) -> Views:
 
 
 def whole_reference(reference: str) -> str:
-    """Return a reference that names the same views in any folder."""
-    return reference if reference in VIEWS else os.path.abspath(os.path.expanduser(reference))
+    """Return a reference that names the same views in any folder: of a file in the repository its path in there."""
+    return reference if reference in VIEWS else os.path.abspath(_found(reference)).removeprefix(f"{ROOT}{os.sep}")
+
+
+def _found(reference: str) -> Path:
+    """Return the file of a reference, which counts from the current folder, or else from the repository."""
+    path = os.path.expanduser(reference)
+    return Path(path) if os.path.exists(path) else ROOT / path
 
 
 def views_name(reference: str) -> str:

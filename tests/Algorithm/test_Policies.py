@@ -6,7 +6,7 @@ import torch
 
 from Algorithm.Policies import open_teacher
 from Algorithm.seeds import DATASET_FIRST_SEED
-from Algorithm.Teacher_source import teacher_hash, teacher_source
+from Algorithm.Teacher_source import teacher_hash, teacher_source, whole_reference
 from Common.Errors import BadInput
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_env
@@ -46,13 +46,18 @@ def planner(tmp_path):
     return path
 
 
-def test_a_function_is_a_clipped_gaussian_around_its_actions(planner):
+def test_a_function_is_a_clipped_gaussian_around_its_actions(planner, monkeypatch):
     teacher = open_teacher(f"{planner}:steer", REACHER)
     states = np.random.default_rng(0).normal(0, 0.5, (6, 10)).astype(np.float32)
     np.testing.assert_allclose(teacher.act({"State": states}), np.clip(3 * states[:, 8:10], -1, 1), atol=1e-6)
     policy = teacher.distribution({"State": torch.from_numpy(states)})
     assert policy.log_std.exp().unique().tolist() == pytest.approx([0.1])
     assert teacher_source(f"{planner}:steer", REACHER) == planner
+    monkeypatch.chdir(planner.parent)
+    assert whole_reference(f"{planner.name}:steer") == f"{planner}:steer"
+    assert whole_reference(planner.name) == str(planner)
+    assert whole_reference("package.module:steer") == "package.module:steer"
+    assert whole_reference(None) is None
     with pytest.raises(BadInput, match=r"teacher \[1\]: a file"):
         teacher_source([1], REACHER)
     assert teacher_hash(f"{planner}:steer", REACHER) != teacher_hash(f"{planner}:learned", REACHER)

@@ -64,7 +64,7 @@ def test_a_tiny_run_leaves_the_promised_folder(finished):
     for picture in ("videos/final_OD.mp4", "curve.png", "page.html"):
         assert str(folder / picture) in run.stdout
     lines = run.stdout.splitlines()
-    assert " ".join(lines[0].split()) == "PPD proximal policy distillation of teacher.pt into ImpaalaSmall"
+    assert " ".join(lines[0].split()) == "PPD proximal policy distillation of teacher.pt into ImpaalaSmall, Pusher"
     assert str(folder) in lines[3]
     title = next(i for i, line in enumerate(lines) if line.split()[:4] == ["updates", "samples", "ID", "return"])
     assert max(map(len, lines[title : title + 5])) < 80

@@ -8,6 +8,8 @@ import pytest
 
 from Algorithm.Dataset import open_dataset
 from Common.Files import read_json
+from Distillation.Preparation import parents_teacher
+from Distillation.Pusher import parse
 from tests.helpers import ONLINE, SMALL, flags, pusher, run_folder
 
 # A ball on a rail with a goal: dictionary observations, float64 and scalars, actions in [0, 1], no limit of its own, an end that
@@ -134,6 +136,9 @@ def test_collection_cloning_dagger_play_and_minari(place):
     inherited = {key: value for key, value in SMALL.items() if key != "mode"}
     places.pop("teacher")  # the parent's is taken
     more = {"folder_Dagger": parent, "num_envs": 3, "rollout_samples": 40, "rollout_updates": 2, "run_name": "dagger"}
+    for task in ({}, {"task": places["task"]}):  # a teacher's function is not asked about another task's states
+        job, _ = parse(flags("Dagger_phase", inherited, **more | task))
+        assert (parents_teacher(job) is not None) == bool(task)
     run(place, *flags("Dagger_phase", inherited, **more, **places))
     dagger = next((place / "imitation").rglob("dagger/config.json")).parent
     with (dagger / "metrics.csv").open() as file:

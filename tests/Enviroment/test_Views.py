@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from Common.Errors import BadSetting
+from Common.Files import ROOT
 from Enviroment.Tasks import TASKS
-from Enviroment.Views import STRENGTHS, VIEWS, View, Views, find_views
+from Enviroment.Views import STRENGTHS, VIEWS, View, Views, find_views, whole_reference
 
 DRAWN = ("offset", "turn", "zoom", "light", "light_turn", "brightness", "contrast", "noise", "dropped")
 COUNTS = ("delayed_frames", "delayed_actions")
@@ -36,6 +37,16 @@ def test_draws_lie_within_their_ranges_and_at_the_edge_have_their_full_size():
     assert (edge.noise, edge.dropped, edge.delayed_frames) == (15, 0.2, 3)
     assert {abs(shift) for shift in edge.draw("colour", (5, 3)).ravel()} == {0.25}
     assert not np.array_equal(edge.offset, View(WILD, 2, edge=True).offset)
+
+
+def test_a_reference_is_made_whole(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text("noise = 5")
+    monkeypatch.chdir(tmp_path)
+    assert whole_reference("mine.toml") == str(tmp_path / "mine.toml")
+    assert whole_reference("small") == "small"
+    inside = "Distillation/Studies/Views/often_dropped.toml"  # in the repository
+    assert whole_reference(inside) == whole_reference(str(ROOT / inside)) == inside
+    assert find_views(inside) == Views(dropped_frames=0.95)
 
 
 def test_a_free_camera_is_posed_around_its_own_pose():

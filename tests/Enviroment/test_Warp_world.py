@@ -166,7 +166,8 @@ def test_it_continues_exactly():
 def test_what_it_cannot_simulate_is_refused():
     for task, reason in [
         (TASKS["FetchReach"], "on tensors"),
-        (TASKS["cartpole-swingup"], "MujocoEnv"),
+        (TASKS["cartpole-swingup"], "on tensors"),
+        (replace(SHORT, env_id="Enviroment.DeepMind:dm_control/cartpole-swingup-v0"), "MujocoEnv"),
         (replace(SHORT, views=Views(texture=0.2)), "texture"),
     ]:
         with pytest.raises(BadSetting, match=f"{reason}.*--backend workers"):
