@@ -40,9 +40,9 @@ def test_the_page_leads_from_a_robot_to_a_student(tmp_path, monkeypatch, quick, 
     (robot,), (task,), (commands,) = blocks("xml"), blocks("python"), blocks("bash")
     assert len([line for line in (task + commands).splitlines() if line]) <= 30
     (tmp_path / "arm.xml").write_text(robot)
-    (tmp_path / "my_task.py").write_text(task)
+    (tmp_path / "arm.py").write_text(task)
     monkeypatch.chdir(tmp_path)
-    assert resumes_exactly(find_task("my_task.py:MINE"))
+    assert resumes_exactly(find_task("arm.py:MINE"))
 
     shown = []
     for line in commands.splitlines():

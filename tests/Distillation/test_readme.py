@@ -54,9 +54,10 @@ def test_it_is_short():
 
 
 def test_a_task_and_a_teacher_of_ones_own_are_found_and_play(tmp_path):
-    (tmp_path / "my_task.py").write_text(block("POLE = Task(") + block("def balance"))
+    (tmp_path / "my_task.py").write_text(block("POLE = Task("))
+    (tmp_path / "my_teacher.py").write_text(block("def balance"))
     task = find_task(f"{tmp_path / 'my_task.py'}:POLE")
-    teacher = open_teacher(f"{tmp_path / 'my_task.py'}:balance", task)
+    teacher = open_teacher(f"{tmp_path / 'my_teacher.py'}:balance", task)
     with closing(make_world(task, 2, 1)) as world:
         assert world.spaces["Frame"].shape == (64, 64)
         assert evaluate(teacher, world, task, range(1900, 1902)).lengths.tolist() == [200, 200]
