@@ -4,13 +4,16 @@ So it does `Repeated-v0`, each of whose steps makes several of another environme
 """
 
 import importlib
+import warnings
 
 import mujoco
 
 from Enviroment import Repeated  # noqa: F401
 
 try:
-    from dm_control.mujoco.wrapper.mjbindings import sizes
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="glfw")  # it looks for a display, which is not needed
+        from dm_control.mujoco.wrapper.mjbindings import sizes
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         f"{_error}: pip install -e '.[dmc]' brings it, and on Python 3.13 what docs/new_task.md says"
