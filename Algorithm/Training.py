@@ -43,8 +43,8 @@ def stop_requests() -> Iterator[list[int]]:
         if requests and number == signal.SIGINT and Parallel.count() == 1:
             sys.exit(128 + number)
         if not requests and Parallel.rank() == 0:
-            again = "" if Parallel.count() > 1 else "; Ctrl-C stops at once"
-            print(f"stopping after this step{again}", file=sys.stderr, flush=True)
+            again = "; once more stops at once" if number == signal.SIGINT and Parallel.count() == 1 else ""
+            print(f"{signal.Signals(number).name}: stopping after this step{again}", file=sys.stderr, flush=True)
         requests.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals

@@ -41,7 +41,7 @@ from Models.Model_Pusher import make_student
 ROBUSTNESS = "robustness.png"  # in a run's folder
 OD_WARP = "OD_warp"  # the closing figures of a run that Warp simulated, on the OD seeds in Warp
 EXAMINED_STEPS = 100  # of an episode of the report of robustness; longer ones are fewer
-INEXACT = "not exact: the environment keeps something in Python that a checkpoint does not hold"
+INEXACT = "inexactly: the environment keeps something in Python that a checkpoint does not hold"
 
 
 def run(job: Job, resume: bool, overwrite: bool) -> None:
@@ -321,7 +321,7 @@ def heading(plan: Plan, teacher: str) -> str:
             "updates": f"{job.method.optimization_steps}, {tests}",
             "on": f"{job.place.device} in {job.student.precision}{ranks}{warp}",
             "run": f"{plan.folder}{' (resumed)' if plan.resumes else ''}",
-            "resuming": "exact" if plan.description["exact_resume"] else INEXACT,
+            "if cut off": "--resume continues it " + ("exactly" if plan.description["exact_resume"] else INEXACT),
         }
     )
 

@@ -1,6 +1,5 @@
 """Validates a run's inputs and creates or resumes its folder; everything is checked before anything is written."""
 
-import math
 import os
 import shutil
 import sys
@@ -231,8 +230,7 @@ def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], fr
     compared = [key for key in now if key not in free and key not in NOT_COMPARED]
     unlike = differences(on_any(before), on_any(now), compared)
     if unlike:
-        finished = checkpoint.updates >= before.get("optimization_steps", math.inf)
-        further = f"; it is finished, and {FURTHER.format(folder)}" if finished else ""
+        further = f"; it is finished, and {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
         raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; --run_name names another{further}")
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:

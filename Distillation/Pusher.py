@@ -15,7 +15,7 @@ from Common.Errors import BadInput
 from Distillation.Utils import JOBS, Job, task_of
 from Enviroment import Views
 
-HOW_TO_CONTINUE = "the same command continues a collection, and with --resume (and without --overwrite) a run"
+HOW_TO_CONTINUE = "the same command with --resume, and without --overwrite, continues it"
 
 
 def parse(
@@ -63,7 +63,8 @@ def parse(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    with one_line_errors("Pusher.py", HOW_TO_CONTINUE):
+    collects = "--C_data" in (sys.argv if argv is None else argv)
+    with one_line_errors("Pusher.py", "the same command continues it" if collects else HOW_TO_CONTINUE):
         job, arguments = parse(argv)
         from Enviroment.GL import choose_gl_backend, find_gl_backend
 
