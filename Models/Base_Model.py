@@ -201,7 +201,8 @@ class ActorCritic(GaussianPolicy):
             features = seen if vector is None else seen + lift
         self.recurrent: nn.GRUCell | None = None
         if memory == "gru":
-            self.condense = nn.Sequential(orthogonal(nn.Linear(features, hidden)), nn.SiLU())
+            # Normalized, or large features close the gates for good before anything is learnt.
+            self.condense = nn.Sequential(orthogonal(nn.Linear(features, hidden)), nn.LayerNorm(hidden), nn.SiLU())
             self.recurrent, features = nn.GRUCell(hidden, hidden), hidden
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
         self.actor = head(features, hidden, 2 * len(action_low), gain=0.01)
