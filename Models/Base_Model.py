@@ -146,7 +146,8 @@ class ActorCritic(GaussianPolicy):
             features, which then serve the actor alone.
         state_mean, state_std: constants that standardize a critic's state.
         memory: `none`, or `gru`: both heads see the state of a gated recurrent unit (Cho et al. 2014,
-            https://arxiv.org/abs/1406.1078), `hidden` wide, which carries what was seen from step to step.
+            https://arxiv.org/abs/1406.1078), `hidden` wide, which carries what was seen from step to step. What it is given
+            is normalized (Ba et al. 2016, https://arxiv.org/abs/1607.06450), or its gates saturate before anything is learnt.
     """
 
     vector_mean: torch.Tensor
@@ -201,7 +202,6 @@ class ActorCritic(GaussianPolicy):
             features = seen if vector is None else seen + lift
         self.recurrent: nn.GRUCell | None = None
         if memory == "gru":
-            # Normalized, or large features close the gates for good before anything is learnt.
             self.condense = nn.Sequential(orthogonal(nn.Linear(features, hidden)), nn.LayerNorm(hidden), nn.SiLU())
             self.recurrent, features = nn.GRUCell(hidden, hidden), hidden
         # Small first outputs: the policy starts centred, its log_std in the middle of its range.
