@@ -167,7 +167,8 @@ def load_tensors(path: Path | str, *kinds: str) -> dict[str, Any]:
 
     path, wanted = Path(path), " or ".join(kinds)
     if not path.is_file():
-        raise BadFile(f"{path}: no such file (a {wanted} file is needed)")
+        near = f"; there is {path}.pt" if Path(f"{path}.pt").is_file() else ""
+        raise BadFile(f"{path}: no such file (a {wanted} file is needed{near})")
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
             spoilt = archive.testzip()

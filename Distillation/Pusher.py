@@ -15,8 +15,6 @@ from Common.Errors import BadInput
 from Distillation.Utils import JOBS, Job, task_of
 from Enviroment import Views
 
-HOW_TO_CONTINUE = "the same command with --resume, and without --overwrite, continues it"
-
 
 def parse(
     argv: Sequence[str] | None = None, parser_type: type[OneLineParser] = OneLineParser
@@ -63,8 +61,9 @@ def parse(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    collects = "--C_data" in (sys.argv if argv is None else argv)
-    with one_line_errors("Pusher.py", "the same command continues it" if collects else HOW_TO_CONTINUE):
+    words = sys.argv[1:] if argv is None else argv
+    changes = [" with --resume"] * ("--C_data" not in words) + [" without --overwrite"] * ("--overwrite" in words)
+    with one_line_errors("Pusher.py", f"the same command{' and'.join(changes)} continues it"):
         job, arguments = parse(argv)
         from Enviroment.GL import choose_gl_backend, find_gl_backend
 
