@@ -112,7 +112,7 @@ def test_methods_that_step_environments_learn_from_episodes_that_end_early(metho
     assert np.isfinite(list(student.values())).all()
 
 
-def test_collection_cloning_dagger_play_and_minari(place):
+def test_collection_cloning_dagger_play_and_minari(place, monkeypatch):
     places = where(place, "imitation")
     few = {"num_data": 100, "num_envs": 4, "num_workers": 1, "device": "cpu"}
     run(place, *flags("C_data", few, export_minari=place / "minari", **places))
@@ -136,6 +136,7 @@ def test_collection_cloning_dagger_play_and_minari(place):
     inherited = {key: value for key, value in SMALL.items() if key != "mode"}
     places.pop("teacher")  # the parent's is taken
     more = {"folder_Dagger": parent, "num_envs": 3, "rollout_samples": 40, "rollout_updates": 2, "run_name": "dagger"}
+    monkeypatch.chdir(place)
     for task in ({}, {"task": places["task"]}):  # a teacher's function is not asked about another task's states
         job, _ = parse(flags("Dagger_phase", inherited, **more | task))
         assert (parents_teacher(job) is not None) == bool(task)
