@@ -134,7 +134,7 @@ def test_workers_end_with_the_last_reference():
 
 
 ELSEWHERE = """
-import multiprocessing, select, sys
+import ctypes.util, multiprocessing, select, sys  # ctypes.util takes another platform's part, which Debian leaves out
 
 del select.poll  # as on Windows
 platform, sys.platform = sys.platform, "darwin"
