@@ -157,8 +157,7 @@ class EvaluationCallback(BaseCallback):
             self._evaluate()
         save_checkpoint(self.model, self._folder, "last", replay=True)
         if not stopped:
-            with decoration("the video of the best checkpoint"):
-                self._film()
+            self._film()
 
     def _film(self) -> None:
         recording, seeds = Recording(), TEACHER_SELECTION_SEEDS[:3]
@@ -168,8 +167,9 @@ class EvaluationCallback(BaseCallback):
         teacher = teacher_from_model(original, original.statistics)
         evaluate(teacher, self._world, self._task, seeds, recording=recording)
         video = self._folder / "best.mp4"
-        write_video(video, self._task, seeds, {"teacher": recording})
-        log_video(self._run, video, self.model._n_updates)
+        with decoration("the video of the best checkpoint"):  # not the episodes: a worker that dies is for `--resume`
+            write_video(video, self._task, seeds, {"teacher": recording})
+            log_video(self._run, video, self.model._n_updates)
 
     def _send(self, row: dict[str, Any]) -> None:
         self._run.log({AXES[0]: row["updates"], **{f"teacher/{key}": value for key, value in row.items()}})
