@@ -67,7 +67,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         if not (Parallel.rank() or job.place.quiet or resume) and (warning := unchecked(task, job.place.teacher)):
             print(warning, file=sys.stderr)
         if isinstance(job, Experiment):
-            distil(job, teacher, os.path.basename(job.place.teacher or "teacher.pt"), resume, overwrite)
+            distil(job, teacher, resume, overwrite)
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
@@ -92,7 +92,7 @@ def own_device(name: str) -> torch.device:
     return device
 
 
-def distil(job: Experiment, teacher: AnyTeacher, teacher_name: str, resume: bool, overwrite: bool) -> None:
+def distil(job: Experiment, teacher: AnyTeacher, resume: bool, overwrite: bool) -> None:
     """Train a student, test it, and write its folder."""
     started = time.monotonic()
     precision = resolve_precision(job.student.precision, torch.device(job.place.device))
@@ -102,7 +102,7 @@ def distil(job: Experiment, teacher: AnyTeacher, teacher_name: str, resume: bool
         if prepared is None:
             return
         plan, inputs = prepared
-        print(heading(plan, teacher_name), flush=True)
+        print(heading(plan), flush=True)
         session = Session(plan, inputs, teacher, open_things)
         seconds = session.train()
         if Parallel.rank() == 0:
@@ -309,9 +309,10 @@ class Session:
         return outcome
 
 
-def heading(plan: Plan, teacher: str) -> str:
+def heading(plan: Plan) -> str:
     """Return the lines that a run prints first: the method, the updates, the device and the folder."""
     job = plan.job
+    teacher = os.path.basename(job.place.teacher or "teacher.pt")
     ranks = f", {Parallel.count()} ranks" if Parallel.count() > 1 else ""
     warp = ", simulated by MuJoCo Warp" if job.world.backend == "warp" else ""
     tests = f"tested every {job.test.test_every} on {job.test.episodes} ID and OD episodes"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import Train_Teacher_Pusher.Mujoco_main as mujoco_main
+from Common.Errors import RunError
 from Enviroment.Tasks import TASKS
 from tests import warm
 from tests.helpers import ROOT, TRIES, VALUES, byte_code, check, outcome, pusher
@@ -151,6 +152,24 @@ def test_a_film_that_fails_costs_a_line(train, tmp_path, monkeypatch):
     status, errors = train(*tiny("sac", tmp_path, "--task", "Reacher"), "--total-timesteps", 100)
     assert (status, errors.count("\n")) == (0, 1), errors
     assert "the video of the best checkpoint failed" in errors
+
+
+def test_a_worker_that_dies_in_the_films_episodes_leaves_the_film_to_a_resumption(train, tmp_path, monkeypatch):
+    evaluate, words = callbacks.evaluate, (*tiny("sac", tmp_path, "--task", "Reacher"), "--total-timesteps", 100)
+    films = []
+
+    def die(*arguments, recording=None, **keywords):
+        if recording is not None:
+            raise RunError("worker 0 died")
+        return evaluate(*arguments, **keywords)
+
+    monkeypatch.setattr(callbacks, "write_video", lambda path, *_, **__: films.append(path))
+    monkeypatch.setattr(callbacks, "evaluate", die)
+    status, errors = train(*words)
+    assert (status, errors.count("\n"), films) == (1, 1, []), errors
+    monkeypatch.setattr(callbacks, "evaluate", evaluate)
+    assert train(*words, "--resume")[0] == 0
+    assert films == [tmp_path / "sac" / "best.mp4"]
 
 
 def test_a_taken_over_teacher_is_tested(tmp_path):
