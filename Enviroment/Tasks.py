@@ -95,7 +95,7 @@ def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **trainin
         measures={"distance": Measure(_fetch_distance, "m")},
         stack_stride=1,
         training_keywords={"reward_type": "dense"},  # the task's own, -1 until success, needs relabelled goals (HER)
-        training=RECIPE | {"gamma": 0.95, **training},
+        training=training,
         reference=name,
     )
 
@@ -239,7 +239,7 @@ TASKS = {
         (0, 1, 4, 5),
         {"Frame": Camera(1.05, (0.0, 0.0, 0.45), 90.0, 0.0, follow="cup", size=(84, 84))},
         success=_ball_is_in_cup,
-        training=RECIPE | {"total_timesteps": 500_000},
+        training=QUICK | {"total_timesteps": 400_000, "learning_starts": 10_000},
         reference="ball_in_cup-catch",
     ),
     "cartpole-swingup": _deepmind(
@@ -256,14 +256,13 @@ TASKS = {
         "FetchReach",
         tuple(range(6, 16)),
         Camera(0.66, (1.34, 0.75, 0.53), 90.0, -30.0),
-        total_timesteps=100_000,
-        eval_freq=10_000,
+        **QUICK | {"gamma": 0.95, "total_timesteps": 100_000, "eval_freq": 10_000},
     ),
     "FetchPush": _fetch(
         "FetchPush",
         (*range(6, 9), 15, 16, *range(26, 31)),
         Camera(0.66, (1.34, 0.75, 0.42), 100.0, -45.0),
-        total_timesteps=2_000_000,
+        **RECIPE | {"gamma": 0.95, "total_timesteps": 2_000_000},
     ),
 }
 

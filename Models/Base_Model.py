@@ -258,9 +258,8 @@ class ActorCritic(GaussianPolicy):
         return tuple(dict.fromkeys((*self.inputs, *self.critic_inputs, *state)))
 
     def for_acting(self) -> "ActorCritic":
-        """Return a copy that has nothing of the state: no head that predicts it, and no critic of it."""
-        critic = self.arguments["critic"] if self.state_critic is None else "none"
-        return self.rebuilt(**dict.fromkeys(TRAINED_WITH, ()) | {"critic": critic}).eval()
+        """Return a copy without what only training needs: no critic, and no head that predicts the state."""
+        return self.rebuilt(**dict.fromkeys(TRAINED_WITH, ()) | {"critic": "none"}).eval()
 
     def rebuilt(self, **changes: Any) -> "ActorCritic":
         """Return a copy with some other `arguments`; what it has in common with this one has the same weights.
