@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from Common.Command_line import as_flags
 from Distillation.Reports.Labels import DEFAULT_TASK
@@ -57,12 +57,12 @@ def missing_calls(runs: Sequence[StudyRun]) -> list[Call]:
     return [*datasets.values(), *calls.values()]
 
 
-def _source(job: CloningExperiment | DAggerExperiment) -> tuple[Any, ...]:
-    """Return the source of a run's dataset: the task, the views, the backend and the teacher's noise."""
-    return job.world.task, job.world.views, job.world.backend, job.noise
+def _source(job: CloningExperiment | DAggerExperiment) -> Path:
+    """Return what tells the source of a run's dataset from others: the task, what is seen of it, and the teacher's noise."""
+    return dataset_folder(job, job.noise, max(DATASET_SIZES.values()))
 
 
-def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
+def _collections(runs: Sequence[StudyRun]) -> dict[Path, Call]:
     """Return for each of these the collection of the largest dataset that runs learn from, unless it exists."""
     learning = [run.job for run in runs if isinstance(run.job, CloningExperiment | DAggerExperiment)]
     calls = {}
@@ -70,8 +70,9 @@ def _collections(runs: Sequence[StudyRun]) -> dict[tuple[Any, ...], Call]:
         samples = DATASET_SIZES[job.data.dataset]
         sizes = (size for size in DATASET_SIZES.values() if size >= samples)
         if not any(dataset_folder(job, job.noise, size).exists() for size in sizes):
-            keys = ("task", "device", "render_quality", "views", "backend", "teacher", "results_dir", *vars(job.noise))
-            flags = {key: value for key, value in job.flat().items() if key in keys} | {"num_data": samples}
+            keys = {*vars(job.world), "device", "teacher", "results_dir", *vars(job.noise)} - {"num_workers"}
+            flags = {key: value for key, value in job.flat().items() if key in keys and value != ()}
+            flags["num_data"] = samples
             # Each task has a folder of its own, but the logs share one.
             name = dataset_folder(job, job.noise, samples).name
             name += "" if job.world.task == DEFAULT_TASK else f"_{task_of(job).name}"

@@ -87,6 +87,19 @@ def test_a_parent_with_lists_is_continued_where_it_has_the_same_values(tmp_path)
     assert len({call.name for call in missing_calls(list(runs.values()))}) == 20
 
 
+def test_what_is_seen_of_a_task_has_a_dataset_of_its_own(tmp_path):
+    """Its collection was once called without the cameras, and no run found it."""
+    cloning = TINY.replace("State", "ImpaalaSmall").split("[[runs]]")[:2]
+    runs = read(tmp_path, "cameras = ['side']\nframes = ['depth', 'rgb']\n[[runs]]".join(cloning))
+    calls = missing_calls(runs)
+    collections = {call.name: " ".join(call.arguments) for call in calls if call.run is None}
+    assert collections.keys() == {"dataset_5k_side_depth", "dataset_5k_side_rgb"}
+    for frames in ("depth", "rgb"):
+        assert f"--cameras side --frames {frames}" in collections[f"dataset_5k_side_{frames}"]
+        cloning = [call for call in calls if call.run is not None and call.run.name.startswith(f"BC-{frames}")]
+        assert [[need.name for need in call.needs] for call in cloning] == [[f"dataset_5k_side_{frames}"]] * 2
+
+
 def test_a_task_in_a_file_is_named_without_its_path(tmp_path):
     (tmp_path / "tasks.py").write_text("from Enviroment.Tasks import TASKS\nARM = TASKS['Pusher']\n")
     runs = read(tmp_path, TINY.replace("[common]", f"[common]\ntask = ['{tmp_path}/tasks.py:ARM']"))
