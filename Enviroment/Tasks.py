@@ -234,7 +234,7 @@ TASKS = {
         {"Frame": Camera(1.05, (-0.08, 0.0, 0.4), 90.0, 0.0, size=(64, 64))},
         success=lambda state: state[..., 8] <= -15.0,
         measures={"spin": Measure(lambda state: -state[..., 8], "rad/s")},
-        training=RECIPE | {"total_timesteps": 500_000},
+        training=LONGER | {"total_timesteps": 600_000},
         reference="finger-spin",
     ),
     "ball_in_cup-catch": _deepmind(
