@@ -265,7 +265,7 @@ def table(report: dict[str, dict[str, float]], task: Task) -> str:
     """Lay out `[who][figure]` as a table for the terminal."""
     columns = {"normalized": ("normalized_return", 12, ".3f", ""), "success": ("success", 9, ".2f", "")}
     for name, measure in task.measures.items():
-        columns[name] = (f"final_{name}", 11, ".3f", measure.unit)
+        columns[name] = (f"final_{name}", 10 + len(measure.unit), ".3f", measure.unit)
     columns["accuracy"] = ("action_accuracy", 10, ".4f", "")
     columns["length"] = ("length", 8, ".0f", "")
     used = {name: column for name, column in columns.items() if any(column[0] in row for row in report.values())}
