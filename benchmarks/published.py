@@ -72,7 +72,7 @@ def table(folder: Path) -> str:
         if settings["method"] == "Dagger_phase" and (config.parent / "summary.json").is_file():
             runs.setdefault(settings["task"], []).append(config.parent)
     if not runs:
-        raise BadInput(f"{folder}: it has no finished runs of DAgger; a folder as Results/Studies/pixels is needed")
+        raise BadInput(f"{folder}: it has no finished runs of DAgger; a folder as Results/Studies/students is needed")
     published = tomllib.loads(PUBLISHED.read_text())
     costs = [f"{unit} of {who}" for who in ("student", "teacher", "both") for unit in ("frames", "minutes")]
     lines = [["task", "student's return", "its share of the teacher's", "teacher's return", *costs, *published]]
@@ -85,7 +85,7 @@ def table(folder: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", nargs="?", type=Path, default=RESULTS / "Studies" / "pixels", help="a study's runs")
+    parser.add_argument("folder", nargs="?", type=Path, default=RESULTS / "Studies" / "students", help="a study's runs")
     arguments = parser.parse_args(argv)
     with one_line_errors(parser.prog):
         print(table(arguments.folder))
