@@ -190,6 +190,8 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
     from Enviroment.GL import find_gl_backend
 
     find_gl_backend()
+    import torch
+
     from Algorithm.Policies import open_policy
     from Algorithm.Test_model import parse_seeds
     from Distillation.Play import score
@@ -205,6 +207,9 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
         policy.precision = "fp32"  # of what is exported
     elif not isinstance(policy, ActorCritic):
         raise BadInput(f"{source}: a teacher is as small as it gets; --output to an .onnx is for it")
+    else:  # scored as it is kept
+        policy = policy.for_acting()
+        policy.load_state_dict({name: value.half() for name, value in policy.state_dict().items()})
     if seeds_text:
         quality = card["render"]["quality"] if policy.images else "fast"
         seeds = parse_seeds(seeds_text)
@@ -219,7 +224,7 @@ def export(source: Path, output: Path | None, seeds_text: str | None) -> None:
         difference = export_onnx(policy, described, output)
         print(f"actions equal PyTorch's to {difference:.0e}")
     else:
-        save_student(output, policy.for_acting(), card)
+        save_student(output, policy, card, torch.float16)
     written = output.with_suffix(".md")
     write_text(written, text)
     print(f"{'model' if output.suffix == '.onnx' else 'student':<8}{output}\n{'card':<8}{written}")

@@ -254,9 +254,12 @@ def make_student(
     )
 
 
-def save_student(path: Path | str, student: ActorCritic, card: dict[str, Any]) -> None:
+def save_student(
+    path: Path | str, student: ActorCritic, card: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
     """Write a student as plain tensors, with a `card` that describes it: task, mode, render settings, scores."""
-    save_tensors(path, "student", named_policy(student) | {"weights": student.state_dict(), "card": card})
+    weights = {name: value.to(dtype) for name, value in student.state_dict().items()}
+    save_tensors(path, "student", named_policy(student) | {"weights": weights, "card": card})
 
 
 def load_student(path: Path | str, device: str | torch.device = "cpu") -> ActorCritic:

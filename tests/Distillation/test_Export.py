@@ -107,13 +107,17 @@ np.savez("frames.npz", **{name.removeprefix("frames_"): np.stack(kept) for name,
 
 
 def test_a_small_file_and_a_card_with_scores(task, tmp_path, capsys):
-    _, path = student_file(tmp_path, task)
+    student, path = student_file(tmp_path, task)
     Export.main([str(path), "--output", str(tmp_path / "small.pt"), "--seeds", "1900,1907"])
     card = (tmp_path / "small.md").read_text()
     assert "Seeds 1900,1907" in card
     assert "normalized" in card
     loaded = load_student(tmp_path / "small.pt")
     assert loaded.inputs == ("PartialState", "Frame")
+    kept = student.for_acting().state_dict()
+    assert loaded.state_dict().keys() == kept.keys()
+    assert all(torch.equal(value, kept[name].half().float()) for name, value in loaded.state_dict().items())
+    assert (tmp_path / "small.pt").stat().st_size < path.stat().st_size / 2
     Export.main([str(tmp_path / "small.pt"), "--output", str(tmp_path / "small.onnx")])
     assert exported(tmp_path / "small.onnx")[1]["scores"]["figures"]["policy"]["episodes"] == 2
 
