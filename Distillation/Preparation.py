@@ -185,10 +185,14 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     if resume and overwrite:
         raise BadInput("--resume and --overwrite: one continues the run, the other replaces it; give one")
     if folder.exists() and not (resume or overwrite):
-        finished = f", and as it is finished, {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
         kept = "--resume continues it, --run_name names another, --overwrite replaces it"
-        raise BadInput(f"{folder} holds a run: {kept}{finished}")
+        raise BadInput(f"{folder} holds a run: {kept}{if_finished(folder)}")
     return resume and begun(folder) and (folder / LAST).is_file()
+
+
+def if_finished(folder: Path) -> str:
+    """Return the end of a message on a run: of a finished one, how its student is trained further."""
+    return f"; it is finished, and {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
 
 
 def finished_scores(folder: Path, checkpoint: Checkpoint, optimization_steps: int, task: Task) -> str | None:
@@ -230,8 +234,8 @@ def check_settings(folder: Path, checkpoint: Checkpoint, now: dict[str, Any], fr
     compared = [key for key in now if key not in free and key not in NOT_COMPARED]
     unlike = differences(on_any(before), on_any(now), compared)
     if unlike:
-        further = f"; it is finished, and {FURTHER.format(folder)}" if (folder / SUMMARY).is_file() else ""
-        raise BadInput(f"--resume: the run in {folder} has other settings: {unlike}; --run_name names another{further}")
+        other = f"--resume: the run in {folder} has other settings: {unlike}; --run_name names another"
+        raise BadInput(other + if_finished(folder))
     versions = differences(before.get("versions", {}), now["versions"])
     if versions:
         print(f"the run began with other versions, and numbers may differ: {versions}", file=sys.stderr)
