@@ -262,7 +262,8 @@ class Session:
                 write_json(folder / SUMMARY, summary)
                 print(f"{digest(summary['robustness'])}\n")
                 draw_robustness(summary["robustness"], folder / ROBUSTNESS)
-        self.film(recording, self.trainer.optimization_steps)
+        if self.job.test.video_every:
+            self.film(recording, self.trainer.optimization_steps)
         self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
         with decoration("the curve"):
             draw(find_runs([folder]), folder / "curve")

@@ -185,7 +185,7 @@ def test_no_gl_backend_is_one_line(tmp_path, backend, hint):
 
 
 def test_without_a_renderer_a_student_of_the_state_lacks_only_its_video(tmp_path):
-    settings = ONLINE | {"mode": "State", "video_every": 0, "results_dir": tmp_path}
+    settings = ONLINE | {"mode": "State", "results_dir": tmp_path}
     run = pusher(*flags("PPD", settings), env=os.environ | {"MUJOCO_GL": "disable"}, without=PICTURES[1:])
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("\n") == 1, run.stderr
