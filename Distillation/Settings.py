@@ -141,7 +141,9 @@ class TestSettings(Settings):
         at_most=100,
         role="machine",
     )
-    video_every: int = setting(10_000, "updates between videos, of which the last is made at the end, 0: none", at_least=0, role="machine")
+    video_every: int = setting(
+        10_000, "updates between videos, of which the last is made at the end, 0: none", at_least=0, role="machine"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
