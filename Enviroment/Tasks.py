@@ -51,7 +51,7 @@ RECIPE = {
 }
 # Of tasks that the defaults solve, which are those of Pusher's teacher, in minutes.
 QUICK = {"gamma": 0.99, "tau": 0.005, "eval_freq": 25_000}
-# Of DeepMind's harder tasks: they come to what SAC is published with in 200,000 to 600,000 steps.
+# Of DeepMind's harder tasks: they come to what SAC is published with in 200,000 to 700,000 steps.
 LONGER = QUICK | {"total_timesteps": 1_000_000, "learning_starts": 10_000, "eval_freq": 50_000}
 
 
@@ -216,6 +216,7 @@ TASKS = {
         (*range(1, 8), *range(10, 17)),
         Camera(2.4, (0.1, 0.0, 0.4), 90.0, -30.0, follow="torso"),
         measures={"speed": Measure(lambda state: state[..., 8], "m/s")},
+        training=LONGER,
     ),
     "reacher-hard": _deepmind(
         Task,
