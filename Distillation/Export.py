@@ -138,7 +138,7 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     from Algorithm.Test_model import table
 
     scores = card.get("scores")
-    lines = [f"# {name}", "", f"A policy for `{card['env_id']}`: {card['mode']}, by {card['method']}.", ""]
+    lines = [f"# {name}", "", f"A policy for `{task.name}`: {card['mode']}, by {card['method']}.", ""]
     if scores and "figures" in scores:
         lines += [f"Seeds {scores['seeds']}, deterministic:", "", "```", table(scores["figures"], task), "```", ""]
     elif scores:
