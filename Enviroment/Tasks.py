@@ -209,7 +209,7 @@ TASKS = {
     "walker-walk": _deepmind(
         _walker, "walker-walk", _WALKER, _WALKER_CAMERA, stack_stride=2, measures=_WALKER_SPEED, training=LONGER
     ),
-    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, measures=_WALKER_SPEED),
+    "walker-run": _deepmind(_walker, "walker-run", _WALKER, _WALKER_CAMERA, measures=_WALKER_SPEED, training=LONGER),
     "cheetah-run": _deepmind(
         _walker,
         "cheetah-run",
