@@ -65,14 +65,17 @@ def rows(runs: dict[str, list[Path]], published: dict[str, Any]) -> Iterator[lis
 
 
 def table(folder: Path) -> str:
-    """Return the table of the DAgger runs below a study's folder, in Markdown, and what others' columns are."""
+    """Return the table of the DAgger runs from pixels alone below a study's folder, in Markdown, and what others' columns are."""
     runs: dict[str, list[Path]] = {}
     for config in sorted(folder.glob("*/run*/config.json")):
         settings = json.loads(config.read_text())
-        if settings["method"] == "Dagger_phase" and (config.parent / "summary.json").is_file():
+        pixels_alone = settings["method"] == "Dagger_phase" and settings["proprioception"] == "none"
+        if pixels_alone and (config.parent / "summary.json").is_file():
             runs.setdefault(settings["task"], []).append(config.parent)
     if not runs:
-        raise BadInput(f"{folder}: it has no finished runs of DAgger; a folder as Results/Studies/students is needed")
+        raise BadInput(
+            f"{folder}: it has no finished runs of DAgger from pixels alone; a folder as Results/Studies/students is needed"
+        )
     published = tomllib.loads(PUBLISHED.read_text())
     costs = [f"{unit} of {who}" for who in ("student", "teacher", "both") for unit in ("frames", "minutes")]
     lines = [["task", "student's return", "its share of the teacher's", "teacher's return", *costs, *published]]

@@ -11,7 +11,12 @@ from Common.Errors import BadInput
 def write_run(folder, task, student, **config):
     """Write the files of a finished run of DAgger."""
     folder.mkdir(parents=True)
-    settings = {"method": "Dagger_phase", "task": task, "before": {"time/elapsed_s": 60.0}} | config
+    settings = {
+        "method": "Dagger_phase",
+        "task": task,
+        "proprioception": "none",
+        "before": {"time/elapsed_s": 60.0},
+    } | config
     (folder / "config.json").write_text(json.dumps(settings))
     scores = {"student": {"return": student}, "teacher": {"return": 900.0}}
     summary = {"OD": scores, "samples_collected": 50_000, "training_seconds": 240.0}
@@ -27,6 +32,7 @@ def test_frames_and_minutes_are_those_of_the_whole_training(tmp_path, monkeypatc
     write_run(study / "DAgger" / "run0", "walker-walk", 880.0)
     write_run(study / "DAgger" / "run1", "walker-walk", 920.0)
     write_run(study / "BC" / "run0", "walker-walk", 1.0, method="BC_phase")
+    write_run(study / "DAgger-own" / "run0", "Reacher", -4.0, proprioception="full")
     row = published.table(study).splitlines()[2]
     assert row == (
         "| walker-walk | 900 | 1.000 | 900 | 100,000 | 5 | 800,000 | 17 | 900,000 | 22 | 767 | 970 |"
