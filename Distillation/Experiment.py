@@ -232,7 +232,8 @@ class Session:
         """Score the student, write the closing figures and print them, then decorate them; `seconds` were spent training."""
         assert isinstance(self.logger, RunLogger)
         self.logger.end_bar()
-        recording, seeds = Recording(), seed_sets(self.job.test, closing=True)
+        recording = Recording() if self.job.test.video_every else None
+        seeds = seed_sets(self.job.test, closing=True)
         episodes = self.job.test.final_episodes
         print("\ntraining has ended; its closing figures follow", flush=True)
         report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
@@ -252,7 +253,7 @@ class Session:
         print(in_warp(report[OD_WARP]) + "\n" if OD_WARP in report else "", flush=True)
         self.decorate(summary, recording)
 
-    def decorate(self, summary: dict[str, Any], recording: Recording) -> None:
+    def decorate(self, summary: dict[str, Any], recording: Recording | None) -> None:
         """Write the report of robustness, video, curve and page. One that fails costs a line and leaves the others."""
         assert isinstance(self.logger, RunLogger)
         folder = self.plan.folder
@@ -262,7 +263,7 @@ class Session:
                 write_json(folder / SUMMARY, summary)
                 print(f"{digest(summary['robustness'])}\n")
                 draw_robustness(summary["robustness"], folder / ROBUSTNESS)
-        if self.job.test.video_every:
+        if recording is not None:
             self.film(recording, self.trainer.optimization_steps)
         self.logger.summarize(summary, [folder / "checkpoints" / name for name in ("last.pt", "best_ID.pt")])
         with decoration("the curve"):

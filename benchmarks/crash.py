@@ -289,7 +289,7 @@ def spell(scenario: Scenario, results: Path, log: Path, moment: float, way: str)
 
 
 def crash(scenarios: dict[str, Scenario], place: Path, kills: int, tell: Callable[[str], object]) -> None:
-    """Kill and go on until there were `kills` kills and every command that was begun has finished."""
+    """Kill and go on until there were `kills` kills, shared out over the commands, and all that were begun have finished."""
 
     def total() -> int:
         return sum(scenario.killed for scenario in scenarios.values())
@@ -302,7 +302,7 @@ def crash(scenarios: dict[str, Scenario], place: Path, kills: int, tell: Callabl
         scenario.runs += 1
         before, status = scenario.killed, -1
         while status:
-            enough = total() >= kills or scenario.killed - before >= 6  # let it come to an end
+            enough = total() >= kills or scenario.killed - before >= min(6, -(-kills // len(scenarios)))
             moment = 3600.0 if enough else random.uniform(0.0, 0.8 * scenario.seconds)
             was = scenario.killed
             status = spell(scenario, results, log, moment, random.choices(["run", "worker", "stop"], [2, 2, 1])[0])

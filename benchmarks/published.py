@@ -2,12 +2,12 @@
 `Results/Studies/<study>`, of their teachers' `training.csv`, and of `published.toml`."""
 
 import csv
-import json
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository, whichever is installed
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this repository,
 from Common.Command_line import OneLineParser, one_line_errors
 from Common.Errors import BadInput
 from Common.Files import RESULTS
+from Distillation.Reports.Runs import Run, read_run
 from Enviroment.Tasks import find_task
 
 PUBLISHED = Path(__file__).with_name("published.toml")
@@ -34,11 +35,9 @@ class Cost:
         return f"{self.frames:,} | {self.minutes:.0f}"
 
 
-def student_cost(folder: Path, repeat: int) -> Cost:
+def student_cost(run: Run, repeat: int) -> Cost:
     """Return what a run and those that it continues took, its first dataset's frames included."""
-    config, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "summary"))
-    seconds = config.get("before", {}).get("time/elapsed_s", 0.0) + summary["training_seconds"]
-    return Cost(summary["samples_collected"] * repeat, seconds / 60)
+    return Cost(int(run.last("x_axis/samples_collected")) * repeat, run.last("time/elapsed_s") / 60)
 
 
 def teacher_cost(task: str, repeat: int) -> Cost:
@@ -48,16 +47,13 @@ def teacher_cost(task: str, repeat: int) -> Cost:
     return Cost(int(last["timesteps"]) * repeat, float(last["minutes"]))
 
 
-def rows(runs: dict[str, list[Path]], published: dict[str, Any]) -> Iterator[list[str]]:
+def rows(runs: dict[str, list[Run]], published: dict[str, Any]) -> Iterator[list[str]]:
     """Yield a row for each task: of its runs the mean."""
-    for task, folders in runs.items():
+    for task, own in runs.items():
         repeat = find_task(task).keywords.get("repeat", 1)
-        scores = [json.loads((folder / "summary.json").read_text())["OD"] for folder in folders]
-        student, teacher = (
-            sum(score[who]["return"] for score in scores) / len(scores) for who in ("student", "teacher")
-        )
-        costs = [student_cost(folder, repeat) for folder in folders]
-        mean = Cost(round(sum(c.frames for c in costs) / len(costs)), sum(c.minutes for c in costs) / len(costs))
+        student, teacher = (fmean(run.score("return", who) for run in own) for who in ("student", "teacher"))
+        costs = [student_cost(run, repeat) for run in own]
+        mean = Cost(round(fmean(cost.frames for cost in costs)), fmean(cost.minutes for cost in costs))
         others = [f"{entry['returns'][task]}" if task in entry["returns"] else "—" for entry in published.values()]
         share = f"{student / teacher:.3f}"
         before = teacher_cost(task, repeat)
@@ -65,13 +61,15 @@ def rows(runs: dict[str, list[Path]], published: dict[str, Any]) -> Iterator[lis
 
 
 def table(folder: Path) -> str:
-    """Return the table of the DAgger runs from pixels alone below a study's folder, in Markdown, and what others' columns are."""
-    runs: dict[str, list[Path]] = {}
-    for config in sorted(folder.glob("*/run*/config.json")):
-        settings = json.loads(config.read_text())
-        pixels_alone = settings["method"] == "Dagger_phase" and settings["proprioception"] == "none"
-        if pixels_alone and (config.parent / "summary.json").is_file():
-            runs.setdefault(settings["task"], []).append(config.parent)
+    """Return the table of the DAgger runs from pixels alone below a study's folder, in Markdown, and what others' columns are.
+
+    Raises `BadInput` if the folder has none that is finished.
+    """
+    runs: dict[str, list[Run]] = {}
+    for run in filter(None, map(read_run, sorted(folder.glob("*/run*")))):
+        pixels_alone = run.config["method"] == "Dagger_phase" and run.config["proprioception"] == "none"
+        if pixels_alone and run.closing is not None:
+            runs.setdefault(run.task, []).append(run)
     if not runs:
         raise BadInput(
             f"{folder}: it has no finished runs of DAgger from pixels alone; a folder as Results/Studies/students is needed"

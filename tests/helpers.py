@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from filelock import FileLock
 from hypothesis import HealthCheck
@@ -28,6 +29,11 @@ from Enviroment.World import Step
 from Models.Distributions import SquashedGaussian
 from Models.Model_Pusher import Teacher, make_student
 from tests import warm
+
+
+def skip_without_package(task):
+    """Skip a test where the package that a task's environment comes from is not installed."""
+    pytest.importorskip({"Deep": "dm_control", "Robo": "gymnasium_robotics"}.get(task.env_id[11:15], "gymnasium"))
 
 
 def student_for(world, task, statistics, mode="ImpaalaSmall", **options):

@@ -11,6 +11,7 @@ from Algorithm.Test_model import evaluate
 from Common.Files import RESULTS
 from Enviroment.Tasks import TASKS
 from Enviroment.Utils import make_world
+from tests.helpers import skip_without_package
 
 TEACHERS, STUDENTS = (sorted(RESULTS.glob(f"*/{files}")) for files in ("Teacher/teacher.pt", "Students/*.pt"))
 PLACE = "{0.parent.parent.name}-{0.stem}".format
@@ -18,8 +19,7 @@ PLACE = "{0.parent.parent.name}-{0.stem}".format
 
 @pytest.mark.parametrize("path", [*TEACHERS, *STUDENTS], ids=PLACE)
 def test_it_plays_its_task(path):
-    env_id = TASKS[path.parent.parent.name].env_id
-    pytest.importorskip({"Deep": "dm_control", "Robo": "gymnasium_robotics"}.get(env_id[11:15], "gymnasium"))
+    skip_without_package(TASKS[path.parent.parent.name])
     policy, _, task = open_policy(path)
     assert task.name == path.parent.parent.name
     task = dataclasses.replace(task, max_episode_steps=3)

@@ -15,5 +15,6 @@ def test_a_run_ends_well_without_a_home_in_a_folder_with_spaces(tmp_path):
     assert (run.returncode, run.stderr) == (0, "")
     folder = run_folder(results)
     assert (folder / "summary.json").is_file()
+    assert not (folder / "videos").exists()
     (line,) = [line for line in run.stdout.splitlines() if line.startswith("W&B")]
     assert Path(shlex.split(line)[-1]) == folder / "wandb"

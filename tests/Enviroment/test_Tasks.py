@@ -14,6 +14,7 @@ from Enviroment.Snapshot import restores_exactly, simulation
 from Enviroment.Tasks import TASKS, Camera, Task, find_task
 from Enviroment.Utils import make_env, make_vector_env, make_world
 from Models.Model_Pusher import StateStatistics, make_student
+from tests.helpers import skip_without_package
 
 # An environment of 5 steps whose reward is 2, and 1 more where PyTorch is loaded.
 FILE = """
@@ -70,7 +71,7 @@ def test_shipped_tasks_are_found_by_name():
 @pytest.mark.parametrize("name", TASKS)
 def test_a_shipped_task_fits_and_continues_exactly(name):
     task = TASKS[name]
-    pytest.importorskip({"Deep": "dm_control", "Robo": "gymnasium_robotics"}.get(task.env_id[11:15], "gymnasium"))
+    skip_without_package(task)
     env = task.make()
     task.check_environment(env, frames=True)
     state, _ = env.reset(seed=0)

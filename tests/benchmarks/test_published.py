@@ -11,16 +11,14 @@ from Common.Errors import BadInput
 def write_run(folder, task, student, **config):
     """Write the files of a finished run of DAgger."""
     folder.mkdir(parents=True)
-    settings = {
-        "method": "Dagger_phase",
-        "task": task,
-        "proprioception": "none",
-        "before": {"time/elapsed_s": 60.0},
-    } | config
+    settings = {"method": "Dagger_phase", "mode": "ImpaalaSmall", "task": task, "proprioception": "none"}
+    settings |= {"before": {"time/elapsed_s": 60.0}} | config
     (folder / "config.json").write_text(json.dumps(settings))
-    scores = {"student": {"return": student}, "teacher": {"return": 900.0}}
-    summary = {"OD": scores, "samples_collected": 50_000, "training_seconds": 240.0}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "metrics.csv").write_text(
+        "x_axis/samples_collected,time/elapsed_s,test/OD/return\n10000,0,1\n50000,240,2\n"
+    )
+    scores = {"student": {"return": student, "episodes": 1}, "teacher": {"return": 900.0}, "zero": {}}
+    (folder / "summary.json").write_text(json.dumps({"OD": scores, "ID": scores}))
 
 
 def test_frames_and_minutes_are_those_of_the_whole_training(tmp_path, monkeypatch):
