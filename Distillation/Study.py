@@ -3,10 +3,12 @@ time, and the same command continues it.
 
 The file has settings of all runs in `[common]`, of which each takes those that its method has, and experiments in `[[runs]]`:
 a `method` (a flag of Pusher.py, without the dashes), a `name`, its own settings, and `run_index`, a list ([0] unless given,
-also in common). Any other list is a grid, an experiment for each value, such as one for each `task`. DAgger has a `parent`: the
-name of the experiment of cloning, further up, that it continues, index by index, and where that has lists, value by value. PPD and the other methods by rollouts may have one of any method, which
-they begin with, or a student's file, `start_from`. Paths are relative to the repository. Beside the picture of all
-experiments, `[pictures]` asks for pictures of a few: `methods = ["PPD", "DAgger-*"]` is drawn as methods.png.
+also in common). Any other list is a grid, an experiment for each value, such as one for each `task`. Every experiment is made
+once in each of `[[groups]]`, if there are any, with the group's settings added to the common ones. DAgger has a `parent`: the
+name of the experiment of cloning, further up, that it continues, index by index, and where that has lists, value by value.
+PPD and the other methods by rollouts may have one of any method, which they begin with, or a student's file, `start_from`.
+Paths are relative to the repository. Beside the picture of all experiments, `[pictures]` asks for pictures of a few:
+`methods = ["PPD", "DAgger-*"]` is drawn as methods.png.
 """
 
 import argparse

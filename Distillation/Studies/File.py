@@ -96,28 +96,39 @@ def read_study(path: Path, results: Path) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
-    common, entries, pictures = content.pop("common", {}), content.pop("runs", []), content.pop("pictures", {})
-    tables = [common, *entries] if isinstance(entries, list) and entries else [None]
-    if content or not all(isinstance(table, dict) for table in tables):
-        raise BadInput(f"{path}: {', '.join(content) or 'no runs'}: settings in [common] and [[runs]] are needed")
-    runs = _runs(path, common, entries, results)
+    common, groups, entries = content.pop("common", {}), content.pop("groups", [{}]), content.pop("runs", [])
+    pictures = content.pop("pictures", {})
+    lists = [[common], groups, entries]
+    tables = [table for tables in lists if isinstance(tables, list) for table in tables or [None]]
+    if (
+        content
+        or not all(isinstance(table, dict) for table in tables)
+        or not all(isinstance(tables, list) for tables in lists)
+    ):
+        raise BadInput(
+            f"{path}: {', '.join(content) or 'no runs'}: settings in [common], [[groups]] and [[runs]] are needed"
+        )
+    runs = _runs(path, common, groups, entries, results)
     try:
         return Study(list(runs.values()), _pictures(pictures, {entry for entry, _ in runs}))
     except BadInput as error:
         raise BadInput(f"{path}: pictures: {error}") from None
 
 
-def _runs(path: Path, common: dict[str, Any], entries: list[dict[str, Any]], results: Path) -> Runs:
-    """Return the runs of all entries."""
+def _runs(
+    path: Path, common: dict[str, Any], groups: list[dict[str, Any]], entries: list[dict[str, Any]], results: Path
+) -> Runs:
+    """Return the runs of all entries, each in every group."""
     runs: Runs = {}
     experiments: dict[str, str] = {}
-    unused = set(common) - {"method"}
-    for number, entry in enumerate(entries, 1):
-        entry = {"method": common.get("method")} | entry
+    unused = set(common).union(*groups) - {"method"}
+    for (number, entry), group in itertools.product(enumerate(entries, 1), groups):
+        shared = common | group
+        entry = {"method": shared.get("method")} | entry
         try:
             settings = _settable(entry)
             unused -= settings.keys()
-            taken = {key: value for key, value in common.items() if key in settings}
+            taken = {key: value for key, value in shared.items() if key in settings}
             for run in _expand(taken | entry, settings, results, runs):
                 if runs.setdefault((run.entry, run.job.student.run_index), run) is not run:
                     raise BadInput(f"{run.name} exists already")
@@ -127,7 +138,7 @@ def _runs(path: Path, common: dict[str, Any], entries: list[dict[str, Any]], res
         except BadInput as error:
             raise BadInput(f"{path}: {entry.get('name', f'runs {number}')}: {error}") from None
     if unused:
-        raise BadInput(f"{path}: common: {', '.join(sorted(unused))}: no setting of any of the runs")
+        raise BadInput(f"{path}: common or groups: {', '.join(sorted(unused))}: no setting of any of the runs")
     return runs
 
 

@@ -87,6 +87,19 @@ def test_a_parent_with_lists_is_continued_where_it_has_the_same_values(tmp_path)
     assert len({call.name for call in missing_calls(list(runs.values()))}) == 20
 
 
+def test_every_experiment_is_made_in_each_group_with_its_settings(tmp_path):
+    groups = "[[groups]]\ntask = ['Pusher']\n[[groups]]\ntask = ['PusherMemory']\nproprioception = 'none'\n[common]"
+    text = TINY.replace("State", "ImpaalaSmall").replace("[common]", groups)
+    runs = {run.name: run for run in read(tmp_path, text)}
+    assert runs.keys() == {
+        *("BC-Pusher_run0", "BC-Pusher_run1", "BC-PusherMemory_run0", "BC-PusherMemory_run1"),
+        *("DAgger-Pusher_run0", "DAgger-PusherMemory_run0"),
+    }
+    sight = {name: run.job.flat()["proprioception"] for name, run in runs.items() if run.job.student.run_index == 0}
+    assert {name: sees == "none" for name, sees in sight.items()} == {name: "Memory" in name for name in sight}
+    assert runs["DAgger-PusherMemory_run0"].parent is runs["BC-PusherMemory_run0"]
+
+
 def test_what_is_seen_of_a_task_has_a_dataset_of_its_own(tmp_path):
     """Its collection was once called without the cameras, and no run found it."""
     cloning = TINY.replace("State", "ImpaalaSmall").split("[[runs]]")[:2]
@@ -137,7 +150,10 @@ BAD = {
     "nothing in it": ("", "no runs"),
     "unknown table": (TINY + "[more]\nx = 1", "more"),
     "unknown key": (TINY + "alhpa = 1", "DAgger: alhpa: no setting of --Dagger_phase"),
-    "unknown common key": (TINY.replace("[common]", "[common]\nalhpa = 1"), "common: alhpa"),
+    "unknown common key": (TINY.replace("[common]", "[common]\nalhpa = 1"), "common or groups: alhpa"),
+    "unknown key of a group": (TINY + "[[groups]]\nalhpa = 1", "common or groups: alhpa"),
+    "a group that is no table": (TINY + "[groups]\nalpha = 1", "[[groups]]"),
+    "groups that are alike": (TINY + "[[groups]]\nalpha = 0\n[[groups]]\nalpha = 1", "BC_run0 exists already"),
     "of another method": (TINY + "clip = 0.1", "clip"),
     "inherited": (TINY + "dataset = '10k'", "dataset"),
     "the runner's": (TINY + "run_name = 'x'", "the runner chooses it"),
