@@ -86,13 +86,15 @@ def _deepmind(make: Callable[..., Task], name: str, *arguments: Any, **more: Any
 def _fetch(name: str, proprioception: tuple[int, ...], camera: Camera, **training: Any) -> Task:
     """Return a task of the Fetch robot: the state is `achieved_goal`, `desired_goal` and `observation`.
 
-    A student knows the gripper's position and velocities, from the arm's joints; object and goal it must see.
+    A student knows the gripper's position and velocities, from the arm's joints; object and goal it must see. The camera `front`
+    looks at the same point from where the robot looks to, across the other.
     """
+    camera = replace(camera, size=(84, 84))
     return Task(
         name=name,
         env_id=f"Enviroment.Robotics:{name}-v4",
         proprioception=proprioception,
-        cameras={"Frame": replace(camera, size=(84, 84))},
+        cameras={"Frame": camera, "front": replace(camera, azimuth=camera.azimuth + 90)},
         success="is_success",
         measures={"distance": Measure(_fetch_distance, "m")},
         stack_stride=1,
