@@ -245,14 +245,14 @@ class StudentTest:
         return report
 
 
-def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation) -> dict[str, float]:
+def figures(policy: Evaluation, zero: Evaluation, teacher: Evaluation | None) -> dict[str, float]:
     """Summarize an evaluation in plain numbers; those it does not have are left out."""
     values = {
         "episodes": len(policy.seeds),
         "return": float(policy.returns.mean()),
         "return_std": float(policy.returns.std()),
         "length": float(policy.lengths.mean()),
-        "normalized_return": normalized_return(policy, zero, teacher),
+        "normalized_return": np.nan if teacher is None else normalized_return(policy, zero, teacher),
         "success": float(policy.success.mean()),
         **{f"final_{name}": float(values.mean()) for name, values in policy.measures.items()},
         "action_accuracy": float(policy.action_accuracy.mean()),
@@ -271,9 +271,10 @@ def table(report: dict[str, dict[str, float]], task: Task) -> str:
     used = {name: column for name, column in columns.items() if any(column[0] in row for row in report.values())}
     if len({row.get("length") for row in report.values()}) == 1:  # nobody's episodes end early, or an older file
         used.pop("length", None)
-    lines = [f"{'':<9}{'return':>16}" + "".join(f"{name:>{width}}" for name, (_, width, _, _) in used.items())]
+    wide = max(5, *(len(f"{row['return_std']:.2f}") for row in report.values()))
+    lines = [f"{'':<9}{'return':>{11 + wide}}" + "".join(f"{name:>{width}}" for name, (_, width, _, _) in used.items())]
     for who, row in report.items():
-        line = f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<5.2f}"
+        line = f"{who:<9}{row['return']:>8.2f} ± {row['return_std']:<{wide}.2f}"
         for key, width, form, unit in used.values():
             shown = f"{row[key]:{form}} {unit}".rstrip() if key in row else ""
             line += f"{shown:>{width}}"

@@ -29,7 +29,7 @@ FILMED = 3  # episodes
 
 def score(
     policy: "GaussianPolicy",
-    teacher: "GaussianPolicy",
+    teacher: "GaussianPolicy | None",
     task: "Task",
     seeds: Sequence[int],
     *,
@@ -43,7 +43,7 @@ def score(
     Returns:
         The figures `[policy, teacher or zero][figure]` (see `Test_model.figures`), of the policy also
         `action_accuracy_on_teacher_states`, of its mean actions; and the policy's episodes, first the furthest behind the
-        teacher's.
+        teacher's. Without a teacher all that is about it is missing, and the lowest return comes first.
     """
     from Algorithm.Test_model import Baseline, evaluate, figures
     from Enviroment.Utils import make_world
@@ -51,23 +51,23 @@ def score(
     places = min(len(seeds), 20), num_workers, bool(policy.images), render_quality
     with closing(make_world(task, *places)) as world:
         own = evaluate(policy, world, task, seeds, teacher=teacher, deterministic=deterministic, recording=recording)
-        guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
         zero = evaluate(Baseline(world.action_space), world, task, seeds)
-        best = evaluate(teacher, world, task, seeds)
-    results = {"policy": own, "teacher": best, "zero": zero}
+        results = {"policy": own, "zero": zero}
+        if teacher is not None:
+            guided = evaluate(policy, world, task, seeds, teacher=teacher, driver=teacher)
+            results = {"policy": own, "teacher": evaluate(teacher, world, task, seeds), "zero": zero}
+    best = results.get("teacher")
     report = {name: figures(result, zero, best) for name, result in results.items()}
-    report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
-    columns: dict[str, Any] = {
-        "seed": own.seeds,
-        "return": own.returns,
-        "teacher_return": best.returns,
-        "length": own.lengths,
-    }
-    columns |= {"success": own.success, **{f"final_{name}": values for name, values in own.measures.items()}}
+    columns: dict[str, Any] = {"seed": own.seeds, "return": own.returns}
+    if best is not None:
+        report["policy"]["action_accuracy_on_teacher_states"] = float(guided.action_accuracy.mean())
+        columns["teacher_return"] = best.returns
+    columns |= {"length": own.lengths, "success": own.success}
+    columns |= {f"final_{name}": values for name, values in own.measures.items()}
     columns |= {"action_accuracy": own.action_accuracy}
     known = {name: np.asarray(column) for name, column in columns.items() if np.isfinite(column).all()}
     episodes = [dict(zip(known, row)) for row in zip(*(column.tolist() for column in known.values()))]
-    return report, sorted(episodes, key=lambda episode: episode["return"] - episode["teacher_return"])
+    return report, sorted(episodes, key=lambda episode: episode["return"] - episode.get("teacher_return", 0))
 
 
 def watch(
@@ -192,7 +192,7 @@ def check_arguments(arguments: argparse.Namespace) -> Sequence[int]:
 
 
 def its_teacher(path: Path, card: dict[str, Any], task: "Task") -> str | Path | None:
-    """Return the teacher to compare a policy with: the one that it learned from if that is here, else the task's.
+    """Return the teacher to compare a policy with: the one that it learned from if that is here, else the task's, if that is.
 
     A teacher whose task has no other is compared with itself.
     """
@@ -203,12 +203,12 @@ def its_teacher(path: Path, card: dict[str, Any], task: "Task") -> str | Path | 
     own = read_json(config).get("teacher") if config.is_file() else None
     if own and teacher_source(own, task).is_file():
         return own
-    usual = teacher_source(None, task).is_file()
-    if card.get("mode") == "teacher":
-        return None if usual else path
-    if usual and card.get("teacher_sha256") != teacher_hash(None, task):
+    usual = teacher_source(None, task)
+    if not usual.is_file():
+        return path if card.get("mode") == "teacher" else None
+    if card.get("mode") != "teacher" and card.get("teacher_sha256") != teacher_hash(None, task):
         print("warning: compared with another teacher than it learned from; --teacher names that one", file=sys.stderr)
-    return None
+    return usual
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
@@ -229,12 +229,18 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if policy.images or arguments.video:
         choose_gl_backend()  # or fail before time is spent
     task = dataclasses.replace(task, views=views)
-    teacher = open_teacher(arguments.teacher or its_teacher(arguments.checkpoint, card, task), task, device)
+    reference = arguments.teacher or its_teacher(arguments.checkpoint, card, task)
+    if reference is None and arguments.views != "all":
+        print(f"warning: {task.name} has no teacher here to compare with; --teacher names one", file=sys.stderr)
+        teacher = None
+    else:
+        teacher = open_teacher(reference, task, device)
     quality = card["render"]["quality"] if policy.images else "fast"
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)
         return
     if arguments.views == "all":
+        assert teacher is not None
         examine(arguments, policy, teacher, task, seeds, quality)
         return
     if arguments.beside:
@@ -312,14 +318,20 @@ def print_scores(
     views = "" if arguments.views == "none" else f", views {arguments.views}"
     print(f"{len(episodes)} episodes, {how}{views}\n{table(report, task)}")
     row = report["policy"]
-    print(
-        f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
-        f"{row['action_accuracy_on_teacher_states']:.4f} on the teacher's; entropy {row['entropy']:.2f} nats"
-    )
-    worst = [one for one in episodes[:3] if one["return"] < one["teacher_return"]]
-    if worst:
-        returns = (f"{one['seed']} ({one['return']:.1f}, teacher {one['teacher_return']:.1f})" for one in worst)
-        print(f"furthest behind the teacher: seeds {', '.join(returns)}")
+    entropy = f"entropy {row['entropy']:.2f} nats"
+    if "teacher" not in report:
+        print(entropy)
+        returns = (f"{one['seed']} ({one['return']:.1f})" for one in episodes[:3])
+        print(f"lowest returns: seeds {', '.join(returns)}")
+    else:
+        print(
+            f"action accuracy {row['action_accuracy']:.4f} on the states it visits, "
+            f"{row['action_accuracy_on_teacher_states']:.4f} on the teacher's; {entropy}"
+        )
+        worst = [one for one in episodes[:3] if one["return"] < one["teacher_return"]]
+        if worst:
+            returns = (f"{one['seed']} ({one['return']:.1f}, teacher {one['teacher_return']:.1f})" for one in worst)
+            print(f"furthest behind the teacher: seeds {', '.join(returns)}")
     if arguments.video:
         print(f"video {arguments.video}")
 

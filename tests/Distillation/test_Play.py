@@ -41,6 +41,26 @@ def test_play_names_the_episodes_furthest_behind_the_teacher(finished, capsys):
     assert f"furthest behind the teacher: seeds {episodes[0]['seed']} (" in capsys.readouterr().out
 
 
+def test_a_student_without_a_teacher_is_scored_by_its_return(finished, capsys, tmp_path, monkeypatch):
+    folder = finished[0] / "Pusher" / "PPD" / "lambda5_ImpaalaSmall_run0"
+    words = [str(folder / "checkpoints" / "last.pt"), "--seeds", "1900-1901", "--device", "cpu", "--num_workers", "1"]
+    Play.main([*words, "--json"])
+    beside = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr("Algorithm.Teacher_source.RESULTS", tmp_path)
+    Play.main([*words, "--json"])
+    output = capsys.readouterr()
+    assert output.err == "warning: Pusher has no teacher here to compare with; --teacher names one\n"
+    alone = json.loads(output.out)
+    assert alone.keys() == beside.keys() - {"teacher"}
+    gone = {"normalized_return", "action_accuracy", "action_accuracy_on_teacher_states"}
+    assert alone["policy"] == {name: value for name, value in beside["policy"].items() if name not in gone}
+    Play.main(words)
+    assert "lowest returns: seeds " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        Play.main([*words, "--views", "all"])
+    assert "no such file (a teacher file is needed)" in capsys.readouterr().err
+
+
 def test_a_student_of_one_frame_is_trained_and_scored_with_one_frame(tmp_path):
     run = pusher(*flags("PPD", ONLINE, stack=1, results_dir=tmp_path), without=PICTURES[1:])
     assert run.returncode == 0, run.stderr
