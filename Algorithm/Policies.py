@@ -32,7 +32,11 @@ def load_policy(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
     Raises:
         BadFile: the file is missing, damaged, none of them, or of another version.
     """
-    path = path / "checkpoints" / "last.pt" if path.is_dir() else path
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.pt")))
+        path = path / "checkpoints" / "last.pt"
+        if inside and not path.is_file():
+            raise BadFile(f"{path.parents[1]}: no run's folder; a policy in it is needed: {inside}")
     content = load_tensors(path, "teacher", "student", "checkpoint")
     if content["format"] == "teacher":
         method = (content.get("proof") or {}).get("algorithm", "SAC")

@@ -80,6 +80,8 @@ def run_study(study: Study, folder: Path, start_engine: StartEngine | None, dry_
                 print(f"{run.name} counts as missing: {', '.join(run.unlike(run.released))}")
         if dry_run:
             for call in calls:
+                if call.run in finished:
+                    print(f"{call.name} has finished; it is made again for its weights, which another run continues:")
                 print("Pusher.py", shlex.join(call.command))
             return True
         succeeded = True
@@ -143,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(parser.prog, HOW_TO_CONTINUE):
         for number in STOPS:
             signal.signal(number, _stop)
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.toml")))
+            raise BadInput(f"{path}: no such file; a study's .toml is needed, or one of {known}")
         start_engine = choose_engine(arguments, ROOT / results / "runs")
         succeeded = run_study(read_study(path, results), ROOT / results, start_engine, arguments.dry_run)
     sys.exit(0 if succeeded else 1)

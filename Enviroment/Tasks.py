@@ -72,8 +72,8 @@ def _walker(
 def _deepmind(make: Callable[..., Task], name: str, *arguments: Any, **more: Any) -> Task:
     """Return a task of DeepMind Control's, each of whose 500 steps makes two of its 1,000, with rewards from 0 to 1 each.
 
-    So its students from pixels are trained and compared (Yarats et al. 2022, https://arxiv.org/abs/2107.09645), which see 84x84
-    pixels in colour: the camera `pixels`.
+    So students from pixels are trained and compared (Yarats et al. 2022, https://arxiv.org/abs/2107.09645), which see 84x84 pixels in
+    colour: as many as the camera `pixels` has.
     """
     task = make(
         name, "Enviroment.DeepMind:Repeated-v0", *arguments, max_episode_steps=500, **{"stack_stride": 1, **more}

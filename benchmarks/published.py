@@ -63,11 +63,13 @@ def rows(runs: dict[str, list[Run]], published: dict[str, Any]) -> Iterator[list
 def table(folder: Path) -> str:
     """Return the table of the DAgger runs from pixels alone below a study's folder, in Markdown, and what others' columns are.
 
-    Raises `BadInput` if the folder has none that is finished.
+    Raises `BadInput` if there is no such folder, or none in it that is finished.
     """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; one as Results/Studies/students is needed")
     runs: dict[str, list[Run]] = {}
     for run in filter(None, map(read_run, sorted(folder.glob("*/run*")))):
-        pixels_alone = run.config["method"] == "Dagger_phase" and run.config["proprioception"] == "none"
+        pixels_alone = run.config["method"] == "Dagger_phase" and run.config.get("proprioception") == "none"
         if pixels_alone and run.closing is not None:
             runs.setdefault(run.task, []).append(run)
     if not runs:

@@ -2,11 +2,11 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from Common.Files import plain
-from Distillation.Settings import WorldSettings
+from Distillation.Settings import SIGHT, WorldSettings
 from Distillation.Utils import EXPERIMENTS, Experiment
 from Enviroment.Views import views_name
 
@@ -54,10 +54,20 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return own | ({"parent": _deciding(own["parent"])} if "parent" in own else {})
 
 
-def without_task(config: Mapping[str, Any]) -> dict[str, Any]:
+def decided_by_task(configs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the entries of `config.json` that a run's task decides: also how students see it, if all of a task's see it alike."""
+    found, wholes = set(OF_TASK), list(map(complete, configs))
+    for name in SIGHT[3:]:  # after task, mode and memory
+        ways = {json.dumps([whole.get("task"), whole.get(name)]) for whole in wholes}
+        if len(ways) == len({whole.get("task") for whole in wholes}):
+            found.add(name)
+    return found
+
+
+def without_task(config: Mapping[str, Any], decided: Collection[str]) -> dict[str, Any]:
     """Return a `config.json` without what its task decides, so that a method's runs on several tasks are one experiment."""
-    own = {key: value for key, value in config.items() if key not in OF_TASK}
-    return own | ({"parent": without_task(own["parent"])} if "parent" in own else {})
+    own = {key: value for key, value in config.items() if key not in decided}
+    return own | ({"parent": without_task(own["parent"], decided)} if "parent" in own else {})
 
 
 def label(config: Mapping[str, Any]) -> str:

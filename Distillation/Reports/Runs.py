@@ -12,7 +12,7 @@ import numpy as np
 
 from Common.Errors import BadInput
 from Common.Files import read_json
-from Distillation.Reports.Labels import DEFAULT_TASK, identity, labels, without_task
+from Distillation.Reports.Labels import DEFAULT_TASK, decided_by_task, identity, labels, without_task
 from Distillation.Reports.Statistics import mean_of_middle
 from Distillation.Utils import EXPERIMENTS
 
@@ -142,18 +142,18 @@ class Group:
 def group_runs(runs: Sequence[Run], across_tasks: bool = False) -> list[Group]:
     """Put the runs of each experiment together and give it a label of its own; methods are in their order.
 
-    With `across_tasks` runs of several tasks that differ in nothing else are one experiment.
+    With `across_tasks` runs of several tasks that differ in nothing else, but for how a task is seen, are one experiment.
     """
-    describe = without_task if across_tasks else dict
+    decided = decided_by_task([run.config for run in runs]) if across_tasks else set()
     experiments: dict[tuple[str, int], list[Run]] = {}
     times: Counter[tuple[str, Any]] = Counter()
     for run in runs:
-        experiment = identity(describe(run.config))
+        experiment = identity(without_task(run.config, decided))
         seed = experiment, (run.task, run.config.get("run_index"))
         experiments.setdefault((experiment, times[seed]), []).append(run)  # the same seed again is no further sample
         times[seed] += 1
     members = list(experiments.values())
-    names = labels([describe(own[0].config) for own in members])
+    names = labels([without_task(own[0].config, decided) for own in members])
     groups = [Group(name, own[0].config["method"], own[0].config["mode"], own) for name, own in zip(names, members)]
     order = list(dict.fromkeys([*EXPERIMENTS, *(group.method for group in groups)]))
     modes = list(dict.fromkeys((group.method, group.mode) for group in groups))

@@ -98,16 +98,14 @@ def read_study(path: Path, results: Path) -> Study:
         raise BadInput(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
     common, groups, entries = content.pop("common", {}), content.pop("groups", [{}]), content.pop("runs", [])
     pictures = content.pop("pictures", {})
-    lists = [[common], groups, entries]
-    tables = [table for tables in lists if isinstance(tables, list) for table in tables or [None]]
-    if (
-        content
-        or not all(isinstance(table, dict) for table in tables)
-        or not all(isinstance(tables, list) for tables in lists)
-    ):
+    if content or not isinstance(common, dict):
+        what = ", ".join(content) or "common"
         raise BadInput(
-            f"{path}: {', '.join(content) or 'no runs'}: settings in [common], [[groups]] and [[runs]] are needed"
+            f"{path}: {what}: settings in [common], [[groups]] and [[runs]] are needed, and [pictures] may be"
         )
+    for name, tables in {"groups": groups, "runs": entries}.items():
+        if not (isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)):
+            raise BadInput(f"{path}: no {name}: each is a table [[{name}]]")
     runs = _runs(path, common, groups, entries, results)
     try:
         return Study(list(runs.values()), _pictures(pictures, {entry for entry, _ in runs}))
@@ -131,7 +129,9 @@ def _runs(
             taken = {key: value for key, value in shared.items() if key in settings}
             for run in _expand(taken | entry, settings, results, runs):
                 if runs.setdefault((run.entry, run.job.student.run_index), run) is not run:
-                    raise BadInput(f"{run.name} exists already")
+                    raise BadInput(
+                        f"{run.name} exists already; of a list, such as that of a group's tasks, the value is in the name"
+                    )
                 same = experiments.setdefault(_experiment(run), run.entry)
                 if same != run.entry:
                     raise BadInput(f"the same experiment as {same}")
@@ -201,7 +201,11 @@ def _expand(
             if parent is not None and not (above and (isinstance(above.job, CloningExperiment) or not job.inherits)):
                 which = " of --BC_phase" if job.inherits else ""
                 having = "".join(f", {key} {value}" for key, value in point.items()) + ("," if point else "")
-                raise BadInput(f"parent {parent}: no run {index}{which} of that name{having} further up")
+                alike = ", ".join(
+                    dict.fromkeys(run.entry for run in earlier.values() if run.table == parent != run.entry)
+                )
+                there = f" (there are {alike})" if alike else ""
+                raise BadInput(f"parent {parent}: no run {index}{which} of that name{having} further up{there}")
             yield _run(name, point, index, method, settings, results, above)
 
 

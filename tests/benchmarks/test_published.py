@@ -31,6 +31,7 @@ def test_frames_and_minutes_are_those_of_the_whole_training(tmp_path, monkeypatc
     write_run(study / "DAgger" / "run1", "walker-walk", 920.0)
     write_run(study / "BC" / "run0", "walker-walk", 1.0, method="BC_phase")
     write_run(study / "DAgger-own" / "run0", "Reacher", -4.0, proprioception="full")
+    write_run(study / "PPD" / "run0", "Reacher", -4.0, method="PPD")
     row = published.table(study).splitlines()[2]
     assert row == (
         "| walker-walk | 900 | 1.000 | 900 | 100,000 | 5 | 800,000 | 17 | 900,000 | 22 | 767 | 970 |"
@@ -40,3 +41,5 @@ def test_frames_and_minutes_are_those_of_the_whole_training(tmp_path, monkeypatc
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no finished runs of DAgger"):
         published.table(tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        published.table(tmp_path / "nothing")

@@ -1,5 +1,6 @@
 """Runs of several tasks as one report."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,18 @@ def test_tables_over_tasks_and_of_each(folder):
     assert written.index("optimality gap") < written.index("Each task by itself") < written.index("action accuracy")
     scored = [row.split("|")[1].strip() for row in written[written.index("Each task") :].splitlines()[4:9]]
     assert scored[:3] == ["ARM student distillation State", "ARM PPD State", "Pusher DAgger State 100k"]
+
+
+def test_how_a_task_is_seen_makes_no_other_method_unless_it_is_seen_in_two_ways(folder):
+    for config in folder.glob("*-ARM/*/config.json"):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"stack": 3, "cameras": ["side"]}))
+    assert {each.group.label: len(each.scores) for each in scores_by_task(find_runs([folder]))} == {
+        **{"DAgger State 100k": 1, "student distillation State": 2, "PPD State": 2}
+    }
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"stack": 2}))
+    labels = {each.group.label for each in scores_by_task(find_runs([folder]))}
+    assert len(labels) == 6
+    assert sum("stack 3" in label for label in labels) == 2
 
 
 def test_one_task_has_no_tables_over_tasks(folder):

@@ -152,7 +152,8 @@ BAD = {
     "unknown key": (TINY + "alhpa = 1", "DAgger: alhpa: no setting of --Dagger_phase"),
     "unknown common key": (TINY.replace("[common]", "[common]\nalhpa = 1"), "common or groups: alhpa"),
     "unknown key of a group": (TINY + "[[groups]]\nalhpa = 1", "common or groups: alhpa"),
-    "a group that is no table": (TINY + "[groups]\nalpha = 1", "[[groups]]"),
+    "a group that is no list": (TINY + "[groups]\nalpha = 1", "no groups: each is a table [[groups]]"),
+    "a run that is no list": ("[runs]\nmethod = 'PPD'", "no runs: each is a table [[runs]]"),
     "groups that are alike": (TINY + "[[groups]]\nalpha = 0\n[[groups]]\nalpha = 1", "BC_run0 exists already"),
     "of another method": (TINY + "clip = 0.1", "clip"),
     "inherited": (TINY + "dataset = '10k'", "dataset"),
@@ -197,7 +198,7 @@ BAD = {
     "no pictures": (TINY.replace("[pictures]", "[[pictures]]"), "pictures: a table"),
     "a parent without these values": (
         SEVERAL.replace('dataset = "5k"', 'dataset = "5k"\ntask = ["Pusher"]'),
-        "parent BC: no run 0 of --BC_phase of that name, task PusherMemory, further up",
+        "parent BC: no run 0 of --BC_phase of that name, task PusherMemory, further up (there are BC-Pusher)",
     ),
     "a parent of another task": (
         TINY + "task = 'PusherMemory'",
