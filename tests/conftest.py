@@ -15,11 +15,6 @@ from tests.helpers import small_teacher, student_for
 LONG = ("tests/benchmarks/", "tests/Distillation/Studies/test_Ray.py", "tests/Train_Teacher_Pusher/test_Mujoco_main.py")
 
 
-def pytest_xdist_auto_num_workers():
-    """Return one worker more than there are cores: a third of the time a test waits for other processes."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_configure(config):
     """Start the server of forks, once for all workers."""
     if not hasattr(config, "workerinput"):
