@@ -230,18 +230,15 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         choose_gl_backend()  # or fail before time is spent
     task = dataclasses.replace(task, views=views)
     reference = arguments.teacher or its_teacher(arguments.checkpoint, card, task)
-    if reference is None and arguments.views != "all":
-        print(f"warning: {task.name} has no teacher here to compare with; --teacher names one", file=sys.stderr)
-        teacher = None
-    else:
-        teacher = open_teacher(reference, task, device)
     quality = card["render"]["quality"] if policy.images else "fast"
+    if arguments.views == "all":  # each of its figures is relative to a teacher's
+        examine(arguments, policy, open_teacher(reference, task, device), task, seeds, quality)
+        return
+    teacher = open_teacher(reference, task, device) if reference else None
+    if teacher is None:
+        print(f"warning: {task.name} has no teacher here to compare with; --teacher names one", file=sys.stderr)
     if arguments.window:
         watch(policy, task, seeds, quality, not arguments.stochastic)
-        return
-    if arguments.views == "all":
-        assert teacher is not None
-        examine(arguments, policy, teacher, task, seeds, quality)
         return
     if arguments.beside:
         other, others_card, others_task = open_policy(arguments.beside, device)
