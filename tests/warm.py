@@ -28,6 +28,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,10 +79,11 @@ class Popen(subprocess.Popen):
         args: the arguments.
         file_size: no file may grow beyond so many bytes, as `ulimit -f` has it.
         without: modules and names in them; functions that write what no test reads make an empty file instead.
+        steps: so many has an episode of the repository's tasks, also in what the script itself starts; None for their own.
     """
 
-    def __init__(self, args, *, file_size=None, without=(), **settings):
-        self._file_size = file_size
+    def __init__(self, args, *, file_size=None, without=(), steps=20, **settings):
+        self._file_size, self._steps = file_size, steps
         self._without = [(module.__name__, name) for module, name in without]
         super().__init__(list(map(str, args)), **settings)
 
@@ -95,6 +97,7 @@ class Popen(subprocess.Popen):
             "session": call["start_new_session"],
             "file_size": self._file_size,
             "without": self._without,
+            "steps": self._steps,
         }
         assert call["args"][0] == sys.executable, call["args"]
         assert call["preexec_fn"] is None
@@ -213,6 +216,18 @@ def _serve(listener: socket.socket) -> dict | None:
                 connection.sendall(pid.to_bytes(4, "big"))
 
 
+def _obey(
+    args: list, cwd: str, env: dict, session: bool, file_size: int | None, without: list, steps: int | None
+) -> None:
+    """Do in a fork what was asked for."""
+    if session:
+        os.setsid()
+    _prepare(args, cwd, env, file_size)
+    _leave_out(without)
+    _shorten_episodes(steps)
+    _run(args)
+
+
 def _take(files: list[int]) -> None:
     """Take some files as standard input, output and error, and close all others."""
     kept = [os.dup(file) if file < 3 else file for file in files]
@@ -258,6 +273,14 @@ def _leave_out(functions: list[tuple[str, str]]) -> None:
         setattr(sys.modules[module], name, _empty)
 
 
+def _shorten_episodes(steps: int | None) -> None:
+    from Enviroment.Tasks import TASKS
+
+    if steps is not None:
+        memory = "Memory"  # what those hide for some steps is to be seen again
+        TASKS.update({k: replace(task, max_episode_steps=steps) for k, task in TASKS.items() if memory not in k})
+
+
 def _run(args: list[str]) -> None:
     """Run a script or a module."""
     args = args[args[0] == "-u" :]
@@ -292,8 +315,8 @@ def _fork_or_execute(self, *arguments, **named):
 
 def _be_child(words: list[str], call: dict, files: list[int]) -> None:
     """Run a script in a process that was forked in the middle of another program, and end as Python would."""
-    status, interrupted = 1, False
-    try:
+
+    def begin() -> None:
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -305,6 +328,15 @@ def _be_child(words: list[str], call: dict, files: list[int]) -> None:
             call["preexec_fn"]()
         _prepare(words, call["cwd"], call["env"] and dict(call["env"]))
         _run(words)
+
+    _to_the_end(begin)
+
+
+def _to_the_end(program: Callable[[], None]) -> None:
+    """Call what a process is for, and end it as Python would, but for taking every module apart, which takes half a second."""
+    status, interrupted = 1, False
+    try:
+        program()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -333,8 +365,4 @@ if __name__ == "__main__":
     gc.freeze()  # or forks would copy what they only look through
     _request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if _request is not None:
-        if _request["session"]:
-            os.setsid()
-        _prepare(_request["args"], _request["cwd"], _request["env"], _request["file_size"])
-        _leave_out(_request["without"])
-        _run(_request["args"])
+        _to_the_end(lambda: _obey(**_request))

@@ -47,13 +47,13 @@ def test_a_run_in_warp_is_resumed_in_warp_and_also_scored_in_gymnasium(reacher, 
 
 
 def test_a_dataset_of_warp_is_another_one(reacher, tmp_path):
-    settings = {**reacher, "num_data": 50, "num_envs": 1, "num_workers": 1, "backend": "warp"}
+    settings = {**reacher, "num_data": 60, "num_envs": 1, "num_workers": 1, "backend": "warp"}
     run = pusher(*flags("C_data", settings))
     assert run.returncode == 0, run.stderr
-    dataset = open_dataset(tmp_path / "results" / "Reacher" / "Teacher" / "dataset_50_warp")
-    assert len(dataset) == 50
+    dataset = open_dataset(tmp_path / "results" / "Reacher" / "Teacher" / "dataset_60_warp")
+    assert len(dataset) == 60
     assert dataset.meta["backend"] == "warp"
-    shutil.move(dataset.folder, dataset.folder.with_name("dataset_50"))
+    shutil.move(dataset.folder, dataset.folder.with_name("dataset_60"))
     again = pusher(*flags("C_data", settings, backend="workers", export_minari=tmp_path / "minari"))
     assert again.returncode == 2
     assert 'backend is "warp", not "workers"' in again.stderr

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from Distillation import Play
 from Distillation.Pusher import main, parse
 from Distillation.Utils import task_of
 from Enviroment.Views import VIEWS
@@ -20,7 +19,7 @@ def mine(tmp_path):
     return tmp_path / "mine.toml"
 
 
-def test_ppd_under_small_views_says_so_everywhere_and_a_cut_run_resumes_exactly(tmp_path, capsys):
+def test_ppd_under_small_views_says_so_everywhere_and_a_cut_run_resumes_exactly(tmp_path):
     settings = ONLINE | {"views": "small", "results_dir": tmp_path / "whole"}
     run = pusher(*flags("PPD", settings))
     assert run.returncode == 0, run.stderr
@@ -40,8 +39,8 @@ def test_ppd_under_small_views_says_so_everywhere_and_a_cut_run_resumes_exactly(
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(run_folder(tmp_path / "again")) == metrics(folder)
 
-    Play.main([str(folder), "--seeds", "1900", "--device", "cpu", "--num_workers", "1", "--json", "--views", "small"])
-    played = json.loads(capsys.readouterr().out)
+    words = ["--seeds", 1900, "--device", "cpu", "--num_workers", 1, "--json", "--views", "small"]
+    played = json.loads(pusher(folder, *words, script="Distillation/Play.py").stdout)
     summary = json.loads((folder / "summary.json").read_text())
     assert played["policy"]["return"] == pytest.approx(summary["OD"]["student"]["return"], rel=1e-3)
     assert played["view_ranges"] == VIEWS["small"].table()
