@@ -26,7 +26,8 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 NOISE = vars(TeacherNoiseConfig())  # the default
 VIEW_RANGES = "view_ranges"  # the entry of files that has what varies by how much; they have none where nothing does
 BACKEND = "backend"  # the entry of datasets that Warp simulated; the others have none
-VARYING = (VIEW_RANGES, BACKEND)
+EPISODE_STEPS = "episode_steps"  # likewise, of those whose episodes were cut off
+VARYING = (VIEW_RANGES, BACKEND, EPISODE_STEPS)
 WARP = ("mujoco-warp", "warp-lang")  # packages
 HOW_TO_REPAIR = "--C_data continues a collection that was cut off, and with --overwrite begins it anew"
 
@@ -86,6 +87,7 @@ def _collect_anew(
     wanted, world = job.collection, job.world
     keys: tuple[str, ...] = ("task", "teacher_sha256", "render", VIEW_RANGES, "versions")
     keys += (BACKEND,) if world.backend == "warp" else ()
+    keys += (EPISODE_STEPS,) if world.episode_steps else ()
     places = world.num_workers, True, world.render_quality, world.backend, job.place.device
     meta = {key: description[key] for key in keys if key in description}
     folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before time is spent
@@ -105,17 +107,20 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     """Return the folder of a run's dataset, or of a larger one; collects it where `collect` is set, or raises `BadInput`."""
     samples = DATASET_SIZES[job.data.dataset]
     wanted = dataset_folder(job, job.noise, samples)
-    like = {VIEW_RANGES: task.views.table() or None, BACKEND: "warp" if job.world.backend == "warp" else None}
+    like: dict[str, Any] = {VIEW_RANGES: task.views.table() or None, EPISODE_STEPS: job.world.episode_steps or None}
+    like[BACKEND] = "warp" if job.world.backend == "warp" else None
     seen = {"render": task.rendering(job.world.render_quality)} if job.student.mode != "State" else {}
     folder = find_dataset(wanted, samples, vars(job.noise) | like | seen)
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
-        collect(collection, task, open_teacher(job.place.teacher, task, job.place.device), overwrite=False)
+        teacher = open_teacher(job.place.teacher, task, job.place.device)
+        collect(collection, job.training_task(), teacher, overwrite=False)
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])
         flags += task.flags + ("" if job.world.views == "none" else f"--views {job.world.views} ")
+        flags += f"--episode_steps {job.world.episode_steps} " if job.world.episode_steps else ""
         flags += "--backend warp " if job.world.backend == "warp" else ""
         raise BadInput(
             f"no {wanted.name} in {wanted.parent}: --C_data --num_data {samples} {flags}collects it, --BC_phase with "
@@ -135,7 +140,7 @@ def open_matching(job: CloningExperiment | DAggerExperiment, folder: Path, descr
 
 def check_same(dataset: Dataset, description: dict[str, Any], keys: Sequence[str]) -> None:
     """Raise `BadInput` where a dataset has other settings than asked for, apart from how its frames are stacked."""
-    found, wanted = {BACKEND: "workers"} | dataset.meta, dict(description)
+    found, wanted = {BACKEND: "workers", EPISODE_STEPS: 0} | dataset.meta, dict(description)
     for settings in (found, wanted):
         if isinstance(render := settings.get("render"), dict):
             settings["render"] = {key: value for key, value in render.items() if not key.startswith("stack")}

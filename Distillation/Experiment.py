@@ -33,6 +33,7 @@ from Distillation.Reports.Robustness import digest, draw_robustness
 from Distillation.Reports.Runs import find_runs
 from Distillation.Settings import TestSettings
 from Distillation.Utils import AGGREGATED, LAST, Collection, DAggerExperiment, Experiment, Job, Parts, task_of
+from Enviroment.Tasks import Task
 from Enviroment.Utils import make_world
 from Enviroment.World import World
 from Models.Base_Model import TRAINED_WITH, ActorCritic
@@ -57,7 +58,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
                 Parallel.leave_it_to_another()
             raise
         stack.enter_context(Parallel.joined(device))
-        job, task = job.replace(device=str(device)), task_of(job)
+        job, task, learned = job.replace(device=str(device)), task_of(job), job.training_task()
         if isinstance(job, DAggerExperiment) and job.place.teacher is None:
             job = job.replace(teacher=parents_teacher(job))
         with Parallel.agreed():
@@ -71,7 +72,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
-            collect(job, task, teacher, overwrite)
+            collect(job, learned, teacher, overwrite)
 
 
 def own_device(name: str) -> torch.device:
@@ -131,16 +132,16 @@ class Session:
         self.plan, self.inputs, self.task, self.teacher = plan, inputs, task_of(plan.job), teacher
         self.job, self._open_things = plan.job, open_things
         # Other ranks only need the spaces.
-        self.test_world = self.world(1 if Parallel.rank() else 2 * self.job.test.episodes)
+        self.test_world = self.world(self.task, 1 if Parallel.rank() else 2 * self.job.test.episodes)
         self.student = self._student()
         parts = Parts(self.student, teacher, self._share, plan.folder, inputs.dataset, inputs.priorities)
         self.trainer = self.job.trainer(parts)
         self.logger = NullLogger() if Parallel.rank() else self._logger()
 
-    def world(self, num_envs: int, backend: str = "workers") -> World:
+    def world(self, task: Task, num_envs: int, backend: str = "workers") -> World:
         """Make environments, which are closed when the run ends."""
         places = self._workers, self.job.student.mode != "State", self.job.world.render_quality
-        world = make_world(self.task, num_envs, *places, backend, self.job.place.device)
+        world = make_world(task, num_envs, *places, backend, self.job.place.device)
         self._open_things.callback(world.close)
         return world
 
@@ -149,7 +150,7 @@ class Session:
         return self.job.world.num_workers or max(1, cores() // Parallel.local_count())
 
     def _share(self, num_envs: int) -> World:
-        return self.world(-(-num_envs // Parallel.count()), self.job.world.backend)
+        return self.world(self.job.training_task(), -(-num_envs // Parallel.count()), self.job.world.backend)
 
     def _student(self) -> ActorCritic:
         """Return a new student, or the one that the run begins with, which is trained as a new one would be."""
@@ -238,7 +239,7 @@ class Session:
         print("\ntraining has ended; its closing figures follow", flush=True)
         report = StudentTest(self.test_world, self.task, self.teacher, seeds).report(self.student, recording)
         if self.job.world.backend == "warp":
-            world = self.world(len(seeds["OD"]), "warp")
+            world = self.world(self.task, len(seeds["OD"]), "warp")
             report |= StudentTest(world, self.task, self.teacher, {OD_WARP: seeds["OD"]}).report(self.student)
         summary: dict[str, Any] = {
             "optimization_steps": self.trainer.optimization_steps,

@@ -58,6 +58,13 @@ class WorldSettings(Settings):
         "what differs from episode to episode: none, small, large, or a .toml file of ranges (docs/views.md)",
         inherited=True,
     )
+    episode_steps: int = setting(
+        0,
+        "steps after which episodes of training and of datasets are cut off, for more starts among as many samples; tests "
+        "have the task's own episodes, as 0 has throughout",
+        at_least=0,
+        inherited=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

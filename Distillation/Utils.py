@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,6 +62,19 @@ class Job(Composed):
     def free(cls) -> set[str]:
         """Return the settings that may change when a run is resumed."""
         return cls.named(*FREE)
+
+    def training_task(self) -> Task:
+        """Return the task with the episodes that students learn from; raises `BadSetting` where its own are shorter."""
+        task, steps = task_of(self), self.world.episode_steps
+        if not steps:
+            return task
+        from Enviroment.Snapshot import time_limit
+
+        with closing(task.make()) as env:
+            limit = time_limit(env)
+        if limit is not None and steps > limit._max_episode_steps:
+            raise BadSetting(f"episode_steps {steps}: {task.name}'s episodes have at most {limit._max_episode_steps}")
+        return replace(task, max_episode_steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,9 +324,10 @@ def in_names(value: Any) -> str:
 
 
 def world_suffix(job: Job) -> str:
-    """Return what names of folders say of a job's cameras, views and backend, where they are not the usual ones."""
+    """Return what names of folders say of a job's cameras, views, episodes and backend, where they are not the usual ones."""
     views = "" if job.world.views == "none" else f"_{views_name(job.world.views)}"
-    return task_of(job).selection + views + ("_warp" if job.world.backend == "warp" else "")
+    steps = f"_{job.world.episode_steps}steps" if job.world.episode_steps else ""
+    return task_of(job).selection + views + steps + ("_warp" if job.world.backend == "warp" else "")
 
 
 def task_folder(job: Job) -> Path:

@@ -97,11 +97,11 @@ def test_runs_from_before_there_were_views_and_backends_are_resumed_and_continue
     folder = run_folder(results)
     config = json.loads((folder / "config.json").read_text())
     assert "view_ranges" not in config
-    del config["views"], config["backend"]
+    del config["views"], config["backend"], config["episode_steps"]
     (folder / "config.json").write_text(json.dumps(config))
     last = folder / "checkpoints" / "last.pt"
     content = torch.load(last, weights_only=True)
-    del content["settings"]["views"], content["settings"]["backend"]
+    del content["settings"]["views"], content["settings"]["backend"], content["settings"]["episode_steps"]
     torch.save(content, last)
     resumed = pusher(*flags("BC_phase", settings), "--resume")
     assert resumed.returncode == 0, resumed.stderr
