@@ -17,8 +17,8 @@ HEAD = """# Which flags are there?
 - A flag that a method does not have is refused, and so is a value outside the limits. The answer is one line, and the exit status is 2.
 - † marks flags that may differ when a run is resumed.
 - ‡ marks flags of students that see: `--mode` is `ImpaalaSmall`, `ImpaalaMid` or `ImpaalaBig`.
-- DAgger has no flag for what it inherits from the run of cloning that it continues: the student, cameras and views, the dataset, the loss,
-  the noise and the seeds.
+- DAgger has no flag for what it inherits from the run of cloning that it continues: the student, cameras and views, the length of episodes,
+  the dataset, the loss, the noise and the seeds.
 
 Both scripts have two more flags. `--resume` continues a run that was cut off ([resume.md](resume.md)). `--overwrite` replaces a run, or a
 dataset, that is there.
