@@ -52,13 +52,14 @@ def with_backend(job: AnyJob, task: Task) -> AnyJob:
     return job.replace(backend=find_backend(world.backend, task, job.place.device, world.render_quality))
 
 
-def collect(job: Collection, task: Task, teacher: GaussianPolicy, overwrite: bool) -> None:
+def collect(job: Collection, teacher: GaussianPolicy, overwrite: bool) -> None:
     """Collect a dataset, and also write it for Minari if that is wanted.
 
     Raises:
         BadInput: it exists already, and no export is wanted, or it has other settings.
         BadFile: another process is collecting it, or the existing one is damaged.
     """
+    task = job.training_task()
     job = with_backend(job, task)
     wanted = job.collection
     folder = dataset_folder(job, job.noise, wanted.num_data)
@@ -114,8 +115,7 @@ def find_or_collect(job: CloningExperiment | DAggerExperiment, task: Task) -> Pa
     if folder is None and isinstance(job, CloningExperiment) and job.data.collect:
         usual = Collection.of({}).collection.num_envs
         collection = Collection.of(job.flat() | {"num_data": samples, "num_envs": usual})
-        teacher = open_teacher(job.place.teacher, task, job.place.device)
-        collect(collection, job.training_task(), teacher, overwrite=False)
+        collect(collection, open_teacher(job.place.teacher, task, job.place.device), overwrite=False)
         folder = wanted
     if folder is None:
         flags = "".join(f"--{key} {value:g} " for key, value in vars(job.noise).items() if value != NOISE[key])

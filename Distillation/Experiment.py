@@ -58,7 +58,8 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
                 Parallel.leave_it_to_another()
             raise
         stack.enter_context(Parallel.joined(device))
-        job, task, learned = job.replace(device=str(device)), task_of(job), job.training_task()
+        job, task = job.replace(device=str(device)), task_of(job)
+        job.training_task()  # or raise before anything is written
         if isinstance(job, DAggerExperiment) and job.place.teacher is None:
             job = job.replace(teacher=parents_teacher(job))
         with Parallel.agreed():
@@ -72,7 +73,7 @@ def run(job: Job, resume: bool, overwrite: bool) -> None:
         elif resume:
             raise BadInput("--resume is for runs; --C_data without it continues a collection that was cut off")
         elif isinstance(job, Collection):
-            collect(job, learned, teacher, overwrite)
+            collect(job, teacher, overwrite)
 
 
 def own_device(name: str) -> torch.device:

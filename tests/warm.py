@@ -276,9 +276,9 @@ def _leave_out(functions: list[tuple[str, str]]) -> None:
 def _shorten_episodes(steps: int | None) -> None:
     from Enviroment.Tasks import TASKS
 
-    if steps is not None:
-        memory = "Memory"  # what those hide for some steps is to be seen again
-        TASKS.update({k: replace(task, max_episode_steps=steps) for k, task in TASKS.items() if memory not in k})
+    for name in TASKS if steps is not None else ():
+        if not name.endswith("Memory"):  # those hold the arm for some steps, and need more
+            TASKS[name] = replace(TASKS[name], max_episode_steps=steps)
 
 
 def _run(args: list[str]) -> None:

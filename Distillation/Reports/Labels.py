@@ -55,7 +55,7 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decided_by_task(configs: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the entries of `config.json` that a run's task decides: also how students see it, and how long, if all of a task's do alike."""
+    """Return the entries of `config.json` that a run's task decides: also how, and how long, students see it, if all of a task's do alike."""
     found, wholes = set(OF_TASK), list(map(complete, configs))
     for name in (*SIGHT[3:], "episode_steps"):  # after task, mode and memory
         ways = {json.dumps([whole.get("task"), whole.get(name)]) for whole in wholes}
