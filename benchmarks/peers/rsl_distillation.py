@@ -2,7 +2,7 @@
 
 rsl_rl has no default network for images, and here it has the three convolutions that Stable-Baselines3 has by default. Rollouts,
 epochs and the students' deviation are those of Isaac Lab's ANYmal-D, https://github.com/isaac-sim/IsaacLab,
-`anymal_d/agents/rsl_rl_distillation_cfg.py`.
+`anymal_d/agents/rsl_rl_distillation_cfg.py`; proprioception is normalized by its running statistics, and episodes end at different times.
 """
 
 from typing import Any
@@ -28,6 +28,8 @@ class Environments(VecEnv):
         self.device = "cpu"
         self.cfg: dict = {}
         self.obs = self.tensors(self.envs.reset(seed=job.seed)[0])
+        first = torch.randint(self.max_episode_length, (num_envs,))  # as `init_at_random_ep_len`
+        self.envs.set_attr("_elapsed_steps", first.tolist())
 
     @staticmethod
     def tensors(obs: dict[str, np.ndarray]) -> TensorDict:
@@ -77,6 +79,7 @@ def train(job: Job) -> None:
         "algorithm": {"class_name": "Distillation", "num_learning_epochs": 2},
         "student": {
             "class_name": "CNNModel",
+            "obs_normalization": True,
             "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.1},
             "cnn_cfg": {"output_channels": [32, 64, 64], "kernel_size": [8, 4, 3], "stride": [4, 2, 1]},
         },
