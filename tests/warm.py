@@ -276,9 +276,11 @@ def _leave_out(functions: list[tuple[str, str]]) -> None:
 def _shorten_episodes(steps: int | None) -> None:
     from Enviroment.Tasks import TASKS
 
-    for name in TASKS if steps is not None else ():
+    if steps is None:
+        return
+    for name, task in TASKS.items():
         if not name.endswith("Memory"):  # those hold the arm for some steps, and need more
-            TASKS[name] = replace(TASKS[name], max_episode_steps=steps)
+            TASKS[name] = replace(task, max_episode_steps=steps)
 
 
 def _run(args: list[str]) -> None:

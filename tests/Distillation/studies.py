@@ -45,9 +45,8 @@ num_envs = 1
 def start(results):
     command = [sys.executable, SCRIPT, results / "study.toml", "--results_dir", results]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return warm.Popen(
-        command, cwd=results, text=True, without=PICTURES, steps=None, **pipes
-    )  # of runs, not of the study
+    # Pictures of runs are left out, not those of the study.
+    return warm.Popen(command, cwd=results, text=True, without=PICTURES, steps=None, **pipes)
 
 
 def finish(results):
