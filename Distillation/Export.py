@@ -136,6 +136,7 @@ def _onnx_model(module: Any, inputs: tuple[Any, ...], card: dict[str, Any]) -> b
 def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     """Return a card in Markdown, for people."""
     from Algorithm.Test_model import table
+    from Distillation.Reports.Commands import commands
 
     scores = card.get("scores")
     lines = [f"# {name}", "", f"A policy for `{task.name}`: {card['mode']}, by {card['method']}.", ""]
@@ -144,6 +145,15 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     elif scores:
         figures = (f"- {key}: {value:.4g}" for key, value in scores.items())
         lines += ["Its last test while it trained:", "", *figures, ""]
+    if calls := commands(card):
+        lines += [
+            f"What trains it{_by_whom(card, task)}, with defaults for all else:",
+            "",
+            "```bash",
+            *calls,
+            "```",
+            "",
+        ]
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():
@@ -163,6 +173,17 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
     if name.endswith(".onnx") and any("steps" in spec for spec in card["inputs"].values()):
         lines += ["", f"`{EXAMPLE}` runs it in plain Gymnasium, its frames drawn by MuJoCo alone."]
     return "\n".join([*lines, "", "```json", json.dumps(card, indent=2), "```", ""])
+
+
+def _by_whom(card: dict[str, Any], task: Any) -> str:
+    """Return what has to be given besides, where a student's teacher is not the one that the task has."""
+    from Algorithm.Teacher_source import teacher_hash
+
+    try:
+        same = card.get("teacher_sha256") == teacher_hash(None, task)
+    except BadInput:
+        same = False
+    return "" if same else f" with another `--teacher` than {task.name}'s own, given to each command"
 
 
 def _shown(camera: dict[str, Any]) -> str:
