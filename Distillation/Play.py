@@ -313,7 +313,7 @@ def print_scores(
 
     how = "stochastic" if arguments.stochastic else "deterministic"
     views = "" if arguments.views == "none" else f", views {arguments.views}"
-    print(f"{len(episodes)} episodes, {how}{views}\n{table(report, task)}")
+    print(f"{len(episodes)} episode{'s' * (len(episodes) > 1)}, {how}{views}\n{table(report, task)}")
     row = report["policy"]
     entropy = f"entropy {row['entropy']:.2f} nats"
     if "teacher" not in report:
