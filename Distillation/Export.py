@@ -183,7 +183,7 @@ def _by_whom(card: dict[str, Any], task: Any) -> str:
         same = card.get("teacher_sha256") == teacher_hash(None, task)
     except BadInput:
         same = False
-    return "" if same else f" with another `--teacher` than {task.name}'s own, given to each command"
+    return "" if same else f" with another `--teacher` than {task.name}'s own"
 
 
 def _shown(camera: dict[str, Any]) -> str:

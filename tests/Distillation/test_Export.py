@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from Algorithm.Policies import open_policy
 from Distillation import Export
+from Distillation.Reports.Commands import commands
 from Enviroment.Utils import make_env
 from Models.Model_Pusher import SHIPPED_TEACHER, get_Teacher_model, load_student, make_student, save_student
 from tests.helpers import ROOT
@@ -37,6 +39,16 @@ def student_file(folder, task, mode="ImpaalaMid", proprioception=range(17), memo
     save_student(folder / "student.pt", student, card)
     env.close()
     return student.eval(), folder / "student.pt"
+
+
+def test_a_card_says_what_trains_such_a_student():
+    policy, card, task = open_policy(ROOT / "Results" / "Reacher" / "Students" / "DAgger.pt")
+    described = Export.describe_policy(policy, card, task)
+    told = "\n".join(["What trains it, with defaults for all else:", "", "```bash", *commands(card)])
+    assert told in Export.card_text(described, "DAgger.pt", task)
+    other = Export.card_text(described | {"teacher_sha256": "of another"}, "DAgger.pt", task)
+    assert "What trains it with another `--teacher` than Reacher's own, with" in other
+    assert "What trains it" not in Export.card_text(described | {"method": "mine"}, "DAgger.pt", task)
 
 
 @pytest.mark.parametrize("mode", ["ImpaalaMid", "State", "teacher"])
