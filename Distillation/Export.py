@@ -146,14 +146,8 @@ def card_text(card: dict[str, Any], name: str, task: Any) -> str:
         figures = (f"- {key}: {value:.4g}" for key, value in scores.items())
         lines += ["Its last test while it trained:", "", *figures, ""]
     if calls := commands(card):
-        lines += [
-            f"What trains it{_by_whom(card, task)}, with defaults for all else:",
-            "",
-            "```bash",
-            *calls,
-            "```",
-            "",
-        ]
+        told = f"What trains it{_by_whom(card, task)}, with defaults for all else:"
+        lines += [told, "", "```bash", *calls, "```", ""]
     lines += ["| | | type | shape | |", "|---|---|---|---|---|"]
     for way in ("inputs", "outputs"):
         for key, spec in card[way].items():

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from Common.Command_line import as_flags
-from Common.Files import ROOT, plain
-from Distillation.Reports.Labels import RESOLVED, complete
+from Common.Files import ROOT
+from Distillation.Reports.Labels import RESOLVED, complete, defaults_of
 from Distillation.Utils import EXPERIMENTS, CloningExperiment, run_folder
 
 
@@ -27,8 +27,8 @@ def commands(card: Mapping[str, Any]) -> list[str]:
         folder = os.path.relpath(run_folder(EXPERIMENTS[parent["method"]].of(complete(parent))), ROOT)
         more = {"folder_Dagger" if job_type.inherits else "start_from": folder}
     values, left_out = complete(card), {*job_type.named("place", "machine"), "device"}
-    defaults = plain({name: field.default for name, field in job_type.flags().items() if name not in left_out})
-    given = {name: values[name] for name in defaults if values[name] not in (defaults[name], RESOLVED.get(name))}
+    defaults, names = defaults_of(job_type.flag), [name for name in job_type.flags() if name not in left_out]
+    given = {name: values[name] for name in names if values[name] not in (defaults[name], RESOLVED.get(name))}
     if "stack" in job_type.flags() and values["mode"] != "State":
         given["stack"] = values["stack"]  # its default is the task's
     flags = [f"--{job_type.flag}", *(["--collect"] if job_type is CloningExperiment else []), *as_flags(given | more)]

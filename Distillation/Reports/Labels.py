@@ -27,7 +27,8 @@ RESOLVED = {"precision": "bf16"}  # what a default becomes, on hardware that has
 
 
 @functools.cache
-def _defaults(method: str) -> dict[str, Any]:
+def defaults_of(method: str) -> dict[str, Any]:
+    """Return the defaults of a method's settings as `config.json` has them; of a method of other code there are none."""
     settings = EXPERIMENTS[method].settings() if method in EXPERIMENTS else {}
     return plain({name: field.default for name, field in settings.items()})
 
@@ -36,7 +37,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's `config.json` with today's settings: defaults for those that did not exist when it was written."""
     kept = {key: value for key, value in config.items() if key not in OLDER}
     augment = [f"{OLDER[key]}={config[key]:g}" for key in OLDER if config.get(key)]
-    return {**_defaults(config.get("method", "")), **({"augment": augment} if augment else {}), **kept}
+    return {**defaults_of(config.get("method", "")), **({"augment": augment} if augment else {}), **kept}
 
 
 def on_any(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _terms(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a term for every setting that decides the result and has another value than its default."""
-    defaults, values = _defaults(config.get("method", "")), complete(config)
+    defaults, values = defaults_of(config.get("method", "")), complete(config)
     if values.get("mode_alpha", "constant") != "constant":
         values["alpha"] = values["mode_alpha"]
     if "views" in values:
